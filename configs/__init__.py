@@ -1,0 +1,1 @@
+"""Configurations for `--config=configs/NAME.py[:arguments]`."""

@@ -1,0 +1,58 @@
+"""Defaults and the argument parser that all configurations share."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from promptmad_jax.config import Config, to_dict
+from promptmad_jax.runtime.errors import UserError
+
+
+def defaults() -> ConfigDict:
+    """Every setting at its default, as a locked ConfigDict."""
+    config = ConfigDict(to_dict(Config()))
+    config.lock()
+    return config
+
+
+def parse_arg(arg: str | None, **allowed: Any) -> ConfigDict:
+    """Parses `smoke,seed=3` into a ConfigDict typed by the defaults in `allowed`.
+
+    A name alone sets a boolean. `smoke` (a minute-long run of the same shape) and `seed` are always
+    allowed.
+
+    Raises:
+        UserError: an unknown name or a value of the wrong type.
+    """
+    values = {"smoke": False, "seed": 0} | allowed
+    for part in filter(None, (arg or "").split(",")):
+        name, equals, text = part.partition("=")
+        if name not in values:
+            raise UserError(f"config argument {name!r} is unknown; there are {', '.join(sorted(values))}")
+        values[name] = _convert(name, text if equals else "true", values[name])
+    return ConfigDict(values)
+
+
+def _convert(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"config argument {name}={text!r}: it must be true or false")
+        return text.lower() == "true"
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise UserError(f"config argument {name}={text!r}: it must be {type(default).__name__}") from error
+
+
+def shrink(config: ConfigDict) -> None:
+    """Turns any configuration into its smoke test: tiny widths, a few steps, random weights."""
+    config.data.image_size = 64
+    config.backbone.weights = "random"
+    config.text.source = "random"
+    config.reconstructor.update(width=32, heads=4, encoder_layers=1, decoder_layers=1, mlp_width=64)
+    config.refiner.width = 16
+    config.segmentor.update(width=16, fine_width=8, heads=4, denoiser_width=8, denoiser_deep_width=16)
+    config.diffusion.steps = min(config.diffusion.steps, 3)
+    config.train.update(batch_size=8, steps=4, log_every=2, checkpoint_every=2, eval_every=0, eval_at=())
+    config.eval.update(batch_size=8, calibration_images=8)
+

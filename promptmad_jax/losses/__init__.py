@@ -1,0 +1,1 @@
+"""Losses: pure functions, unreduced where a mask may apply, combined in `objective`."""

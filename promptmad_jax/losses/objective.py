@@ -1,0 +1,51 @@
+"""The one place where the training losses come together."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from promptmad_jax.losses.reconstruction import feature_error
+from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
+from promptmad_jax.models.outputs import Outputs, full_size_logit
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights. OneNIP: feature 1, Dice 0.5. PromptMAD adds focal 1 and the refined map's terms."""
+
+    feature: float = 1.0
+    dice: float = 0.5
+    focal: float = 1.0
+    refined_dice: float = 0.5
+    refined_focal: float = 1.0
+    noise: float = 1.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    dice_factor: float = 1.0
+
+
+def objective(outputs: Outputs, clean: jax.Array, masks: jax.Array,
+              config: LossConfig) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Total loss and its unweighted terms.
+
+    Args:
+        outputs: of 2B images, [clean; pseudo-anomalous].
+        clean: neck features of the B clean images, the target of both halves, [B, h, w, C].
+        masks: [2B, S, S] 0/1.
+    """
+    terms = {"feature": feature_error(outputs.reconstruction, jnp.concatenate([clean, clean])).mean()}
+    terms |= _segmentation("", outputs.coarse_logit, masks, config)
+    if outputs.refined_logit is not None:
+        terms |= _segmentation("refined_", outputs.refined_logit, masks, config)
+    if outputs.noise_error is not None:
+        terms["noise"] = jnp.square(outputs.noise_error).mean()
+    weighted = [getattr(config, name) * value for name, value in terms.items()]
+    return sum(weighted), terms
+
+
+def _segmentation(prefix: str, logit, masks, config):
+    logit = full_size_logit(logit, masks.shape[1])
+    focal = focal_loss(logit, masks, config.focal_alpha, config.focal_gamma)
+    return {f"{prefix}dice": dice_loss(logit, masks, factor=config.dice_factor).mean(),
+            f"{prefix}focal": per_positive(focal, masks)}

@@ -1,0 +1,1 @@
+"""Models: images and prompts in, reconstruction and logits out."""

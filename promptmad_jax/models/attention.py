@@ -1,0 +1,94 @@
+"""Multi-head attention, with an optional gated branch to text tokens."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.layers import dropout, linear
+
+
+class Text(NamedTuple):
+    """Text tokens of each sample's class.
+
+    Attributes:
+        tokens: [B, T, d], token 0 the normal state, then one a defect type, padded.
+        mask: bool [B, T], true where there is a token.
+    """
+
+    tokens: jax.Array
+    mask: jax.Array
+
+
+def attend(query, key, value, allowed, rate: float, rngs: nnx.Rngs | None) -> jax.Array:
+    """Scaled dot-product attention.
+
+    Args:
+        query: [B, N, heads, d]. key, value: [B, M, heads, d].
+        allowed: bool, broadcastable to [B, heads, N, M] and of rank 4, or None.
+        rate: dropout of the probabilities, drawn from `rngs`; none where rngs is None.
+
+    Returns:
+        [B, N, heads, d]. The softmax is in float32.
+    """
+    logits = jnp.einsum("bnhd,bmhd->bhnm", query * query.shape[-1] ** -0.5, key)
+    logits = logits.astype(jnp.float32)
+    if allowed is not None:
+        logits = jnp.where(allowed, logits, -jnp.inf)
+    weights = dropout(jax.nn.softmax(logits), rate, rngs).astype(value.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention; with `text_gate` also to text tokens, normalised separately.
+
+    softmax(Q K^T) V + tanh(g) softmax(Q K_text^T) V_text, g = 0 at the start: so a model with text
+    starts as the model without. One softmax over image and text keys would take attention away
+    from the image even with a closed gate.
+    """
+
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False):
+        self.heads, self.text_gate = heads, text_gate
+        # torch initialises q, k and v as one [3 width, width] matrix: a smaller bound than each alone.
+        packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
+        self.query, self.key, self.value = (
+            nnx.Linear(width, width, kernel_init=packed, rngs=rngs) for _ in range(3))
+        self.out = linear(width, width, rngs)
+        if text_gate:
+            self.text_key = linear(width, width, rngs)
+            self.text_value = linear(width, width, rngs)
+            self.gate = nnx.Param(jnp.zeros(()))
+
+    def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array, *,
+                 allowed: jax.Array | None = None, text: Text | None = None,
+                 rate: float = 0.0, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """query [B, N, D], key and value [B or 1, M, D], allowed bool [N, M], text of width D."""
+        if allowed is not None:
+            allowed = allowed[None, None]
+        q = self._split(self.query(query))
+        y = attend(q, self._split(self.key(key)), self._split(self.value(value)), allowed, rate, rngs)
+        if self.text_gate:
+            y = y + jnp.tanh(self.gate[...]) * self._to_text(q, text, rate, rngs)
+        return self.out(y.reshape(query.shape))
+
+    def _to_text(self, q, text: Text, rate, rngs):
+        key, value = self._split(self.text_key(text.tokens)), self._split(self.text_value(text.tokens))
+        return attend(q, key, value, text.mask[:, None, None, :], rate, rngs)
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+
+
+class CrossAttention(nnx.Module):
+    """Plain attention from tokens [B, N, D] to text tokens [B, T, D]."""
+
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (linear(width, width, rngs) for _ in range(4))
+
+    def __call__(self, x: jax.Array, text: Text) -> jax.Array:
+        split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
+        y = attend(split(self.query(x)), split(self.key(text.tokens)), split(self.value(text.tokens)),
+                   text.mask[:, None, None, :], 0.0, None)
+        return self.out(y.reshape(x.shape))

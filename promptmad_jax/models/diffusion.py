@@ -1,0 +1,148 @@
+"""Few-step diffusion between a coarse anomaly map and the true mask, on maps in [-1, 1].
+
+Forward: x_t = mu_t(x0) + lambda sqrt(1 - abar_t) eps,  mu_t(x0) = sqrt(abar_t) x0 + (1 - sqrt(abar_t)) c,
+with c the coarse map: the process ends where inference starts (compare SegRefiner and HiDiff).
+With `prior="zero"` and `noise_scale=1` it is plain DDPM (Ho et al., 2020). The reverse chain is DDIM
+(Song et al., 2021) with eta = 0, deterministic, ten steps under `jax.lax.scan`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The process and its chain. PromptMAD states 10 steps and a linear beta schedule; the rest is ours.
+
+    Attributes:
+        steps: T. 0 leaves the refinement out: the coarse map is final.
+        beta_start, beta_end: the linear schedule.
+        zero_terminal_snr: rescale sqrt(abar) so that sqrt(abar_T) = 0 (Lin et al., 2024). Without
+            it x_T still holds a fifth of the mask, which the denoiser would learn to read.
+        prior: "coarse" or "zero", where the mean of the process ends.
+        noise_scale: lambda.
+        objective: "x0" (the network predicts the mask as a logit) or "epsilon".
+        start: "mean" starts the chain at the prior's mean, "sample" adds the terminal noise.
+        samples: chains averaged for start = "sample".
+        terminal_probability: share of the training samples drawn at t = T, where nothing of the
+            mask is left in x_t; the others are uniform over 1..T.
+        unroll: `jax.lax.scan`'s unroll.
+    """
+
+    steps: int = 10
+    beta_start: float = 1e-4
+    beta_end: float = 0.5
+    zero_terminal_snr: bool = True
+    prior: str = "coarse"
+    noise_scale: float = 0.3
+    objective: str = "x0"
+    start: str = "mean"
+    samples: int = 1
+    terminal_probability: float = 0.0
+    unroll: int = 1
+
+    def __post_init__(self):
+        if self.objective == "epsilon" and self.zero_terminal_snr:
+            raise ValueError("diffusion.objective=epsilon cannot start from a step without signal: "
+                             "set diffusion.zero_terminal_snr=False")
+        if self.steps < 0 or self.noise_scale <= 0:
+            raise ValueError("diffusion.steps must be at least 0 and diffusion.noise_scale above 0")
+
+
+def signal_levels(config: DiffusionConfig) -> np.ndarray:
+    """Returns sqrt(abar_t) for t = 0..T, float64 [T + 1]; the first is 1."""
+    beta = np.linspace(config.beta_start, config.beta_end, config.steps)
+    level = np.sqrt(np.concatenate([[1.0], np.cumprod(1 - beta)]))
+    if config.zero_terminal_snr:
+        level = (level - level[-1]) / (level[0] - level[-1])
+    return level
+
+
+def _coefficients(config: DiffusionConfig) -> tuple[jax.Array, jax.Array]:
+    """sqrt(abar_t) and lambda sqrt(1 - abar_t), float32 [T + 1] each."""
+    level = signal_levels(config)
+    noise = config.noise_scale * np.sqrt(1 - level**2)
+    return jnp.asarray(level, jnp.float32), jnp.asarray(noise, jnp.float32)
+
+
+def prior_mean(coarse_logit: jax.Array, config: DiffusionConfig) -> jax.Array:
+    """c: the coarse probability scaled to [-1, 1], gradient stopped, or zero."""
+    if config.prior == "zero":
+        return jnp.zeros_like(coarse_logit)
+    return jax.lax.stop_gradient(2 * jax.nn.sigmoid(coarse_logit) - 1)
+
+
+def draw_times(key: jax.Array, batch: int, config: DiffusionConfig) -> jax.Array:
+    """Training steps t, int32 [batch] in 1..T."""
+    coin, uniform = jax.random.split(key)
+    t = jax.random.randint(uniform, (batch,), 1, config.steps + 1)
+    terminal = jax.random.bernoulli(coin, config.terminal_probability, (batch,))
+    return jnp.where(terminal, config.steps, t)
+
+
+def diffuse(x0: jax.Array, prior: jax.Array, t: jax.Array, noise: jax.Array,
+            config: DiffusionConfig) -> jax.Array:
+    """x_t of masks x0 [B, H, W] in [-1, 1] at steps t [B]."""
+    level, spread = (c[t][:, None, None] for c in _coefficients(config))
+    return level * x0 + (1 - level) * prior + spread * noise
+
+
+def _to_x0(prediction, x_t, prior, level, spread, config):
+    """The network's output as an estimate of x0 in [-1, 1]."""
+    if config.objective == "x0":
+        return 2 * jax.nn.sigmoid(prediction) - 1
+    mean = x_t - spread * prediction
+    return jnp.clip((mean - (1 - level) * prior) / jnp.maximum(level, 1e-3), -1, 1)
+
+
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def reverse_chain(denoise: Denoise, prior: jax.Array, start: jax.Array,
+                  config: DiffusionConfig) -> tuple[jax.Array, jax.Array]:
+    """Runs the deterministic chain from x_T = start.
+
+    Args:
+        denoise: (x_t [B, H, W], t int32 [B]) to the network's prediction [B, H, W].
+        prior: c, [B, H, W]. start: x_T, [B, H, W].
+
+    Returns:
+        x_0 [B, H, W], which equals the last estimate of x0, and all estimates [T, B, H, W].
+    """
+    levels, spreads = _coefficients(config)
+
+    def step(x_t, t):
+        level, spread = levels[t], spreads[t]
+        prediction = denoise(x_t, jnp.full(x_t.shape[0], t))
+        x0 = _to_x0(prediction, x_t, prior, level, spread, config)
+        mean = level * x0 + (1 - level) * prior
+        noise = (x_t - mean) / spread
+        below = levels[t - 1]
+        x_next = below * x0 + (1 - below) * prior + spreads[t - 1] * noise
+        return x_next, x0
+
+    return jax.lax.scan(step, start, jnp.arange(config.steps, 0, -1), unroll=config.unroll)
+
+
+def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
+    """The x_T [B, H, W] that inference starts from: one, or `samples` with a fixed key an image."""
+    if config.start == "mean":
+        return [prior]
+    spread = _coefficients(config)[1][-1]
+    keys = jax.random.split(jax.random.key(0), config.samples)
+    # The same noise for every image: a map depends on its image alone, not on its batch.
+    return [prior + spread * jax.random.normal(key, prior.shape[1:])[None] for key in keys]
+
+
+def refine(denoise: Denoise, coarse_logit: jax.Array, config: DiffusionConfig) -> jax.Array:
+    """The refined map as a logit [B, H, W], averaged over the chains' probabilities."""
+    prior = prior_mean(coarse_logit, config)
+    finals = [reverse_chain(denoise, prior, start, config)[0] for start in chain_starts(prior, config)]
+    probability = (sum(finals) / len(finals) + 1) / 2
+    # Keeps the logit finite; 1e-6 is below float32's resolution of probabilities near one.
+    probability = jnp.clip(probability, 1e-6, 1 - 1e-6)
+    return jnp.log(probability) - jnp.log1p(-probability)

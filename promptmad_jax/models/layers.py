@@ -1,0 +1,110 @@
+"""Layers that the reconstructor and the segmentor share."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+xavier = nnx.initializers.xavier_uniform()
+
+
+def linear(features_in: int, features_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A dense layer, Xavier-uniform kernel and zero bias."""
+    return nnx.Linear(features_in, features_out, kernel_init=xavier, rngs=rngs)
+
+
+def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm with torch's epsilon, 1e-5."""
+    return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+
+
+def conv(features_in: int, features_out: int, rngs: nnx.Rngs, *, strides: int = 1,
+         use_bias: bool = True) -> nnx.Conv:
+    """A 3x3 convolution, padded by one pixel on each side (torch's `padding=1`)."""
+    return nnx.Conv(features_in, features_out, (3, 3), strides=strides, padding=((1, 1), (1, 1)),
+                    use_bias=use_bias, kernel_init=xavier, rngs=rngs)
+
+
+def dropout(x: jax.Array, rate: float, rngs: nnx.Rngs | None) -> jax.Array:
+    """Zeroes elements with probability `rate` and rescales the rest; the identity without rngs.
+
+    The rate is rounded to 1/256: one random byte an element costs a quarter of a random word, and
+    the attention probabilities of a training step are some 7e7 elements.
+    """
+    drop = round(rate * 256)
+    if rngs is None or drop == 0:
+        return x
+    bits = jax.random.bits(rngs.dropout(), x.shape, jnp.uint8)
+    return jnp.where(bits >= drop, x * (256 / (256 - drop)), 0).astype(x.dtype)
+
+
+class Mlp(nnx.Module):
+    """Two dense layers: `activation(x W1 + b1) W2 + b2`."""
+
+    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs, activation=jax.nn.relu):
+        self.lin1 = linear(width, hidden, rngs)
+        self.lin2 = linear(hidden, width, rngs)
+        self.activation = activation
+
+    def __call__(self, x: jax.Array, rate: float = 0.0, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.lin2(dropout(self.activation(self.lin1(x)), rate, rngs))
+
+
+class ConvTranspose2x2(nnx.Module):
+    """A 2x2 transposed convolution with stride 2: [B, h, w, K] to [B, 2h, 2w, O].
+
+    Windows do not overlap, so it is one matrix product and a reshape:
+    y[2r+i, 2c+j, o] = sum_k x[r, c, k] W[k, o, i, j] + b[o].
+    """
+
+    def __init__(self, features_in: int, features_out: int, rngs: nnx.Rngs):
+        # Xavier's fans as torch counts them for a transposed kernel: out * 4 and in * 4.
+        bound = (6 / (4 * (features_in + features_out))) ** 0.5
+        shape = (features_in, 2, 2, features_out)
+        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound))
+        self.bias = nnx.Param(jnp.zeros(features_out))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, _ = x.shape
+        y = jnp.einsum("bhwk,kijo->bhiwjo", x, self.kernel[...])
+        y = y.reshape(batch, 2 * height, 2 * width, -1)
+        return y + self.bias[None, None, None, :]
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over [B, h, w], with torch's conventions (unbiased running variance).
+
+    Under a mesh the mean over the batch axis is over the global batch. `group_size` > 0 computes
+    the statistics over groups of so many consecutive samples, as separate devices would.
+    """
+
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5,
+                 group_size: int = 0):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train:
+            return self._affine(x, self.mean[...][None, None, None, :],
+                                self.var[...][None, None, None, :])
+        batch, height, width, features = x.shape
+        group = self.group_size or batch
+        if batch % group:
+            raise ValueError(f"BatchNorm: {batch} samples do not divide into groups of {group}")
+        grouped = x.reshape(batch // group, group * height, width, features)
+        mean = grouped.mean((1, 2), dtype=jnp.float32, keepdims=True)
+        var = jnp.square(grouped - mean).mean((1, 2), dtype=jnp.float32, keepdims=True)
+        count = group * height * width
+        self._update(mean.mean((0, 1, 2)), var.mean((0, 1, 2)) * (count / (count - 1)))
+        return self._affine(grouped, mean, var).reshape(x.shape)
+
+    def _affine(self, x, mean, var):
+        scale = self.scale[None, None, None, :] * jax.lax.rsqrt(var + self.epsilon)
+        return (x - mean) * scale + self.bias[None, None, None, :]
+
+    def _update(self, mean, var):
+        keep = 1 - self.momentum
+        self.mean[...] = keep * self.mean[...] + self.momentum * jax.lax.stop_gradient(mean)
+        self.var[...] = keep * self.var[...] + self.momentum * jax.lax.stop_gradient(var)

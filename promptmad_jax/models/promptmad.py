@@ -1,0 +1,101 @@
+"""PromptMAD: OneNIP's reconstruction guided by CLIP text, and a diffusion-refined segmentor."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models import diffusion
+from promptmad_jax.models.attention import Text
+from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.neck import Features
+from promptmad_jax.models.outputs import Outputs
+from promptmad_jax.models.reconstructor import Reconstructor, ReconstructorConfig
+from promptmad_jax.models.segmentor import Denoiser, Segmentor, SegmentorConfig, Trunk
+
+
+def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
+    """Masks [B, S, S] in 0..1 to [B, height, width] by area, so that thin scars are not lost."""
+    batch, rows, columns = mask.shape
+    blocks = mask.reshape(batch, height, rows // height, width, columns // width)
+    return blocks.mean((2, 4))
+
+
+def repeat_text(text: Text) -> Text:
+    """The text of B classes for [clean; pseudo-anomalous], 2B."""
+    return Text(jnp.concatenate([text.tokens, text.tokens]), jnp.concatenate([text.mask, text.mask]))
+
+
+class PromptMAD(nnx.Module):
+    """Features of an image, of a prompt, and text tokens to a reconstruction and two logits."""
+
+    uses_fine_levels = True
+
+    def __init__(self, reconstructor: ReconstructorConfig, segmentor: SegmentorConfig,
+                 diffusion_config: DiffusionConfig, channels: tuple[int, int, int, int],
+                 grid: tuple[int, int], text_width: int, rngs: nnx.Rngs):
+        self.diffusion = diffusion_config
+        self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
+        self.segmentor = Segmentor(segmentor, channels, grid, text_width, rngs)
+        if diffusion_config.steps:
+            residual = segmentor.residual and diffusion_config.objective == "x0"
+            self.denoiser = Denoiser(segmentor, rngs, bool(text_width) and segmentor.text, residual)
+
+    def encode_prompt(self, neck: jax.Array, text: Text) -> jax.Array:
+        """Prompt features [K, h, w, C] and text [K, T, d] to the tokens [K, N, D] of a class bank."""
+        return self.reconstructor.fuse_prompt(self.reconstructor.encode(neck), text)
+
+    def predict(self, features: Features, prompt: jax.Array, text: Text) -> Outputs:
+        """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
+        reconstruction, trunk = self._predict_coarse(features, prompt, text)
+        refined = None
+        if self.diffusion.steps:
+            refined = diffusion.refine(self._denoise(trunk), trunk.logit, self.diffusion)
+        return Outputs(reconstruction, trunk.logit, refined)
+
+    def diffusion_steps(self, features: Features, prompt: jax.Array, text: Text) -> jax.Array:
+        """The estimates of the mask after each step of the first chain, [T, B, 4h, 4w] in [-1, 1]."""
+        _, trunk = self._predict_coarse(features, prompt, text)
+        prior = diffusion.prior_mean(trunk.logit, self.diffusion)
+        start = diffusion.chain_starts(prior, self.diffusion)[0]
+        return diffusion.reverse_chain(self._denoise(trunk), prior, start, self.diffusion)[1]
+
+    def train_forward(self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array,
+                      rngs: nnx.Rngs) -> Outputs:
+        """Training on [clean; pseudo-anomalous].
+
+        Args:
+            features: of 2B images. prompt: neck features [B, h, w, C]. text: [B, T, d].
+            mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
+        """
+        tokens = self.reconstructor.encode(jnp.concatenate([features.neck, prompt]), rngs)
+        image, prompt = tokens[: len(mask)], tokens[len(mask):]
+        prompt = self.reconstructor.fuse_prompt(prompt, text)
+        text = repeat_text(text)
+        reconstruction = self.reconstructor.decode(jnp.concatenate([prompt, prompt]), image, text, rngs)
+        trunk = self._segment(reconstruction, features, text, True)
+        if not self.diffusion.steps:
+            return Outputs(reconstruction, trunk.logit, None)
+        return Outputs(reconstruction, trunk.logit, *self._denoise_once(trunk, mask, rngs))
+
+    def _predict_coarse(self, features, prompt, text) -> tuple[jax.Array, Trunk]:
+        image = self.reconstructor.encode(features.neck)
+        reconstruction = self.reconstructor.decode(prompt, image, text)
+        return reconstruction, self._segment(reconstruction, features, text, False)
+
+    def _segment(self, reconstruction, features, text, train) -> Trunk:
+        error = jnp.abs(reconstruction - features.neck)
+        return self.segmentor(error, features.stride8, features.stride4, text, train)
+
+    def _denoise(self, trunk: Trunk) -> diffusion.Denoise:
+        condition = self.denoiser.condition(trunk)
+        return lambda x_t, t: self.denoiser(x_t, t, condition)
+
+    def _denoise_once(self, trunk, mask, rngs):
+        """Logit or noise error at one random step t a sample: how the denoiser learns."""
+        x0 = 2 * shrink_mask(mask, *trunk.logit.shape[1:]) - 1
+        t = diffusion.draw_times(rngs.diffusion(), len(x0), self.diffusion)
+        noise = jax.random.normal(rngs.diffusion(), x0.shape)
+        x_t = diffusion.diffuse(x0, diffusion.prior_mean(trunk.logit, self.diffusion), t, noise,
+                                self.diffusion)
+        prediction = self._denoise(trunk)(x_t, t)
+        return (prediction, None) if self.diffusion.objective == "x0" else (None, prediction - noise)

@@ -1,0 +1,37 @@
+"""Bilinear resizing with aligned corners, as two small constant matrices.
+
+`jax.image.resize` samples at half-pixel centres and antialiases when it shrinks; OneNIP resizes
+with the corners aligned and reads two taps, also when shrinking (specs of OneNIP, section 1.3).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@functools.cache
+def align_corners_matrix(size_in: int, size_out: int) -> np.ndarray:
+    """Returns float32 [size_out, size_in]: output o reads position o * (in - 1) / (out - 1)."""
+    if size_out == 1 or size_in == 1:
+        position = np.zeros(size_out)
+    else:
+        position = np.arange(size_out) * ((size_in - 1) / (size_out - 1))
+    low = np.minimum(position.astype(np.int64), size_in - 1)
+    high = np.minimum(low + 1, size_in - 1)
+    weight = position - low
+    matrix = np.zeros((size_out, size_in))
+    rows = np.arange(size_out)
+    np.add.at(matrix, (rows, low), 1 - weight)
+    np.add.at(matrix, (rows, high), weight)
+    return matrix.astype(np.float32)
+
+
+def resize_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Resizes [B, h, w] or [B, h, w, C] to [B, height, width(, C)], bilinear, corners aligned."""
+    if x.shape[1:3] == (height, width):
+        return x
+    rows = jnp.asarray(align_corners_matrix(x.shape[1], height), x.dtype)
+    columns = jnp.asarray(align_corners_matrix(x.shape[2], width), x.dtype)
+    return jnp.einsum("Hh,bhw...,Ww->bHW...", rows, x, columns)

@@ -1,0 +1,208 @@
+"""PromptMAD's text-guided segmentor: coarse map, then a denoiser for its diffusion refinement."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.attention import CrossAttention, Text
+from promptmad_jax.models.layers import (BatchNorm, ConvTranspose2x2, Mlp, conv, layer_norm, linear)
+
+
+@dataclass(frozen=True)
+class SegmentorConfig:
+    """Sizes of the segmentor; PromptMAD's publication gives none, so all are ours.
+
+    Attributes:
+        width: channels at strides 16 and 8. fine_width: channels at stride 4.
+        laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
+        attention_layers, heads: the Transformer on the stride-16 grid; 0 layers leave it out.
+        text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
+        norm_group: samples that share BatchNorm statistics, 0 all.
+        prior_probability: the coarse head's probability at the start (Lin et al., 2017).
+        denoiser_width, denoiser_deep_width: channels of the denoiser's two levels.
+        residual: the denoiser predicts a correction of the coarse logit (objective x0 only).
+    """
+
+    width: int = 128
+    fine_width: int = 32
+    laterals: bool = True
+    attention_layers: int = 1
+    heads: int = 8
+    text: bool = True
+    norm_group: int = 0
+    prior_probability: float = 0.01
+    denoiser_width: int = 32
+    denoiser_deep_width: int = 48
+    residual: bool = True
+
+
+class SpatialLayer(nnx.Module):
+    """Pre-norm Transformer layer on the grid: self-attention, attention to the text, MLP."""
+
+    def __init__(self, config: SegmentorConfig, text: bool, rngs: nnx.Rngs):
+        width = config.width
+        self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
+        self.attention = CrossAttention(width, config.heads, rngs)
+        self.mlp = Mlp(width, 2 * width, rngs, jax.nn.gelu)
+        self.text = text
+        if text:
+            self.text_norm = layer_norm(width, rngs)
+            self.text_attention = CrossAttention(width, config.heads, rngs)
+
+    def __call__(self, x, position, text: Text | None):
+        y = self.norm1(x) + position
+        x = x + self.attention(y, Text(y, jnp.ones(y.shape[:2], bool)))
+        if self.text:
+            x = x + self.text_attention(self.text_norm(x) + position, text)
+        return x + self.mlp(self.norm2(x))
+
+
+class Trunk(NamedTuple):
+    """logit [B, 4h, 4w]; fine [B, 4h, 4w, fine_width]; text: the projected tokens, or None."""
+
+    logit: jax.Array
+    fine: jax.Array
+    text: Text | None
+
+
+class Segmentor(nnx.Module):
+    """Reconstruction error and fine backbone levels to a coarse logit at stride 4."""
+
+    def __init__(self, config: SegmentorConfig, channels: tuple[int, int, int, int],
+                 grid: tuple[int, int], text_width: int, rngs: nnx.Rngs):
+        self.config = config
+        width, fine = config.width, config.fine_width
+        text = bool(text_width) and config.text
+        norm = lambda features: BatchNorm(features, group_size=config.norm_group)
+        self.conv1 = conv(sum(channels), width, rngs, use_bias=False)
+        self.norm1, self.norm2, self.norm3 = norm(width), norm(width), norm(2 * fine)
+        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width)))
+        names = [f"layer_{i}" for i in range(config.attention_layers)]
+        self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
+        self.up1, self.up2 = ConvTranspose2x2(width, width, rngs), ConvTranspose2x2(width, 2 * fine, rngs)
+        self.conv2 = conv(width, width, rngs, use_bias=False)
+        self.conv3 = conv(2 * fine, fine, rngs)
+        self.predictor = linear(fine, 1, rngs)
+        prior = config.prior_probability
+        self.predictor.bias[...] = jnp.full(1, jnp.log(prior) - jnp.log1p(-prior))
+        if config.laterals:
+            self.lateral8, self.lateral4 = linear(channels[2], width, rngs), linear(channels[1], 2 * fine, rngs)
+            self.lateral8_norm, self.lateral4_norm = norm(width), norm(2 * fine)
+        if text:
+            self.text_proj, self.text_norm = linear(text_width, width, rngs), layer_norm(width, rngs)
+        self.has_text = text
+
+    def __call__(self, error: jax.Array, stride8: jax.Array | None, stride4: jax.Array | None,
+                 text: Text | None, train: bool) -> Trunk:
+        """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
+        text = Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
+        x = jax.nn.relu(self.norm1(self.conv1(error), train))
+        x = self._spatial(x, text)
+        x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
+        x = jax.nn.relu(self.norm2(self.conv2(x), train))
+        x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
+        fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))
+        return Trunk(self.predictor(fine)[..., 0], fine, text)
+
+    def _spatial(self, x, text):
+        batch, height, width, channels = x.shape
+        tokens = x.reshape(batch, height * width, channels)
+        for i in range(self.config.attention_layers):
+            tokens = self.layers[f"layer_{i}"](tokens, self.position[...][None], text)
+        return tokens.reshape(x.shape)
+
+    def _add_lateral(self, x, level, name, train):
+        if not self.config.laterals:
+            return x
+        projected = getattr(self, name)(level.astype(x.dtype))
+        return x + getattr(self, f"{name}_norm")(projected, train)
+
+
+def space_to_depth(x: jax.Array) -> jax.Array:
+    """[B, 2h, 2w, C] to [B, h, w, 4C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """[B, h, w, 4C] to [B, 2h, 2w, C], the inverse of `space_to_depth`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, 2, 2, channels // 4)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+def time_embedding(t: jax.Array, width: int = 32) -> jax.Array:
+    """Sines and cosines of t [B], [B, width]; wavelengths from 2 pi to about 600 steps."""
+    frequency = jnp.exp(-jnp.linspace(0.0, jnp.log(100.0), width // 2))
+    angle = t[:, None].astype(jnp.float32) * frequency[None]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+
+
+class FilmBlock(nnx.Module):
+    """GroupNorm, scale and shift from the condition, SiLU, 3x3 convolution."""
+
+    def __init__(self, features_in: int, features_out: int, condition: int, rngs: nnx.Rngs,
+                 strides: int = 1):
+        self.norm = nnx.GroupNorm(features_in, num_groups=8, epsilon=1e-5, rngs=rngs)
+        self.film = linear(condition, 2 * features_in, rngs)
+        self.conv = conv(features_in, features_out, rngs, strides=strides)
+
+    def __call__(self, x, condition):
+        scale, shift = jnp.split(self.film(condition)[:, None, None, :], 2, axis=-1)
+        return self.conv(jax.nn.silu(self.norm(x) * (1 + scale) + shift))
+
+
+class Condition(NamedTuple):
+    """What does not depend on t: static [B, 2h, 2w, W], text [B, 128] or None, logit [B, 4h, 4w]."""
+
+    static: jax.Array
+    text: jax.Array | None
+    logit: jax.Array
+
+
+class Denoiser(nnx.Module):
+    """A two-level U-Net on the stride-4 map folded to stride 8, FiLM by time and pooled text."""
+
+    def __init__(self, config: SegmentorConfig, rngs: nnx.Rngs, text: bool,
+                 residual: bool):
+        width, deep, hidden = config.denoiser_width, config.denoiser_deep_width, 128
+        self.residual = residual
+        self.conv_static = conv(4 * (config.fine_width + 1), width, rngs)
+        self.conv_in = conv(4, width, rngs, use_bias=False)
+        self.time1, self.time2 = linear(32, hidden, rngs), linear(hidden, hidden, rngs)
+        if text:
+            self.text_proj = linear(config.width, hidden, rngs)
+        self.down = FilmBlock(width, deep, hidden, rngs, strides=2)
+        self.middle = FilmBlock(deep, deep, hidden, rngs)
+        self.up = linear(deep, 4 * width, rngs)
+        self.merge = FilmBlock(width, width, hidden, rngs)
+        self.norm_out = nnx.GroupNorm(width, num_groups=8, epsilon=1e-5, rngs=rngs)
+        self.conv_out = conv(width, 4, rngs)
+        self.conv_out.kernel[...] = jnp.zeros_like(self.conv_out.kernel[...])
+
+    def condition(self, trunk: Trunk) -> Condition:
+        """Everything that is the same in all steps; the inputs are detached."""
+        logit, fine, text = jax.lax.stop_gradient(trunk)
+        inputs = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
+        pooled = None
+        if text is not None:
+            weight = text.mask / text.mask.sum(1, keepdims=True)
+            pooled = self.text_proj(jnp.einsum("btd,bt->bd", text.tokens, weight))
+        return Condition(self.conv_static(space_to_depth(inputs)), pooled, logit)
+
+    def __call__(self, x_t: jax.Array, t: jax.Array, condition: Condition) -> jax.Array:
+        """x_t [B, 4h, 4w] and t [B] to the prediction [B, 4h, 4w]."""
+        film = self.time2(jax.nn.silu(self.time1(time_embedding(t))))
+        if condition.text is not None:
+            film = film + condition.text
+        film = jax.nn.silu(film)
+        x = condition.static + self.conv_in(space_to_depth(x_t[..., None]))
+        deep = self.middle(self.down(x, film), film)
+        x = x + depth_to_space(self.up(deep))
+        x = x + self.merge(x, film)
+        delta = depth_to_space(self.conv_out(jax.nn.silu(self.norm_out(x))))[..., 0]
+        return condition.logit + delta if self.residual else delta
