@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a trained detector and its report: makes a small data set, trains on it,
+# prints the table and the path of the report. Run again, it goes on from where it stopped.
+#   PROMPTMAD_WORKDIR  where data and results go (default: ./workdir/quickstart)
+# Arguments go to the training: launch/quickstart.sh --config.seed=1
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+timed() {
+  local label="$1" begin=$SECONDS
+  shift
+  "$@"
+  echo "[$label: $((SECONDS - begin)) s]"
+}
+
+workdir="${PROMPTMAD_WORKDIR:-$CHECKOUT/workdir/quickstart}"
+mkdir -p "$workdir"
+workdir="$(cd "$workdir" && pwd)"
+
+timed install use_environment export
+cd "$CHECKOUT"
+# The quickstart uses no downloaded weights; a missing network must not slow it down.
+export HF_HUB_OFFLINE=1
+timed prepare "$PYTHON" -m promptmad_jax.prepare --dataset=synthetic_mvtec \
+  --data_dir="$workdir/data"
+timed train "$PYTHON" -m promptmad_jax.train --config=configs/quickstart.py \
+  --workdir="$workdir/run" --config.data.data_dir="$workdir/data" "$@"

@@ -1,0 +1,163 @@
+"""The whole configuration as frozen dataclasses, and its ml_collections form.
+
+A config file builds a `ConfigDict`, users override it on the command line, and `parse` turns it
+into these classes at the border: unknown keys and wrong types end there.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
+from promptmad_jax.losses.objective import LossConfig
+from promptmad_jax.models.backbone import BackboneConfig
+from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.onenip import RefinerConfig
+from promptmad_jax.models.reconstructor import ReconstructorConfig
+from promptmad_jax.models.segmentor import SegmentorConfig
+from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import MeshConfig
+from promptmad_jax.training.loop import TrainConfig
+from promptmad_jax.training.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+        dataset: name of a prepared TFDS data set. data_dir: where `prepare` put it.
+        image_size: S, pixels; images are resized to S x S, a multiple of 16.
+        classes: names to keep; empty keeps all.
+        texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
+            takes the training images.
+    """
+
+    dataset: str = "mvtec_ad"
+    data_dir: str = "data"
+    image_size: int = 224
+    classes: tuple[str, ...] = ()
+    texture_dir: str = ""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How maps are fused and measured.
+
+    Attributes:
+        batch_size: images a forward pass.
+        fusion: the final map. "calibrated" is OneNIP's rule with its scale from training images and
+            their pseudo-anomalies (the reference reads it off the whole test set, which the compat
+            rows `onenip_fusion` report); "reconstruction" or "segmentor" takes one part alone.
+        calibration_images: how many training images set that scale.
+        image_pool: the image score is the maximum of the map's image_pool x image_pool average.
+        aupro_limit: false-positive rate up to which AUPRO integrates.
+        prompt_index: which training image of a class, in file order, is its prompt.
+    """
+
+    batch_size: int = 8
+    fusion: str = "calibrated"
+    calibration_images: int = 64
+    image_pool: int = 16
+    aupro_limit: float = 0.3
+    prompt_index: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. `name` is for people; `model` is "promptmad" or "onenip"."""
+
+    name: str = "promptmad"
+    model: str = "promptmad"
+    data: DataConfig = field(default_factory=DataConfig)
+    pseudo_anomaly: PseudoAnomalyConfig = field(default_factory=PseudoAnomalyConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    reconstructor: ReconstructorConfig = field(default_factory=ReconstructorConfig)
+    refiner: RefinerConfig = field(default_factory=RefinerConfig)
+    segmentor: SegmentorConfig = field(default_factory=SegmentorConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+CHOICES = {
+    "model": ("promptmad", "onenip"),
+    "reconstructor.text_tokens": ("normal", "all"),
+    "diffusion.prior": ("coarse", "zero"),
+    "diffusion.objective": ("x0", "epsilon"),
+    "diffusion.start": ("mean", "sample"),
+    "optimizer.schedule": ("step", "cosine", "constant"),
+    "train.resident": ("auto", "yes", "no"),
+    "train.fine_dtype": ("bfloat16", "float32"),
+    "eval.fusion": ("calibrated", "reconstruction", "segmentor"),
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionaries, for JSON and for `ConfigDict`."""
+    return dataclasses.asdict(config)
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Nested mappings (a `ConfigDict`, or JSON) to a Config.
+
+    Raises:
+        UserError: an unknown key, with the nearest known one, a wrong type, or a value that is none
+            of its choices.
+    """
+    config = _parse(Config, values, "config")
+    for path, choices in CHOICES.items():
+        value = _lookup(config, path)
+        if value not in choices:
+            raise UserError(f"config.{path} is {value!r}; it can be {', '.join(map(repr, choices))}")
+    if config.data.image_size % 16 or config.data.image_size < 32:
+        raise UserError(f"config.data.image_size is {config.data.image_size}; it must be a multiple of 16, at least 32")
+    return config
+
+
+def _lookup(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _parse(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    types_of = typing.get_type_hints(cls)
+    for key in values:
+        if key not in types_of:
+            near = difflib.get_close_matches(key, types_of, 1, 0.0)
+            raise UserError(f"{path}.{key} is unknown; did you mean {path}.{near[0]}?")
+    try:
+        return cls(**{key: _value(types_of[key], value, f"{path}.{key}") for key, value in values.items()})
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _value(expected: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(expected):
+        if not isinstance(value, Mapping) and not hasattr(value, "items"):
+            raise UserError(f"{path} is {value!r}; it is a group of settings")
+        return _parse(expected, dict(value.items()), path)
+    origin = typing.get_origin(expected)
+    if origin is tuple:
+        items = typing.get_args(expected)
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{path} is {value!r}; it must be a tuple")
+        kinds = [items[0]] * len(value) if items[-1] is Ellipsis else items
+        return tuple(_value(kind, item, path) for kind, item in zip(kinds, value, strict=True))
+    if origin in (types.UnionType, typing.Union) or origin is typing.Literal:
+        return value
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected:
+        raise UserError(f"{path} is {value!r}, of type {type(value).__name__}; it must be {expected.__name__}")
+    return value

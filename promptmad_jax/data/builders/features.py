@@ -1,0 +1,35 @@
+"""The one record format of all data sets of the project."""
+
+import tensorflow_datasets as tfds
+
+LABELS = ("good", "defective")
+
+
+def dataset_info(
+    builder: tfds.core.DatasetBuilder,
+    description: str,
+    homepage: str | None = None,
+    citation: str | None = None,
+) -> tfds.core.DatasetInfo:
+    """The `DatasetInfo` of a builder with the features that every reader here expects.
+
+    `image` is PNG or JPEG, grey or RGB; `mask` is a PNG of 0 and 255 of the image's size;
+    `defect_type` is "good" for a normal image; `filename` is relative, with forward slashes, and
+    unique within a split.
+    """
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        homepage=homepage,
+        citation=citation,
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=LABELS),
+                "class_name": tfds.features.Text(),
+                "defect_type": tfds.features.Text(),
+                "filename": tfds.features.Text(),
+            }
+        ),
+    )

@@ -1,0 +1,152 @@
+"""The TFDS builder behind every data set that comes as files of images and masks."""
+
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from promptmad_jax.data import preprocess
+from promptmad_jax.data.builders import features
+from promptmad_jax.data.builders.check import Checked, Inventory, check, counts
+from promptmad_jax.data.builders.records import Found, Problem
+from promptmad_jax.data.builders.source import existing, find, fingerprint
+from promptmad_jax.data.paths import printable
+from promptmad_jax.runtime.errors import UserError
+
+REPORT = "report.json"
+
+
+class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Validates a source, writes its usable images as ArrayRecord, and `report.json` beside them.
+
+    Args:
+      source: folder, archive or list file; needed to prepare, not to read. When empty, TFDS' manual
+        folder (`<data_dir>/downloads/manual`) is the source.
+      image_dir: for a list file, the folder that its names are relative to.
+      kwargs: of the TFDS builder: `data_dir`, `version`.
+
+    Preparing raises `UserError` when the source is missing or has no usable training image.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Give the folder, archive or list file: tfds.builder(NAME, source=PATH), or"
+        " python -m promptmad_jax.prepare --dataset=NAME --source=PATH --data_dir=DIR"
+    )
+    DESCRIPTION = ""
+    HOMEPAGE: str | None = None
+    CITATION: str | None = None
+
+    def __init__(self, *, source: str = "", image_dir: str = "", **kwargs):
+        self._source = source
+        self._image_dir = image_dir
+        self._inventory: Inventory | None = None
+        super().__init__(file_format="array_record", **kwargs)
+
+    def default_source(self, manual_dir: pathlib.Path) -> str:
+        """Hook: the source in TFDS' manual folder, for a builder that was given none."""
+        return str(manual_dir)
+
+    def select(self, found: Found) -> Found:
+        """Hook: restricts a listing to what the data set consists of."""
+        return found
+
+    def review(self, inventory: Inventory) -> list[Problem]:
+        """Hook: compares what is usable with what is known of the data set."""
+        del inventory
+        return []
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return features.dataset_info(self, self.DESCRIPTION, self.HOMEPAGE, self.CITATION)
+
+    def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+        source = self._source or self.default_source(pathlib.Path(dl_manager.manual_dir))
+        # Taken first: a file that changes while it is read makes the next run build again.
+        stamp = fingerprint(source, self._image_dir)
+        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=self.data_dir) as scratch:
+            found = self.select(find(source, self._image_dir, pathlib.Path(scratch)))
+            self._inventory = check(found, _progress_bar)
+            if not self._inventory.images:
+                raise UserError(_nothing_usable(source, self._inventory))
+            super()._download_and_prepare(dl_manager, download_config)
+        self._write_report(source, stamp, self._inventory)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        splits = ("train", "test")
+        images = {split: self._inventory.of_split(split) for split in splits}
+        return {split: self._generate_examples(images[split]) for split in splits if images[split]}
+
+    def _generate_examples(self, images: tuple[Checked, ...]) -> Iterator[tuple[str, dict]]:
+        for image in images:
+            entry = image.entry
+            yield (
+                entry.filename,
+                {
+                    "image": _stored_image(image),
+                    "mask": _stored_mask(image),
+                    "label": entry.label,
+                    "class_name": entry.class_name,
+                    "defect_type": entry.defect_type,
+                    "filename": entry.filename,
+                },
+            )
+
+    def _write_report(self, source: str, stamp: str, inventory: Inventory) -> None:
+        problems = [*inventory.problems, *self.review(inventory)]
+        report = {
+            "dataset": self.name,
+            "version": str(self.version),
+            "source": printable(existing(source)),
+            "source_fingerprint": stamp,
+            "class_names": inventory.class_names,
+            "images": {split: len(inventory.of_split(split)) for split in ("train", "test")},
+            "counts": counts(inventory),
+            "problems": [dataclasses.asdict(problem) for problem in problems],
+        }
+        text = json.dumps(report, indent=1, ensure_ascii=False)
+        (pathlib.Path(self.data_dir) / REPORT).write_text(text, encoding="utf-8")
+
+
+def _progress_bar(results, total: int):
+    return tfds.core.utils.tqdm(results, total=total, desc="Checking", unit=" images", leave=False)
+
+
+def _nothing_usable(source: str, inventory: Inventory) -> str:
+    faults = [problem for problem in inventory.problems if problem.kind != "empty_class"]
+    first = f"; {len(faults)} faults, the first: {faults[0].file}: {faults[0].reason}"
+    return f"{source}: no usable training image (CLASS/train/good){first if faults else ''}"
+
+
+def _stored_image(image: Checked) -> bytes:
+    data = image.entry.image.read_bytes()
+    if image.verbatim:
+        return data
+    rgb = preprocess.decode_image(data)
+    grey = (rgb == rgb[:, :, :1]).all()
+    return _png(rgb[:, :, 0] if grey else rgb)
+
+
+def _stored_mask(image: Checked) -> bytes:
+    entry = image.entry
+    if entry.mask is not None:
+        return _png(preprocess.decode_mask(entry.mask).astype(np.uint8) * 255)
+    return _uniform_png(image.height, image.width, 255 if entry.without_mask == "one" else 0)
+
+
+@functools.lru_cache(maxsize=16)
+def _uniform_png(height: int, width: int, value: int) -> bytes:
+    return _png(np.full((height, width), value, np.uint8))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

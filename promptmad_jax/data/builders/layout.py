@@ -1,0 +1,141 @@
+"""Listing of folders in MVTec layout.
+
+    CLASS/train/good/IMAGE  CLASS/test/DEFECT/IMAGE  CLASS/ground_truth/DEFECT/{STEM_mask|STEM}.EXT
+
+Folder names `train`, `test`, `ground_truth`, `good` and all extensions are matched without case;
+`ok` counts as `good` (the layout of BTAD).
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem, is_image_name
+from promptmad_jax.data.paths import printable
+from promptmad_jax.runtime.errors import UserError
+
+_GOOD_FOLDERS = (GOOD, "ok")
+_PARTS = ("train", "test", "ground_truth")
+_MASK_SUFFIX = "_mask"
+LAYOUT = "CLASS/train/good, CLASS/test/DEFECT, CLASS/ground_truth/DEFECT"
+
+
+def find_in_folder(folder: pathlib.Path) -> Found:
+    """Lists a folder of classes, a single class folder, or a folder that holds only one of these.
+
+    Raises:
+      UserError: nothing below the folder has the layout.
+    """
+    root = _layout_root(folder.resolve())
+    single = _is_class(root)
+    found = Found(source=root.parent if single else root)
+    for child in [root] if single else _children(root):
+        if child.is_dir():
+            _ClassLister(found, child).run()
+        else:
+            _stray(found, child, "not part of a class folder")
+    return found
+
+
+def _layout_root(folder: pathlib.Path) -> pathlib.Path:
+    root = folder
+    while not _is_class(root) and not any(_is_class(child) for child in _folders(root)):
+        inner = list(_folders(root))
+        if len(inner) != 1:
+            state = "is empty" if not any(folder.iterdir()) else "holds no class folder"
+            raise UserError(f"{printable(folder)} {state}: expected {LAYOUT}")
+        root = inner[0]
+    return root
+
+
+def _is_class(folder: pathlib.Path) -> bool:
+    return any(child.name.lower() in ("train", "test") for child in _folders(folder))
+
+
+def _children(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(folder.iterdir())
+
+
+def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    return (child for child in _children(folder) if child.is_dir())
+
+
+def _stray(found: Found, path: pathlib.Path, reason: str) -> None:
+    name = printable(path.relative_to(found.source)) + ("/" if path.is_dir() else "")
+    found.problems.append(Problem(name, "stray", reason, "ignored"))
+
+
+class _ClassLister:
+    """Lists one class folder into a `Found`."""
+
+    def __init__(self, found: Found, folder: pathlib.Path):
+        self._found = found
+        self._folder = folder
+        self._name = printable(folder.name)
+        self._masks: dict[tuple[str, str], pathlib.Path] = {}
+
+    def run(self) -> None:
+        self._found.class_names.add(self._name)
+        parts: dict[str, pathlib.Path] = {}
+        for child in _children(self._folder):
+            part = child.name.lower()
+            if child.is_dir() and part in _PARTS and part not in parts:
+                parts[part] = child
+            else:
+                _stray(self._found, child, "not train, test or ground_truth")
+        self._list_masks(parts)
+        unused = set(self._masks.values())
+        for split in ("train", "test"):
+            for entry in self._list_split(split, parts):
+                self._found.entries.append(entry)
+                unused.discard(entry.mask)
+        for mask in sorted(unused):
+            _stray(self._found, mask, "a mask without an image")
+
+    def _list_masks(self, parts: dict[str, pathlib.Path]) -> None:
+        if "ground_truth" not in parts:
+            return
+        for defect, path in self._images(parts["ground_truth"]):
+            stem = path.stem.lower()
+            key = (defect, stem)
+            if key in self._masks:
+                _stray(self._found, path, f"a second mask beside {self._masks[key].name}")
+            else:
+                self._masks[key] = path
+
+    def _list_split(self, split: str, parts: dict[str, pathlib.Path]) -> Iterator[Entry]:
+        if split not in parts:
+            return
+        for defect, path in self._images(parts[split]):
+            if split == "train" and defect != GOOD:
+                _stray(self._found, path, "training images must be in train/good")
+                continue
+            yield Entry(
+                split=split,
+                class_name=self._name,
+                defect_type=defect,
+                filename=printable(path.relative_to(self._found.source)),
+                image=path,
+                mask=self._mask_of(path, defect) if split == "test" else None,
+                without_mask="zero" if defect == GOOD else "error",
+            )
+
+    def _mask_of(self, image: pathlib.Path, defect: str) -> pathlib.Path | None:
+        stem = image.stem.lower()
+        named_mask = self._masks.get((defect, stem + _MASK_SUFFIX))
+        return named_mask or self._masks.get((defect, stem))
+
+    def _images(self, part: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+        """(defect type, image file) of `part/DEFECT/*`; everything else is a stray."""
+        for folder in _children(part):
+            if not folder.is_dir():
+                _stray(self._found, folder, f"lies beside the folders of {part.name}")
+                continue
+            name = printable(folder.name)
+            defect = GOOD if name.lower() in _GOOD_FOLDERS else name
+            for path in _children(folder):
+                if path.is_dir():
+                    _stray(self._found, path, "a folder among images")
+                elif not is_image_name(path):
+                    _stray(self._found, path, "not the name of an image")
+                else:
+                    yield defect, path

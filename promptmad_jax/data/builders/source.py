@@ -1,0 +1,114 @@
+"""What a user may give as the source of a data set: a folder, an archive, or a list file."""
+
+import hashlib
+import lzma
+import os
+import pathlib
+import shutil
+import tarfile
+import zipfile
+import zlib
+
+from promptmad_jax.data.builders.layout import find_in_folder
+from promptmad_jax.data.builders.lists import find_in_list, list_files
+from promptmad_jax.data.builders.records import Found
+from promptmad_jax.data.paths import printable
+from promptmad_jax.runtime.errors import UserError
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
+LIST_SUFFIXES = (".json", ".jsonl")
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    shutil.ReadError,
+)
+
+
+def find(source: str, image_dir: str, scratch: pathlib.Path) -> Found:
+    """Lists the images of a source; an archive is unpacked into `scratch` first.
+
+    Raises:
+      UserError: the source is missing, damaged as a whole, or has none of the known forms.
+    """
+    path = existing(source)
+    try:
+        if path.is_dir():
+            return find_in_folder(path)
+        if _ends(path, LIST_SUFFIXES):
+            return find_in_list(path, image_dir)
+        if _ends(path, ARCHIVE_SUFFIXES):
+            return find_in_folder(_unpack(path, scratch))
+    except PermissionError as error:
+        raise UserError(f"{printable(error.filename)}: {error.strerror}") from error
+    raise UserError(
+        f"{printable(path)}: not a folder, an archive ({', '.join(ARCHIVE_SUFFIXES)}) or a list"
+        f" ({', '.join(LIST_SUFFIXES)})"
+    )
+
+
+def fingerprint(source: str, image_dir: str) -> str:
+    """A digest of names, sizes and times of a source's files; reads no pixels, unpacks nothing.
+
+    It tells whether a prepared data set is still that of its source. A copy whose file times
+    differ counts as another source.
+    """
+    path = existing(source)
+    files = [path]
+    names: list[str] = []
+    if path.is_dir() or _ends(path, LIST_SUFFIXES):
+        found = find(source, image_dir, scratch=path)
+        files = [] if path.is_dir() else list_files(path)
+        files += [file for e in found.entries for file in (e.image, e.mask) if file is not None]
+        names = sorted(found.class_names) + sorted(problem.file for problem in found.problems)
+    digest = hashlib.sha256("\0".join(names).encode())
+    for file in files:
+        digest.update(f"\0{printable(os.path.relpath(file, path.parent))}{_stamp(file)}".encode())
+    return digest.hexdigest()
+
+
+def existing(source: str) -> pathlib.Path:
+    """The source as an absolute path.
+
+    Raises:
+      UserError: none is given, or nothing is there.
+    """
+    if not source:
+        raise UserError(
+            "no source is given: name a folder, an archive or a list with --source=PATH"
+        )
+    path = pathlib.Path(source).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"{printable(path)} does not exist: check --source")
+    return path
+
+
+def _ends(path: pathlib.Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
+
+
+def _stamp(file: pathlib.Path) -> str:
+    if not file.exists():
+        return " missing"
+    status = file.stat()
+    return f" {status.st_size} {status.st_mtime_ns}"
+
+
+def _unpack(archive: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
+    target = scratch / "unpacked"
+    try:
+        if _ends(archive, (".zip",)):
+            shutil.unpack_archive(archive, target, "zip")
+        else:
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, filter="data")
+    except _DAMAGED as error:
+        raise UserError(
+            f"{printable(archive)}: the archive is damaged or incomplete ({error});"
+            " fetch it again, or give an extracted folder"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{printable(archive)}: cannot be unpacked to {target}: {error}") from error
+    return target

@@ -1,0 +1,240 @@
+"""The resized cache below the data folder, one folder for each (data set, split, size, content).
+
+    resized/NAME-VERSION/contents.json                 rows and digests of the splits
+    resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]
+                                           masks.npy   bool [N, S, S]
+                                           index.json  shape, digest, original sizes
+
+A cache is written to a folder of its own and renamed into place when it is complete. Of two
+processes that build the same one, the first to finish wins and the other takes over its result.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from promptmad_jax.data import preprocess
+from promptmad_jax.data.paths import printable
+from promptmad_jax.data.prepared import (
+    Contents,
+    Prepared,
+    Row,
+    read_contents,
+    read_records,
+    shard_stamps,
+    splits,
+)
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_text_atomic
+
+_BUILDING = ".building-"
+_DAMAGED = ".damaged-"
+_STALE_SECONDS = 24 * 3600
+_CHUNK = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """An opened cache; arrays as in `ImageSet`, `original_sizes` N pairs (height, width)."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    rows: tuple[Row, ...]
+    class_names: tuple[str, ...]
+    original_sizes: list[list[int]]
+    fingerprint: str
+
+
+def default_root(data_dir: str) -> pathlib.Path:
+    """Where caches lie unless told otherwise."""
+    return pathlib.Path(data_dir) / "resized"
+
+
+def folder_of(prepared: Prepared, root: pathlib.Path) -> pathlib.Path:
+    """The folder of all caches of one data set."""
+    return root / f"{prepared.name.replace('/', '-')}-{prepared.version}"
+
+
+def open_or_build(prepared: Prepared, root: pathlib.Path, split: str, size: int) -> Cached:
+    """Opens the cache of a split at a size, building it where it is missing or damaged.
+
+    Raises:
+      UserError: the split is not there, a shard is damaged, or the cache cannot be written.
+    """
+    if split not in splits(prepared):
+        raise UserError(f"{printable(prepared.folder)} has no image in the split {split}")
+    folder = folder_of(prepared, root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = _contents(prepared, folder)
+        target = folder / f"{split}-{size}-{contents[split].fingerprint[:16]}"
+        names = {row.class_name for content in contents.values() for row in content.rows}
+        class_names = tuple(sorted(names))
+        cached = _open(target, contents[split], class_names, size)
+        if cached is None:
+            _build(prepared, target, split, contents[split], size)
+            cached = _open(target, contents[split], class_names, size)
+    except OSError as error:
+        raise UserError(
+            f"the image cache {folder} cannot be written ({error.strerror or error}): make room or"
+            " give another cache folder"
+        ) from error
+    if cached is None:
+        raise UserError(f"the image cache {target} is damaged as soon as it is written")
+    return cached
+
+
+def _contents(prepared: Prepared, folder: pathlib.Path) -> dict[str, Contents]:
+    """Rows and digest of each split; read from the shards only when these have changed."""
+    path = folder / "contents.json"
+    stamps = shard_stamps(prepared)
+    stored = _read_json(path)
+    if stored is not None and stored["shards"] == stamps:
+        return {
+            split: Contents(tuple(Row(*row) for row in value["rows"]), value["fingerprint"])
+            for split, value in stored["splits"].items()
+        }
+    contents = {split: read_contents(prepared, split) for split in splits(prepared)}
+    values = {
+        split: {
+            "fingerprint": content.fingerprint,
+            "rows": [dataclasses.astuple(row) for row in content.rows],
+        }
+        for split, content in contents.items()
+    }
+    write_text_atomic(path, json.dumps({"shards": stamps, "splits": values}))
+    return contents
+
+
+def _read_json(path: pathlib.Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _open(
+    target: pathlib.Path, contents: Contents, class_names: tuple[str, ...], size: int
+) -> Cached | None:
+    """The cache at `target`, or None where it is missing or not what it should be."""
+    index = _read_json(target / "index.json")
+    if index is None or index["fingerprint"] != contents.fingerprint:
+        return None
+    try:
+        images = np.load(target / "images.npy", mmap_mode="r")
+        masks = np.load(target / "masks.npy", mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    count = len(contents.rows)
+    if images.shape != (count, size, size, 3) or masks.shape != (count, size, size):
+        return None
+    return Cached(
+        images=images,
+        masks=masks,
+        rows=contents.rows,
+        class_names=class_names,
+        original_sizes=index["original_sizes"],
+        fingerprint=contents.fingerprint,
+    )
+
+
+def _build(
+    prepared: Prepared, target: pathlib.Path, split: str, contents: Contents, size: int
+) -> None:
+    _remove_leftovers(target.parent)
+    building = pathlib.Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
+    try:
+        sizes = _write_arrays(building, _resized(prepared, split, contents, size), contents, size)
+        index = {"fingerprint": contents.fingerprint, "size": size, "original_sizes": sizes}
+        (building / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        building.chmod(0o755)
+        _move_into_place(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _move_into_place(building: pathlib.Path, target: pathlib.Path) -> None:
+    try:
+        building.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if _is_whole(target, building):
+            return  # Another process was faster.
+        damaged = pathlib.Path(tempfile.mkdtemp(prefix=_DAMAGED, dir=target.parent))
+        with contextlib.suppress(FileNotFoundError):  # Another process may have moved it too.
+            target.rename(damaged / "cache")
+        _move_into_place(building, target)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _is_whole(target: pathlib.Path, like: pathlib.Path) -> bool:
+    names = ("images.npy", "masks.npy", "index.json")
+    return all(
+        (target / name).exists() and (target / name).stat().st_size == (like / name).stat().st_size
+        for name in names
+    )
+
+
+def _resized(
+    prepared: Prepared, split: str, contents: Contents, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[int]]]:
+    records = read_records(prepared, split, tuple(row.index for row in contents.rows))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(itertools.islice(records, _CHUNK)):
+            yield from pool.map(lambda record: _resize_record(record, size), chunk)
+
+
+def _resize_record(record: dict, size: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    image = preprocess.decode_image(record["image"])
+    mask = preprocess.decode_mask(record["mask"])
+    height, width, _ = image.shape
+    resized = preprocess.resize_image(image, size)
+    return resized, preprocess.resize_mask(mask, size), [height, width]
+
+
+def _write_arrays(
+    folder: pathlib.Path,
+    resized: Iterator[tuple[np.ndarray, np.ndarray, list[int]]],
+    contents: Contents,
+    size: int,
+) -> list[list[int]]:
+    """Streams both arrays; plain writes, since a full disk under a memory map kills the process."""
+    count = len(contents.rows)
+    sizes = []
+    with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
+        _write_header(images, (count, size, size, 3), np.dtype(np.uint8))
+        _write_header(masks, (count, size, size), np.dtype(np.bool_))
+        for image, mask, original_size in resized:
+            images.write(np.ascontiguousarray(image).data)
+            masks.write(np.ascontiguousarray(mask).data)
+            sizes.append(original_size)
+        for file in (images, masks):
+            file.flush()
+            os.fsync(file.fileno())
+    return sizes
+
+
+def _write_header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what killed processes left, once it is too old to be still at work."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            old = time.time() - path.stat().st_mtime > _STALE_SECONDS
+            if path.name.startswith((_BUILDING, _DAMAGED)) and old:
+                shutil.rmtree(path, ignore_errors=True)

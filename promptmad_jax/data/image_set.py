@@ -1,0 +1,126 @@
+"""The images of one split, resized and held as arrays."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from promptmad_jax.data import image_cache
+from promptmad_jax.data.prepared import find_prepared
+from promptmad_jax.runtime.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """N images of one size with everything known of them, ordered by (class, file name).
+
+    Attributes:
+      images: uint8 [N, S, S, 3], RGB; memory-mapped where it is a whole split.
+      masks: bool [N, S, S], true where defective; all false for normal images.
+      labels: int32 [N], 0 normal, 1 defective.
+      class_ids: int32 [N], into `class_names`.
+      class_names: sorted; of both splits, so that ids agree between them.
+      defect_types: N names, "good" for normal images.
+      filenames: N names, relative, with forward slashes.
+      original_sizes: int32 [N, 2], (height, width) in pixels before resizing.
+      fingerprint: digest of the stored files and their order; the same on every machine.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    labels: np.ndarray
+    class_ids: np.ndarray
+    class_names: tuple[str, ...]
+    defect_types: tuple[str, ...]
+    filenames: tuple[str, ...]
+    original_sizes: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
+        """The images at `indices` (int [M]), in that order; adjacent ones stay memory-mapped."""
+        order = np.asarray(indices, np.int64).reshape(-1)
+        # A range taken as a slice is a view, which reads nothing before it is used.
+        adjacent = len(order) > 0 and order[0] >= 0 and (np.diff(order) == 1).all()
+        rows = slice(int(order[0]), int(order[-1]) + 1) if adjacent else order
+        digest = hashlib.sha256(self.fingerprint.encode() + order.astype("<i8").tobytes())
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            masks=self.masks[rows],
+            labels=self.labels[rows],
+            class_ids=self.class_ids[rows],
+            defect_types=tuple(self.defect_types[index] for index in order),
+            filenames=tuple(self.filenames[index] for index in order),
+            original_sizes=self.original_sizes[rows],
+            fingerprint=digest.hexdigest(),
+        )
+
+
+def load_image_set(
+    dataset: str,
+    data_dir: str,
+    split: str,
+    image_size: int,
+    classes: tuple[str, ...] = (),
+    cache_dir: str = "",
+) -> ImageSet:
+    """Reads one split of a prepared data set at one size.
+
+    The first call decodes and resizes (Pillow bilinear; masks nearest) into a cache; later calls,
+    and other processes, map that cache into memory. It is keyed by name, version, content and size.
+
+    Args:
+      dataset: name of a data set below `data_dir`, with `/CONFIG` or `:VERSION` where it has those.
+      data_dir: the folder that `prepare` wrote to.
+      split: "train" or "test".
+      image_size: S, pixels.
+      classes: the classes to keep; all when empty. `class_names` are then these, sorted.
+      cache_dir: where the cache lies; `data_dir/resized` when empty.
+
+    Raises:
+      UserError: the data set is not prepared, lacks the split or a class, or the cache cannot be
+        written.
+    """
+    if image_size < 1:
+        raise UserError(f"image_size={image_size}: it must be at least 1 pixel")
+    prepared = find_prepared(dataset, data_dir)
+    root = pathlib.Path(cache_dir) if cache_dir else image_cache.default_root(data_dir)
+    cached = image_cache.open_or_build(prepared, root, split, image_size)
+    image_set = _image_set(cached)
+    return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
+
+
+def _image_set(cached: image_cache.Cached) -> ImageSet:
+    rows = cached.rows
+    names = cached.class_names
+    class_id = {name: index for index, name in enumerate(names)}
+    return ImageSet(
+        images=cached.images,
+        masks=cached.masks,
+        labels=np.asarray([row.label for row in rows], np.int32),
+        class_ids=np.asarray([class_id[row.class_name] for row in rows], np.int32),
+        class_names=names,
+        defect_types=tuple(row.defect_type for row in rows),
+        filenames=tuple(row.filename for row in rows),
+        original_sizes=np.asarray(cached.original_sizes, np.int32).reshape(-1, 2),
+        fingerprint=cached.fingerprint,
+    )
+
+
+def _only(image_set: ImageSet, classes: tuple[str, ...], where: str, split: str) -> ImageSet:
+    names = tuple(sorted(set(classes)))
+    unknown = [name for name in names if name not in image_set.class_names]
+    if unknown:
+        known = ", ".join(image_set.class_names)
+        raise UserError(f"{where}: no class {', '.join(unknown)}; there are {known}")
+    kept_ids = np.asarray([image_set.class_names.index(name) for name in names])
+    kept = image_set.select(np.flatnonzero(np.isin(image_set.class_ids, kept_ids)))
+    if not len(kept):
+        raise UserError(f"{where}: the split {split} has no image of {', '.join(names)}")
+    ids = np.searchsorted(kept_ids, kept.class_ids).astype(np.int32)
+    return dataclasses.replace(kept, class_ids=ids, class_names=names)

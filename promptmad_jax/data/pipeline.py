@@ -1,0 +1,114 @@
+"""Training batches: their order as a function of (seed, step), and the arrays they are cut from."""
+
+import functools
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from promptmad_jax.runtime.mesh import batch_sharding, replicated
+
+
+class BatchIndices(NamedTuple):
+    """Rows of one global batch, int32 [B] each: images, their prompt images, and textures."""
+
+    image: np.ndarray
+    prompt: np.ndarray
+    texture: np.ndarray
+
+
+class BatchOrder:
+    """Which images make up the global batch of a step; the same on every process.
+
+    Epochs are permutations drawn from (seed, epoch), laid end to end. A sample's prompt is drawn
+    from its own class, its texture from all textures, both from (seed, step). So a checkpoint
+    needs no iterator state.
+    """
+
+    def __init__(self, seed: int, class_ids: np.ndarray, batch_size: int, num_textures: int):
+        self.seed, self.class_ids = seed, np.asarray(class_ids)
+        self.batch_size, self.num_textures = batch_size, num_textures
+        self._members = {c: np.flatnonzero(self.class_ids == c) for c in np.unique(self.class_ids)}
+        self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
+
+    def __call__(self, step: int) -> BatchIndices:
+        """The batch that step number `step`, from 0, is trained on."""
+        positions = step * self.batch_size + np.arange(self.batch_size)
+        epochs, offsets = np.divmod(positions, len(self.class_ids))
+        image = np.array([self._permutation(int(e))[o] for e, o in zip(epochs, offsets)], np.int32)
+        rng = np.random.default_rng([self.seed, 1, step])
+        prompt = np.array([rng.choice(self._members[c]) for c in self.class_ids[image]], np.int32)
+        texture = rng.integers(self.num_textures, size=self.batch_size, dtype=np.int32)
+        return BatchIndices(image, prompt, texture)
+
+    def _draw_permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.class_ids))
+
+
+class TrainArrays(NamedTuple):
+    """Everything training reads, first axis N (textures: their own number).
+
+    Attributes:
+        images: uint8 [N, S, S, 3]. textures: uint8 [M, S, S, 3].
+        class_ids: int32 [N]. features: any tree of arrays of the clean images, whose first leaf is
+            what a prompt is represented by.
+    """
+
+    images: Any
+    textures: Any
+    class_ids: Any
+    features: Any
+
+
+class TrainBatch(NamedTuple):
+    """One global batch. image_ids int32 [B] are rows of the data set; prompt is the features' first
+    leaf of the prompt images."""
+
+    image_ids: Any
+    images: Any
+    textures: Any
+    class_ids: Any
+    features: Any
+    prompt: Any
+
+
+class Source(Protocol):
+    """Cuts batches, sharded over the mesh, from the arrays."""
+
+    def __call__(self, indices: BatchIndices) -> TrainBatch: ...
+
+
+def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
+    """Gathers a batch from numpy or jax arrays."""
+    features = jax.tree.map(lambda x: x[indices.image], arrays.features)
+    prompt = jax.tree.leaves(arrays.features)[0][indices.prompt]
+    return TrainBatch(indices.image, arrays.images[indices.image], arrays.textures[indices.texture],
+                      arrays.class_ids[indices.image], features, prompt)
+
+
+class ResidentSource:
+    """Arrays replicated on every device: a global permutation needs no communication."""
+
+    def __init__(self, arrays: TrainArrays, mesh: Mesh):
+        self.arrays = jax.device_put(arrays, replicated(mesh))
+        self._take = jax.jit(take, out_shardings=batch_sharding(mesh))
+
+    def __call__(self, indices: BatchIndices) -> TrainBatch:
+        return self._take(self.arrays, indices)
+
+
+class HostSource:
+    """Arrays in host memory, as a rule memory-mapped; each process moves its rows only."""
+
+    def __init__(self, arrays: TrainArrays, mesh: Mesh):
+        self.arrays, self.sharding = arrays, batch_sharding(mesh)
+
+    def __call__(self, indices: BatchIndices) -> TrainBatch:
+        count = len(indices.image)
+        shards = self.sharding.addressable_devices_indices_map((count,))
+        rows = sorted({(s.start or 0, s.stop or count) for (s,) in shards.values()})
+        mine = np.concatenate([np.arange(*row) for row in rows])
+        local = take(self.arrays, BatchIndices(*(x[mine] for x in indices)))
+        put = functools.partial(jax.make_array_from_process_local_data, self.sharding)
+        return jax.tree.map(lambda x: put(np.ascontiguousarray(x), (count, *x.shape[1:])), local)

@@ -1,0 +1,154 @@
+"""Finding and reading prepared TFDS data sets; TFDS itself is imported only to read records."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+
+from promptmad_jax.data.paths import printable
+from promptmad_jax.runtime.errors import UserError
+
+_INFO = "dataset_info.json"
+_CHUNK = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set on disk: its name, its version, and the folder of its shards."""
+
+    name: str
+    version: str
+    folder: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a record says of its image; `index` is its place in the shards."""
+
+    index: int
+    class_name: str
+    defect_type: str
+    filename: str
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The rows of a split by (class, file name), and a digest of them and their files."""
+
+    rows: tuple[Row, ...]
+    fingerprint: str
+
+
+def find_prepared(dataset: str, data_dir: str) -> Prepared:
+    """Finds `data_dir/dataset/VERSION`, the highest version unless `dataset` ends in `:VERSION`.
+
+    Raises:
+      UserError: it is not there; the message tells how to prepare it.
+    """
+    if "://" in data_dir:
+        raise UserError(f"{data_dir}: data_dir must be a local or mounted folder")
+    name, _, wanted = dataset.partition(":")
+    found = {path.parent.name: path.parent for path in _infos(pathlib.Path(data_dir), name)}
+    if wanted:
+        found = {version: folder for version, folder in found.items() if version == wanted}
+    if not name or not found:
+        raise UserError(
+            f"the data set {dataset} is not prepared in {data_dir}: run"
+            f" `python -m promptmad_jax.prepare --dataset={name} --source=PATH"
+            f" --data_dir={data_dir}`"
+        )
+    version = max(found, key=_version_key)
+    return Prepared(name, version, found[version])
+
+
+def _infos(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    folder = data_dir / name
+    return (path for path in folder.glob(f"*/{_INFO}") if path.parent.name[0].isdigit())
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in version.split("."))
+
+
+def splits(prepared: Prepared) -> tuple[str, ...]:
+    """Names of the splits that hold images.
+
+    Raises:
+      UserError: the folder's description is damaged, or it holds no image at all.
+    """
+    path = prepared.folder / _INFO
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        names = tuple(s["name"] for s in stored if sum(int(n) for n in s["shardLengths"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{printable(path)} is damaged ({error}): {_again(prepared)}") from error
+    if not names:
+        raise UserError(f"{printable(prepared.folder)} holds no image: {_again(prepared)}")
+    return names
+
+
+def _again(prepared: Prepared) -> str:
+    return f"run `python -m promptmad_jax.prepare --dataset={prepared.name} --overwrite ...` again"
+
+
+def shard_stamps(prepared: Prepared) -> dict[str, list[int]]:
+    """Size and time of every shard: when these are as before, so are the contents."""
+    stamps = {}
+    for path in sorted(prepared.folder.glob("*array_record*")):
+        status = path.stat()
+        stamps[path.name] = [status.st_size, status.st_mtime_ns]
+    return stamps
+
+
+def read_contents(prepared: Prepared, split: str) -> Contents:
+    """Reads all records of a split without decoding their images."""
+    digests = {}
+    for index, record in enumerate(read_records(prepared, split)):
+        row = Row(
+            index=index,
+            class_name=_text(record["class_name"]),
+            defect_type=_text(record["defect_type"]),
+            filename=_text(record["filename"]),
+            label=int(record["label"]),
+        )
+        digests[row] = hashlib.sha256(record["image"]).digest()
+        digests[row] += hashlib.sha256(record["mask"]).digest()
+    rows = tuple(sorted(digests, key=lambda row: (row.class_name, row.filename)))
+    total = hashlib.sha256()
+    for row in rows:
+        fields = [row.class_name, row.defect_type, row.filename, row.label]
+        total.update(json.dumps(fields).encode() + digests[row])
+    return Contents(rows, total.hexdigest())
+
+
+def read_records(
+    prepared: Prepared, split: str, order: tuple[int, ...] | None = None
+) -> Iterator[dict]:
+    """Yields the records of a split, `image` and `mask` as encoded bytes.
+
+    Args:
+      prepared: the data set.
+      split: the split.
+      order: places in the shards; all in stored order by default.
+
+    Raises:
+      UserError: a shard is missing or damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        skip = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+        builder = tfds.builder_from_directory(prepared.folder)
+        source = builder.as_data_source(split, decoders=skip)
+        places = list(range(len(source))) if order is None else list(order)
+        for start in range(0, len(places), _CHUNK):
+            yield from source.__getitems__(places[start : start + _CHUNK])
+    except (OSError, ValueError, IndexError, RuntimeError) as error:
+        message = f"the shards of {split} in {printable(prepared.folder)} cannot be read ({error})"
+        raise UserError(f"{message}: {_again(prepared)}") from error
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""Exact metrics, the evaluation protocol, tables, overlays and the HTML report."""

@@ -1,0 +1,56 @@
+"""Heat colours for anomaly maps, alone and over their image, on a scale that the caller fixes."""
+
+import numpy as np
+
+# The inferno map of matplotlib at 33 even steps (CC0).
+_INFERNO = """000004 040312 0b0724 150b37 210c4a 2f0a5b 3d0965 4a0c6b 57106e 64156e 71196e
+7d1e6d 8a226a 972766 a32c61 b0315b bc3754 c63d4d d04545 da4e3c e35933 eb6429
+f1711f f67e14 f98c0a fb9b06 fcaa0f fbba1f f9c932 f5d949 f2e865 f3f586 fcffa4"""
+_STEPS = np.array([list(bytes.fromhex(code)) for code in _INFERNO.split()], np.float32)
+_POSITIONS = np.linspace(0, 1, 256)
+COLOURS = np.stack(
+    [np.interp(_POSITIONS, np.linspace(0, 1, len(_STEPS)), channel) for channel in _STEPS.T], axis=1
+).astype(np.float32)
+
+
+def normalised(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
+    """Maps [vmin, vmax] to [0, 1], clipped, float32; vmax must be above vmin."""
+    if not vmax > vmin:
+        raise ValueError(f"the colour scale is empty: {vmin} to {vmax}")
+    return np.clip((values - vmin) / (vmax - vmin), 0, 1).astype(np.float32)
+
+
+def colorize(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
+    """Heat colours of an anomaly map, dark at vmin and below, pale yellow at vmax and above.
+
+    Args:
+      values: float [H, W].
+      vmin, vmax: the scale, the same for all images that are to be compared.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    return np.rint(_heat(normalised(values, vmin, vmax))).astype(np.uint8)
+
+
+def overlay(
+    image: np.ndarray, values: np.ndarray, vmin: float, vmax: float, alpha: float = 0.75
+) -> np.ndarray:
+    """Lays the heat colours over the image, the more opaque the higher the value.
+
+    Args:
+      image: uint8 [H, W, 3].
+      values: float [H, W].
+      vmin, vmax: the scale; the image shows unchanged at vmin and below.
+      alpha: opacity at vmax.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    level = normalised(values, vmin, vmax)
+    weight = alpha * level[..., None]
+    return np.rint((1 - weight) * image + weight * _heat(level)).astype(np.uint8)
+
+
+def _heat(level: np.ndarray) -> np.ndarray:
+    return COLOURS[np.rint(level * 255).astype(np.intp)]

@@ -1,0 +1,53 @@
+"""Arrays that would not fit into memory together, kept in files of a temporary folder."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from promptmad_jax.runtime.errors import UserError
+
+
+class Scratch:
+    """A temporary folder of arrays, removed when the object goes.
+
+    Args:
+      directory: where to make the folder; the system's place for temporary files where empty.
+
+    Raises:
+      UserError: where the folder cannot be made.
+    """
+
+    def __init__(self, directory: str = ""):
+        try:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="promptmad-", dir=directory or None, ignore_cleanup_errors=True
+            )
+        except OSError as error:
+            raise UserError(
+                f"{directory or tempfile.gettempdir()}: no folder for temporary files can be made "
+                f"there ({error.strerror}); name another place with protocol.scratch or TMPDIR"
+            ) from error
+        self._count = 0
+
+    def keep(self, array: np.ndarray) -> np.ndarray:
+        """Writes an array and gives it back memory-mapped and read-only.
+
+        Raises:
+          UserError: where the disk is full or refuses.
+        """
+        path = Path(self._folder.name) / f"{self._count}.npy"
+        self._count += 1
+        try:
+            np.save(path, array)
+        except OSError as error:
+            raise UserError(
+                f"{path}: {array.nbytes / 2**20:.0f} MiB of maps cannot be written "
+                f"({error.strerror}); make room or name another place with protocol.scratch"
+            ) from error
+        # A zero-length file cannot be mapped.
+        return np.load(path, mmap_mode="r" if array.size else None)
+
+    def close(self) -> None:
+        """Removes the folder and all its arrays."""
+        self._folder.cleanup()

@@ -1,0 +1,134 @@
+"""The frozen backbone: a hashable callable and a pure tree of parameters."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.calibration import calibrated_params
+from promptmad_jax.models.convolution import Lowering
+from promptmad_jax.models.efficientnet import (
+    ARCHITECTURES,
+    EFFICIENTNET_B4,
+    Architecture,
+    EfficientNet,
+    Geometry,
+)
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.efficientnet import load_efficientnet
+from promptmad_jax.weights.hub import resolve_file
+
+PADDINGS = {"onenip_static380": 380, "same": 0}
+LOWERINGS = ("auto", "conv", "shifted")
+DTYPES = ("float32", "bfloat16")
+STRIDES = (2, 4, 8, 16)
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which frozen network, with which weights.
+
+    Attributes:
+        name: `efficientnet_b4` or `efficientnetv2_b0`.
+        weights: `random`, a .safetensors or .npz file, a folder with `model.safetensors`, or a hub
+            id such as `timm/tf_efficientnet_b4.aa_in1k`.
+        seed: of the `random` weights.
+        padding: EfficientNet-B4 only. `onenip_static380` pads as OneNIP's PyTorch port does, whose
+            padding is fixed for 380 pixels: one layer differs, and its checkpoints expect it.
+            `same` is TensorFlow's, which EfficientNetV2-B0 always uses.
+        depthwise: lowering of the convolutions; `auto` takes `shifted` on a CPU, else `conv`.
+        dtype: of the computation and the taps; parameters stay float32.
+    """
+
+    name: str = "efficientnet_b4"
+    weights: str = "random"
+    seed: int = 0
+    padding: str = "onenip_static380"
+    depthwise: str = "auto"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """`taps = backbone(params, images)`: a pure function of its two arguments.
+
+    Images are float32 [B, H, W, 3], normalised with the ImageNet mean and deviation, H and W
+    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16.
+    """
+
+    architecture: Architecture
+    nominal: int
+    lowering: Literal["auto"] | Lowering
+    dtype: str
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the four taps."""
+        return self.architecture.channels
+
+    def __call__(self, params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
+        def forward(lowering: Lowering):
+            def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
+                network = nnx.merge(_graph(self.architecture)[0], params)
+                return network(images.astype(self.dtype), Geometry(lowering, self.nominal))
+            return run
+
+        if self.lowering != "auto":
+            return forward(self.lowering)(params, images)
+        return jax.lax.platform_dependent(
+            params, images, cpu=forward("shifted"), default=forward("conv"))
+
+
+def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
+    """Builds the network and loads or draws its parameters.
+
+    Returns:
+        The backbone and its parameters: nested dicts of float32 arrays, BatchNorm folded.
+
+    Raises:
+        UserError: an unknown option, or weights that cannot be found, read or fitted.
+    """
+    backbone = _backbone(config)
+    shapes = layer_shapes(backbone.architecture)
+    if config.weights == "random":
+        params = calibrated_params(backbone.architecture, shapes, config.seed)
+    else:
+        path = resolve_file(config.weights, "model.safetensors", "backbone.weights")
+        params = load_efficientnet(path, shapes)
+    return backbone, jax.tree.map(jnp.asarray, params)
+
+
+def _backbone(config: BackboneConfig) -> Backbone:
+    _choice("name", config.name, ARCHITECTURES)
+    _choice("padding", config.padding, PADDINGS)
+    _choice("depthwise", config.depthwise, LOWERINGS)
+    _choice("dtype", config.dtype, DTYPES)
+    architecture = ARCHITECTURES[config.name]
+    nominal = PADDINGS[config.padding] if architecture == EFFICIENTNET_B4 else 0
+    return Backbone(architecture, nominal, config.depthwise, config.dtype)
+
+
+def _choice(field: str, value: str, choices) -> None:
+    if value not in choices:
+        raise UserError(f"backbone.{field}={value}: unknown; choose from {', '.join(choices)}")
+
+
+@cache
+def _graph(architecture: Architecture) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: EfficientNet(architecture)))
+
+
+def layer_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Kernel shape (HWIO) of every layer by its path, in the order of the network."""
+    shapes = {}
+    tree = nnx.to_pure_dict(_graph(architecture)[1])
+    for name in ("stem", *(block.name for block in architecture.blocks)):
+        layers = {name: tree[name]} if name == "stem" else {
+            f"{name}/{role}": layer for role, layer in tree[name].items()}
+        shapes |= {path: tuple(layer["kernel"].shape) for path, layer in layers.items()}
+    return shapes

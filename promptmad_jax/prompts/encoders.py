@@ -1,0 +1,162 @@
+"""The text encoders behind `text.source`: CLIP with weights, and the small random tower."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx, traverse_util
+
+from promptmad_jax.prompts.clip_config import (
+    LEGACY_EOS,
+    ClipTextConfig,
+    infer_config,
+    read_config,
+)
+from promptmad_jax.prompts.clip_text import encode_ids, graph_and_shapes, random_params
+from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.clip import convert_text, text_tensors
+from promptmad_jax.weights.files import read_tensors
+from promptmad_jax.weights.hub import resolve_file
+
+_BATCH = 64  # phrases in one call of the tower
+_WEIGHTS = "model.safetensors"
+_SETTING = "text.weights"
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Where text vectors come from.
+
+    Attributes:
+        fingerprint: changes whenever the vectors may change.
+        encode: phrases to float32 [N, d], not normalised; loads the weights.
+    """
+
+    fingerprint: str
+    encode: Callable[[tuple[str, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class _ClipFiles:
+    weights: Path
+    config: Path | None
+    tokenizer: tuple[Path, ...]
+
+
+def clip_encoder(weights: str) -> TextEncoder:
+    """CLIP's text tower from a Hugging Face id or folder; nothing is loaded until it encodes.
+
+    Raises:
+        UserError: files are missing, offline or not; `encode` raises it for files that do not fit.
+    """
+    files = _find_files(weights)
+    return TextEncoder(_hash_files(files), partial(_encode_clip, files))
+
+
+def _find_files(weights: str) -> _ClipFiles:
+    path = Path(weights).expanduser()
+    if not path.exists():
+        find = partial(resolve_file, weights, setting=_SETTING)
+        return _ClipFiles(find(_WEIGHTS), find("config.json"),
+                          (find("vocab.json"), find("merges.txt")))
+    folder = path.parent if path.is_file() else path
+    config = folder / "config.json"
+    return _ClipFiles(path if path.is_file() else _find_weights(folder),
+                      config if config.is_file() else None, _find_tokenizer(folder))
+
+
+def _find_weights(folder: Path) -> Path:
+    # A folder with nothing but the pickle goes on to the reader, which says how to convert it.
+    others = (folder / "pytorch_model.safetensors", folder / "pytorch_model.bin")
+    present = [path for path in (folder / _WEIGHTS, *others) if path.is_file()]
+    return present[0] if present else resolve_file(str(folder), _WEIGHTS, _SETTING)
+
+
+def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
+    for names in (("vocab.json", "merges.txt"), ("tokenizer.json",)):
+        paths = tuple(folder / name for name in names)
+        if all(path.is_file() for path in paths):
+            return paths
+    raise UserError(f"{folder}: holds no CLIP tokenizer; put vocab.json and merges.txt, or "
+                    "tokenizer.json, of the same model beside the weights")
+
+
+def _hash_files(files: _ClipFiles) -> str:
+    digest = hashlib.sha256()
+    for path in (files.weights, *((files.config,) if files.config else ()), *files.tokenizer):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"clip:{digest.hexdigest()}"
+
+
+def load_clip(weights: Path, config: Path | None) -> tuple[ClipTextConfig, nnx.GraphDef, dict]:
+    """The text tower of a Hugging Face safetensors file: configuration, graph, nested parameters.
+
+    Without a config.json the sizes follow from the weights.
+
+    Raises:
+        UserError: the file is damaged, or does not fit the configuration in any key.
+    """
+    tensors = text_tensors(read_tensors(weights))
+    if config is None:
+        logging.warning("no config.json beside %s: sizes from the weights, activation quick_gelu",
+                        weights)
+        tower = infer_config({name: value.shape for name, value in tensors.items()}, str(weights))
+    else:
+        tower = read_config(config)
+    graph, shapes = graph_and_shapes(tower)
+    flat = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
+    params = convert_text(tensors, flat, str(weights))
+    return tower, graph, traverse_util.unflatten_dict(params, sep="/")
+
+
+def _encode_clip(files: _ClipFiles, phrases: tuple[str, ...]) -> np.ndarray:
+    # transformers takes a second to import, and cached or given vectors do not need it.
+    from promptmad_jax.prompts.tokenizer import load_tokenizer, tokenize
+
+    tower, graph, params = load_clip(files.weights, files.config)
+    tokenizer = load_tokenizer(*files.tokenizer)
+    # Legacy pooling is at the largest id of a text.
+    end = len(tokenizer) - 1 if tower.eos_id == LEGACY_EOS else tower.eos_id
+    if len(tokenizer) > tower.vocabulary or tokenizer.eos_token_id != end:
+        raise UserError(f"{files.tokenizer[0]}: {len(tokenizer)} tokens with the end token "
+                        f"{tokenizer.eos_token_id}, where {files.weights} has {tower.vocabulary} "
+                        f"tokens and the end token {end}; take both from one model")
+    return _encode(graph, params, tokenize(tokenizer, phrases, tower.context))
+
+
+def random_encoder(config: TextConfig) -> TextEncoder:
+    """A seeded tower without training over single bytes, of `config`'s width, layers, heads, seed.
+
+    Its vectors tell phrases apart (by their letters) and mean nothing.
+    """
+    tower = ClipTextConfig(vocabulary=514, context=256, width=config.width, hidden=4 * config.width,
+                           layers=config.layers, heads=config.heads, projection=config.width,
+                           eos_id=513)
+    fingerprint = f"random:{astuple(tower)}:{config.seed}"
+    return TextEncoder(fingerprint, partial(_encode_random, tower, config.seed))
+
+
+def _encode_random(tower: ClipTextConfig, seed: int, phrases: tuple[str, ...]) -> np.ndarray:
+    from promptmad_jax.prompts.tokenizer import byte_tokenizer, tokenize
+
+    graph, _ = graph_and_shapes(tower)
+    params = random_params(tower, jax.random.key(seed))
+    return _encode(graph, params, tokenize(byte_tokenizer(), phrases, tower.context))
+
+
+def _encode(graph: nnx.GraphDef, params: dict, ids: np.ndarray) -> np.ndarray:
+    """Vectors [N, d] of ids [N, L], in batches of one size."""
+    params = jax.tree.map(jnp.asarray, params)
+    size = min(_BATCH, len(ids))
+    padded = np.concatenate([ids, np.repeat(ids[-1:], -len(ids) % size, axis=0)])
+    batches = padded.reshape(-1, size, ids.shape[1])
+    vectors = [np.asarray(encode_ids(graph, params, batch)) for batch in batches]
+    return np.concatenate(vectors)[: len(ids)]

@@ -1,0 +1,41 @@
+"""The shuffled-text control: a permutation after which nothing matches."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+_SWAPS = 20  # tried a position; the mixing after the first valid arrangement
+
+
+def deranged(groups: Sequence[Hashable], rng: np.random.Generator) -> np.ndarray:
+    """A random permutation that gives no position an element of its own group.
+
+    Where the largest group is more than half of all, that cannot be: then no position keeps its own
+    element.
+
+    Args:
+        groups: the group of each of n >= 2 positions.
+        rng: its only source of randomness.
+
+    Returns:
+        order, int [n]: position i receives element order[i].
+    """
+    if max(Counter(groups).values()) * 2 > len(groups):
+        groups = range(len(groups))
+    labels = np.unique([list(dict.fromkeys(groups)).index(group) for group in groups],
+                       return_inverse=True)[1]
+    order = _shifted(labels, rng)
+    for first, second in rng.integers(len(order), size=(_SWAPS * len(order), 2)):
+        if labels[order[second]] != labels[first] and labels[order[first]] != labels[second]:
+            order[[first, second]] = order[[second, first]]
+    return order
+
+
+def _shifted(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sorted by group and turned by the size of the largest: nothing lands in its own group."""
+    shuffled = rng.permutation(len(labels))
+    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = np.empty_like(grouped)
+    order[grouped] = np.roll(grouped, -np.bincount(labels).max())
+    return order

@@ -1,0 +1,93 @@
+"""Words for classes: the shipped vocabularies, a user's file, or phrases from the class name."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from absl import logging
+
+from promptmad_jax.prompts.vocabulary_file import parse, read_document
+
+_SHIPPED = (("promptmad_jax.prompts", "defect_vocab.json"),
+            ("promptmad_jax.data.synthetic", "vocabulary.json"))
+_DAMAGED = ("a photo of a damaged {name}", "a photo of a {name} with a defect",
+            "a close-up photo of a {name} with visible damage", "a photo of a {name} with a flaw")
+_NORMAL = ("a photo of a flawless {name}", "a close-up photo of a {name} in perfect condition",
+           "a photo of a {name} without any defect")
+
+
+@dataclass(frozen=True)
+class ClassPhrases:
+    """What is said about one class.
+
+    Attributes:
+        class_name: the data set's name of it.
+        name: the object in words.
+        states: ("normal", phrases), then (defect type, phrases) of each type; no list is empty.
+        source: `user`, `shipped` or `generic`.
+    """
+
+    class_name: str
+    name: str
+    states: tuple[tuple[str, tuple[str, ...]], ...]
+    source: str
+
+
+def find_classes(class_names: tuple[str, ...], user_file: str,
+                 defects: str) -> tuple[ClassPhrases, ...]:
+    """The phrases of each class: the user's file first, then the shipped words, then generic ones.
+
+    Args:
+        class_names: the classes wanted.
+        user_file: path of a YAML or JSON vocabulary, or "".
+        defects: `named`, or `generic` for one "damaged" state in place of the defect types.
+
+    Raises:
+        UserError: the user's file is absent or malformed.
+    """
+    known = dict(_shipped())
+    if user_file:
+        own = read_user_file(Path(user_file).expanduser())
+        unused = sorted(own.keys() - set(class_names))
+        if unused:
+            logging.info("%s: not classes of this data set: %s", user_file, ", ".join(unused))
+        known |= own
+    found = (known[name] if name in known else generic_phrases(name) for name in class_names)
+    return tuple(_with_generic_defects(words) if defects == "generic" else words for words in found)
+
+
+def read_user_file(path: Path) -> dict[str, ClassPhrases]:
+    """The classes of a user's YAML or JSON vocabulary; see `vocabulary_file.parse` for its form."""
+    return _entries(read_document(path), str(path), "user")
+
+
+@functools.cache
+def _shipped() -> Mapping[str, ClassPhrases]:
+    known = {}
+    for package, name in _SHIPPED:
+        file = resources.files(package) / name
+        known = _entries(read_document(file), f"{package}/{name}", "shipped") | known
+    return known
+
+
+def _entries(document: object, origin: str, source: str) -> dict[str, ClassPhrases]:
+    return {class_name: ClassPhrases(class_name, name, states, source)
+            for class_name, (name, states) in parse(document, origin).items()}
+
+
+def generic_phrases(class_name: str) -> ClassPhrases:
+    """Phrases from nothing but the class name: one normal state and one "damaged"."""
+    words = " ".join(class_name.replace("_", " ").replace("-", " ").split())
+    name = words if any(map(str.isalpha, words)) else f"product {words}".strip()
+    normal = tuple(phrase.format(name=name) for phrase in _NORMAL)
+    return ClassPhrases(class_name, name, (("normal", normal), _damaged(name)), "generic")
+
+
+def _damaged(name: str) -> tuple[str, tuple[str, ...]]:
+    return "damaged", tuple(phrase.format(name=name) for phrase in _DAMAGED)
+
+
+def _with_generic_defects(words: ClassPhrases) -> ClassPhrases:
+    return replace(words, states=(words.states[0], _damaged(words.name)))

@@ -1,0 +1,1 @@
+"""What every run needs: mesh, checkpoints, metrics log, manifest, errors."""

@@ -1,0 +1,97 @@
+"""What produced a result: versions, machine, mesh, configuration and command, in one JSON file."""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from promptmad_jax import __version__
+from promptmad_jax.runtime import files
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "ml-collections",
+    "tensorflow-datasets",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+)
+
+
+def write_manifest(
+    path: epath.PathLike,
+    config: Mapping[str, Any],
+    seed: int,
+    data_fingerprint: str,
+    mesh: jax.sharding.Mesh,
+    extra: Mapping[str, Any],
+) -> None:
+    """Writes the manifest of this run to `path` as JSON, by process 0 alone.
+
+    Args:
+      path: the file, `manifest.json` in a working directory.
+      config: the whole configuration as plain nested dictionaries.
+      seed: the seed of the run.
+      data_fingerprint: the content fingerprint of the training data.
+      mesh: the device mesh of the run.
+      extra: further top-level entries; none may repeat one that is there.
+
+    Raises:
+      ValueError: `extra` repeats an entry.
+      TypeError: `config` or `extra` holds what JSON cannot express.
+    """
+    if jax.process_index() != 0:
+        return
+    manifest = {
+        "promptmad_jax": __version__,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "seed": seed,
+        "data_fingerprint": data_fingerprint,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "devices": describe_devices(mesh),
+        "config": config,
+    }
+    repeated = manifest.keys() & extra.keys()
+    if repeated:
+        raise ValueError(f"the manifest has {sorted(repeated)} already")
+    files.write_text_atomic(path, json.dumps(manifest | dict(extra), indent=2) + "\n")
+
+
+def describe_devices(mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """Kind and number of the devices, the mesh axes and the number of processes."""
+    devices = mesh.devices.flatten()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+        "mesh": dict(mesh.shape),
+        "process_count": jax.process_count(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """The installed version of each package that can change a number."""
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            installed[package] = "not installed"
+    return installed

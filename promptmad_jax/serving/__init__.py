@@ -1,0 +1,1 @@
+"""Trained detectors at work on single images and folders."""

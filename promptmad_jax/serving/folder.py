@@ -1,0 +1,100 @@
+"""Prediction for files and folders, one after another; a bad file does not stop the others."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from promptmad_jax.data.preprocess import ImageFileError, decode_image
+from promptmad_jax.evaluation.overlay import overlay
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.predictor import Prediction, Predictor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+_BATCH = 8
+
+
+def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
+    """(file, name for its results) of every image among files and, recursively, folders.
+
+    Raises:
+        UserError: a path does not exist, or there is no image at all.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            found += [(p, p.relative_to(path)) for p in inside]
+        elif path.exists():
+            found.append((path, Path(path.name)))
+        else:
+            raise UserError(f"{path} does not exist")
+    if not found:
+        raise UserError("no images given; name files or folders with " + ", ".join(sorted(SUFFIXES)))
+    return _unique(found)
+
+
+def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Numbers names that would overwrite each other's results (a.png and a.jpg, or two folders)."""
+    taken: set[Path] = set()
+    unique = []
+    for path, name in found:
+        stem, number = name.with_suffix(""), 1
+        while stem in taken:
+            number += 1
+            stem = name.with_name(f"{name.stem}_{number}")
+        taken.add(stem)
+        unique.append((path, stem))
+    return unique
+
+
+def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, output: str) -> int:
+    """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
+
+    A file that cannot be read is named on standard error and in scores.jsonl, and left out.
+
+    Raises:
+        UserError: nothing could be scored.
+    """
+    images, target = find_images(paths), Path(output)
+    target.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with (target / "scores.jsonl").open("w") as scores:
+        for start in range(0, len(images), _BATCH):
+            group = images[start: start + _BATCH]
+            readable = list(_decode(group, scores))
+            if not readable:
+                continue
+            predictions = predictor([image for _, _, image in readable], class_name)
+            for (path, name, image), prediction in zip(readable, predictions):
+                scores.write(json.dumps(_write(target, path, name, image, prediction)) + "\n")
+            scores.flush()
+            count += len(readable)
+    if not count:
+        raise UserError(f"none of the images could be read; {target / 'scores.jsonl'} says why")
+    return count
+
+
+def _decode(group, scores) -> Iterator[tuple[Path, Path, np.ndarray]]:
+    for path, name in group:
+        try:
+            yield path, name, decode_image(path)
+        except ImageFileError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            scores.write(json.dumps({"file": str(path), "error": str(error)}) + "\n")
+
+
+def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: Prediction) -> dict:
+    """Writes the map at the image's size and its overlay; returns the row of scores.jsonl."""
+    size = (image.shape[1], image.shape[0])
+    enlarged = Image.fromarray(prediction.anomaly_map).resize(size, Image.Resampling.BILINEAR)
+    anomaly_map = np.asarray(enlarged, np.float32)
+    map_path, overlay_path = (target / f"{name}{suffix}" for suffix in (".npy", ".png"))
+    map_path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(map_path, anomaly_map)
+    Image.fromarray(overlay(image, anomaly_map, *prediction.score_range)).save(overlay_path)
+    return {"file": str(path), "class_name": prediction.class_name, "score": prediction.score,
+            "map": str(map_path.relative_to(target)), "overlay": str(overlay_path.relative_to(target))}

@@ -1,0 +1,78 @@
+"""A trained detector with its class bank."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from promptmad_jax.data.preprocess import resize_image
+from promptmad_jax.evaluation.calibration import Calibration, final_map
+from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing."""
+
+    class_name: str
+    score: float
+    anomaly_map: np.ndarray
+    score_range: tuple[float, float]
+
+
+class Predictor:
+    """Scores images of known classes, or finds the class.
+
+    Args:
+        maker: the detector with a prompt image for each of `class_names`.
+        fusion, image_pool: rules of the final map and the image score, as evaluated.
+    """
+
+    def __init__(self, maker: MapMaker, params: Params, stats: Stats, class_names: tuple[str, ...],
+                 calibration: Calibration, fusion: str, image_pool: int):
+        self.class_names = class_names
+        self._maker, self._params, self._stats = maker, params, stats
+        self._calibration, self._fusion, self._image_pool = calibration, fusion, image_pool
+        self._bank = maker.bank(params, stats)
+        self._embed = jax.jit(lambda frozen, images: maker.detector.features(frozen, images).neck.mean((1, 2)))
+
+    def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
+        """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
+
+        Raises:
+            UserError: the model has no such class.
+        """
+        size = self._maker.detector.image_size
+        resized = np.stack([resize_image(image, size) for image in images])
+        ids = self._class_ids(resized, class_name)
+        maps = self._maker.maps(self._params, self._stats, self._bank, resized, ids)
+        final = final_map(maps, self._fusion, self._calibration.fusion_scale)
+        scores = image_scores(final, self._image_pool)
+        names = [self.class_names[k] for k in ids]
+        ranges = self._calibration.score_range
+        return [Prediction(name, float(score), one, ranges[name])
+                for name, score, one in zip(names, scores, final)]
+
+    def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
+        if class_name == "auto":
+            return self._nearest_class(images)
+        if class_name not in self.class_names:
+            raise UserError(f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}, "
+                            "and --class_name=auto finds one")
+        return np.full(len(images), self.class_names.index(class_name))
+
+    def _nearest_class(self, images: np.ndarray) -> np.ndarray:
+        """The class whose prompt image has the most similar mean features, by cosine."""
+        unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+        frozen = self._maker.frozen
+        prompts = unit(np.asarray(self._embed(frozen, self._maker.prompts)))
+        batch = self._maker.batch_size
+        pad = -len(images) % batch
+        padded = np.concatenate([images, np.repeat(images[-1:], pad, 0)])
+        parts = [self._embed(frozen, padded[i: i + batch]) for i in range(0, len(padded), batch)]
+        found = unit(np.concatenate([np.asarray(part) for part in parts]))[: len(images)]
+        return (found @ prompts.T).argmax(1)

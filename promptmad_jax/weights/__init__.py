@@ -1,0 +1,1 @@
+"""Foreign weights: tensor files, the hub, and tables from their keys to ours."""

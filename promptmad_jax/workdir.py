@@ -1,0 +1,96 @@
+"""The files of a run's working directory, by name.
+
+    checkpoints/       training states and the configuration that made them
+    bank.npz           class names, prompt images, text tokens: what inference needs besides
+    calibration.json   constants read off training images, with their step
+    metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptmad_jax.config import Config, parse
+from promptmad_jax.evaluation.calibration import Calibration
+from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_text_atomic
+
+
+class Workdir:
+    """Paths of a working directory and typed access to its small files."""
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def checkpoints(self, keep: int) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep)
+
+    def config(self) -> Config:
+        """The configuration that the run was trained with.
+
+        Raises:
+            UserError: there is no run here.
+        """
+        path = self.path / "checkpoints" / CONFIG_FILE
+        if not path.exists():
+            raise UserError(f"{self.path} holds no trained model; train one there with "
+                            f"python -m promptmad_jax.train --config=... --workdir={self.path}")
+        try:
+            return parse(json.loads(path.read_text()))
+        except ValueError as error:
+            raise UserError(f"{path} is not valid JSON ({error}); restore it or train again") from error
+
+    def write_bank(self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None) -> None:
+        """prompts uint8 [K, S, S, 3]."""
+        arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
+        if text is not None:
+            arrays |= {"text_tokens": text.tokens, "text_mask": text.mask,
+                       "text_names": np.array([json.dumps(text.names)])}
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.path / "bank.partial.npz"
+        np.savez_compressed(partial, **arrays)
+        partial.replace(self.path / "bank.npz")
+
+    def read_bank(self) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None]:
+        """Class names, prompt images and text tokens of the run."""
+        path = self.path / "bank.npz"
+        if not path.exists():
+            raise UserError(f"{path} is missing; run train once more, it resumes and writes it")
+        with np.load(path, allow_pickle=False) as arrays:
+            names = tuple(map(str, arrays["class_names"]))
+            if "text_tokens" not in arrays:
+                return names, arrays["prompts"], None
+            text_names = tuple(map(tuple, json.loads(str(arrays["text_names"][0]))))
+            text = TextTokens(arrays["text_tokens"], arrays["text_mask"], text_names)
+            return names, arrays["prompts"], text
+
+    def write_calibration(self, calibration: Calibration, step: int) -> None:
+        values = dataclasses.asdict(calibration) | {"step": step}
+        write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
+
+    def read_calibration(self) -> Calibration:
+        """The constants of the newest evaluation.
+
+        Raises:
+            UserError: none was made yet.
+        """
+        path = self.path / "calibration.json"
+        if not path.exists():
+            raise UserError(f"{path} is missing: no evaluation has finished. Let training end, or run "
+                            f"python -m promptmad_jax.evaluate --workdir={self.path}")
+        values = json.loads(path.read_text())
+        ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
+        return Calibration(values["fusion_scale"], ranges)

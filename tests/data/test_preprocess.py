@@ -1,0 +1,138 @@
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from promptmad_jax.data import preprocess
+from promptmad_jax.runtime.errors import UserError
+from tests.data.image_trees import pixels, spot, write_image
+
+
+def encode(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
+def test_rgb_is_returned_as_stored(tmp_path):
+    array = pixels(0)
+    path = write_image(tmp_path / "a.png", array)
+    np.testing.assert_array_equal(preprocess.decode_image(path), array)
+    np.testing.assert_array_equal(preprocess.decode_image(str(path)), array)
+    np.testing.assert_array_equal(preprocess.decode_image(path.read_bytes()), array)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_grey_modes_give_three_equal_channels(mode):
+    grey = np.asarray([[0, 255, 0], [255, 0, 255]], np.uint8)
+    decoded = preprocess.decode_image(encode(Image.fromarray(grey).convert(mode)))
+    np.testing.assert_array_equal(decoded, np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_palette_is_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([1, 0])
+    decoded = preprocess.decode_image(encode(image))
+    assert decoded.tolist() == [[[40, 50, 60], [10, 20, 30]]]
+
+
+def test_alpha_is_dropped():
+    rgba = np.dstack([pixels(1), np.zeros((20, 24), np.uint8)])
+    decoded = preprocess.decode_image(encode(Image.fromarray(rgba)))
+    np.testing.assert_array_equal(decoded, rgba[:, :, :3])
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_the_high_byte(image_format):
+    values = np.asarray([[0, 255, 256, 0x1234, 65535]], np.uint16)
+    decoded = preprocess.decode_image(encode(Image.fromarray(values), image_format))
+    assert decoded[0, :, 0].tolist() == [0, 0, 1, 0x12, 255]
+
+
+def test_exif_orientation_is_applied():
+    image = Image.fromarray(pixels(2, height=16, width=32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was turned: rotate by 270 degrees to show upright.
+    data = encode(image, "JPEG", exif=exif, quality=100, subsampling=0)
+    decoded = preprocess.decode_image(data)
+    upright = np.asarray(Image.open(io.BytesIO(data)).transpose(Image.Transpose.ROTATE_270))
+    assert decoded.shape == (32, 16, 3)
+    np.testing.assert_array_equal(decoded, upright)
+
+
+def test_missing_file_names_itself(tmp_path):
+    path = tmp_path / "none.png"
+    with pytest.raises(UserError, match=r"none\.png: No such file") as caught:
+        preprocess.decode_image(path)
+    assert caught.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "unreadable"),
+        (b"this is text", "not_an_image"),
+        (encode(Image.fromarray(pixels(3)))[:700], "unreadable"),
+        (encode(Image.fromarray(pixels(3, 200, 200)), "JPEG")[:4000], "unreadable"),
+        (encode(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"), "unreadable"),
+    ],
+    ids=["empty", "text", "cut png", "cut jpeg", "float"],
+)
+def test_damaged_bytes_are_told_apart(data, kind):
+    with pytest.raises(preprocess.ImageFileError) as caught:
+        preprocess.decode_image(data)
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("value", [1, 3, 128, 255])
+def test_any_mask_value_above_zero_is_foreground(value):
+    mask = preprocess.decode_mask(encode(Image.fromarray(spot(value=value))))
+    np.testing.assert_array_equal(mask, spot() > 0)
+    assert mask.dtype == np.bool_
+
+
+def test_mask_of_low_sixteen_bit_ids_is_foreground():
+    mask = preprocess.decode_mask(encode(Image.fromarray(spot().astype(np.uint16) // 255)))
+    np.testing.assert_array_equal(mask, spot() > 0)
+
+
+def test_one_coloured_channel_is_foreground_and_alpha_is_not():
+    rgba = np.zeros((1, 3, 4), np.uint8)
+    rgba[..., 3] = 255
+    rgba[0, 1, 2] = 7
+    assert preprocess.decode_mask(encode(Image.fromarray(rgba))).tolist() == [[False, True, False]]
+    grey_alpha = Image.fromarray(np.asarray([[0, 9]], np.uint8)).convert("LA")
+    assert preprocess.decode_mask(encode(grey_alpha)).tolist() == [[False, True]]
+
+
+def test_resize_changes_the_aspect_and_averages():
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 4:] = 200
+    resized = preprocess.resize_image(image, 2)
+    assert resized.shape == (2, 2, 3)
+    # The triangle filter of an antialiased half spans both sides a little.
+    assert resized[0, 0, 0] < 40
+    assert resized[0, 1, 0] > 160
+    assert resized[0, 0, 0] + resized[0, 1, 0] == 200
+    assert preprocess.resize_image(resized, 2) is resized
+
+
+def test_mask_resize_takes_the_nearest_pixel():
+    mask = np.kron(np.asarray([[1, 0], [0, 1]], bool), np.ones((3, 5), bool))
+    np.testing.assert_array_equal(preprocess.resize_mask(mask, 2), [[True, False], [False, True]])
+    assert preprocess.resize_mask(mask, 7).dtype == np.bool_
+
+
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalize_by_hand(make, dtype):
+    image = np.asarray([[[0, 255, 51]]], dtype)[None]
+    result = preprocess.normalize(make(image))
+    assert isinstance(result, jax.Array if make is jnp.asarray else np.ndarray)
+    assert result.dtype == np.float32
+    wanted = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    np.testing.assert_allclose(np.asarray(result)[0, 0, 0], wanted, rtol=1e-5)

@@ -1,0 +1,188 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from promptmad_jax.prompts.clip_config import LEGACY_EOS, ClipTextConfig, read_config
+from promptmad_jax.prompts.clip_text import encode_ids
+from promptmad_jax.prompts.encoders import clip_encoder, load_clip
+from promptmad_jax.runtime.errors import UserError
+
+SECTION = {"vocab_size": 40, "max_position_embeddings": 12, "hidden_size": 8,
+           "intermediate_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2,
+           "hidden_act": "gelu", "eos_token_id": 39}
+
+
+def vectors_of(folder, ids):
+    _, graph, params = load_clip(folder / "model.safetensors", folder / "config.json")
+    return encode_ids(graph, params, ids)
+
+
+def full_model(weights):
+    old_buffer = {"text_model.embeddings.position_ids": np.arange(12)[None]}
+    vision = {"vision_model.embeddings.class_embedding": np.zeros(4, np.float32),
+              "visual_projection.weight": np.zeros((6, 4), np.float32),
+              "logit_scale": np.array(2.6, np.float32)}
+    return {**weights, **vision, **old_buffer}
+
+
+def without_prefix(weights):
+    return {name.removeprefix("text_model."): value for name, value in weights.items()}
+
+
+def test_loads_each_form_of_file(clip_folder, weights, golden):
+    full = {"model_type": "clip", "projection_dim": 6, "text_config": SECTION,
+            "text_config_dict": None}
+    folders = [clip_folder("projected"), clip_folder("short names", without_prefix(weights)),
+               clip_folder("full", full_model(weights), full)]
+    for folder in folders:
+        np.testing.assert_allclose(vectors_of(folder, golden["ids"]), golden["vectors/gelu"],
+                                   rtol=1e-4, atol=1e-5)
+
+
+def test_loads_a_file_without_projection(clip_folder, weights, golden):
+    bare = {name: value for name, value in weights.items() if name != "text_projection.weight"}
+    config = {"model_type": "clip_text_model", "architectures": ["CLIPTextModel"], **SECTION,
+              "projection_dim": 6}
+    folder = clip_folder(tensors=bare, config=config)
+    assert vectors_of(folder, golden["ids"]).shape == (4, 8)
+
+
+def test_half_precision_becomes_float32(clip_folder, weights, golden):
+    half = {name: value.astype(np.float16) for name, value in weights.items()}
+    folder = clip_folder(tensors=half)
+    _, _, params = load_clip(folder / "model.safetensors", folder / "config.json")
+    assert params["token_embedding"]["embedding"].dtype == np.float32
+    np.testing.assert_allclose(vectors_of(folder, golden["ids"]), golden["vectors/gelu"], atol=0.05)
+
+
+def test_lists_every_key_that_does_not_fit(clip_folder, weights):
+    broken = dict(weights)
+    del broken["text_model.encoder.layers.3.mlp.fc1.bias"]
+    broken["text_model.encoder.layers.12.mlp.fc1.bias"] = np.zeros(16, np.float32)
+    broken["text_projection.weight"] = np.zeros((5, 8), np.float32)
+    folder = clip_folder(tensors=broken)
+    with pytest.raises(UserError) as caught:
+        load_clip(folder / "model.safetensors", folder / "config.json")
+    message = str(caught.value)
+    assert str(folder) in message
+    assert "missing: encoder.layers.3.mlp.fc1.bias;" in message
+    assert "unexpected: encoder.layers.12.mlp.fc1.bias;" in message
+    assert "wrong shape: text_projection.weight is (5, 8), not (6, 8)." in message
+
+
+def test_without_config_the_sizes_come_from_the_weights(clip_folder, weights, caplog):
+    folder = clip_folder()
+    (folder / "config.json").unlink()
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        tower, _, _ = load_clip(folder / "model.safetensors", None)
+    assert tower == ClipTextConfig(40, 12, 8, 16, 12, 1, 6, "quick_gelu", 1e-5, LEGACY_EOS)
+    assert "no config.json" in caplog.text
+
+
+def test_not_a_clip_file(clip_folder):
+    folder = clip_folder(tensors={"conv.weight": np.zeros((2, 2), np.float32)})
+    with pytest.raises(UserError, match="no tensor 'embeddings"):
+        load_clip(folder / "model.safetensors", None)
+
+
+def write_config(tmp_path, document):
+    path = tmp_path / "config.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def test_config_defaults_are_those_of_base_32(tmp_path):
+    assert read_config(write_config(tmp_path, {"model_type": "clip"})) == ClipTextConfig()
+
+
+def test_large_14_config(tmp_path):
+    section = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+               "eos_token_id": 2}
+    config = read_config(write_config(tmp_path, {"model_type": "clip", "projection_dim": 768,
+                                                 "text_config": section}))
+    assert config == ClipTextConfig(width=768, hidden=3072, heads=12, projection=768,
+                                    eos_id=LEGACY_EOS)
+
+
+def test_text_config_dict_wins(tmp_path):
+    document = {"model_type": "clip", "text_config": {"hidden_act": "quick_gelu"},
+                "text_config_dict": {"hidden_act": "gelu"}}
+    assert read_config(write_config(tmp_path, document)).activation == "gelu"
+
+
+@pytest.mark.parametrize(("document", "reason"), [
+    ("{", "cannot be read as JSON"),
+    ({"model_type": "bert"}, "type 'bert'"),
+    ([1], "type None"),
+    ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "hidden_act 'relu'"),
+    ({"model_type": "clip", "text_config": {"num_attention_heads": 7}}, "do not divide"),
+    ({"model_type": "clip", "text_config": {"eos_token_id": [1, 2]}}, "not a whole number"),
+])
+def test_config_errors_name_the_file(tmp_path, document, reason):
+    with pytest.raises(UserError, match=reason) as caught:
+        read_config(write_config(tmp_path, document))
+    assert "config.json" in str(caught.value)
+
+
+def test_encoder_reads_a_folder(clip_folder, golden):
+    encode = clip_encoder(str(clip_folder())).encode
+    vectors = encode(("ab ab", "ba", "ab ab"))
+    assert vectors.shape == (3, 6)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors[0], vectors[2], rtol=1e-6)
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-2)
+
+
+def test_encoder_takes_the_file_itself(clip_folder):
+    folder = clip_folder()
+    by_file, by_folder = clip_encoder(str(folder / "model.safetensors")), clip_encoder(str(folder))
+    assert by_file.fingerprint == by_folder.fingerprint
+
+
+def test_batches_do_not_change_the_vectors(clip_folder):
+    encode = clip_encoder(str(clip_folder())).encode
+    phrases = tuple(f"{a}{b}" for a in "abcdefghi" for b in "abcdefghi")
+    np.testing.assert_allclose(encode(phrases)[-1:], encode(phrases[-1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_fingerprint_follows_the_content(clip_folder, weights):
+    first, copy = clip_folder("first"), clip_folder("copy")
+    changed = dict(weights)
+    changed["text_projection.weight"] = weights["text_projection.weight"] + 1
+    other = clip_folder("other", changed)
+    prints = [clip_encoder(str(folder)).fingerprint for folder in (first, copy, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_tokenizer_of_another_model_is_refused(clip_folder):
+    folder = clip_folder()
+    table = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps({**table, "ab</w>": 40}))
+    with pytest.raises(UserError, match="41 tokens"):
+        clip_encoder(str(folder)).encode(("ab",))
+
+
+def test_missing_tokenizer_names_the_folder(clip_folder):
+    folder = clip_folder()
+    (folder / "merges.txt").unlink()
+    with pytest.raises(UserError, match=r"holds no CLIP tokenizer; put vocab\.json"):
+        clip_encoder(str(folder))
+
+
+def test_pickle_points_to_the_converter(clip_folder):
+    folder = clip_folder()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="convert"):
+        clip_encoder(str(folder)).encode(("ab",))
+
+
+def test_hub_id_offline_says_what_to_fetch(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="some-owner/clip-model") as caught:
+        clip_encoder("some-owner/clip-model")
+    assert "model.safetensors" in str(caught.value)
+    assert "text.weights" in str(caught.value)

@@ -1,0 +1,134 @@
+"""Metric rows survive kills and resumes; progress says where the training stands."""
+
+import json
+import math
+
+import jax
+import pytest
+
+from promptmad_jax.runtime import files, logging
+from promptmad_jax.runtime.logging import MetricsWriter, Progress, read_metrics
+
+
+def events(workdir):
+    """The scalars of all event files as {(tag, step): value}, and the steps purged from."""
+    from tensorboardX.proto import event_pb2
+
+    scalars, purges = {}, []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 8], "little")
+            event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
+            at += length + 16
+            if event.session_log.status == event_pb2.SessionLog.START:
+                purges.append(event.step)
+            for value in event.summary.value:
+                scalars[value.tag, event.step] = value.simple_value
+    return scalars, purges
+
+
+def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 0.5})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "kind": "train", "loss": 0.5}]
+    writer.write(1, {"pixel_ap": 0.25}, kind="eval")
+    writer.close()
+    assert events(tmp_path)[0] == {("train/loss", 1): 0.5, ("eval/pixel_ap", 1): 0.25}
+
+
+def test_resume_drops_the_rows_that_will_be_repeated(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    for step in range(1, 6):
+        writer.write(step, {"loss": float(step)})
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "ki')
+    resumed = MetricsWriter(tmp_path, 3)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    resumed.write(4, {"loss": -4.0})
+    resumed.close()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, -4)]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    assert events(tmp_path)[1] == [4]
+
+
+def test_fresh_start_drops_everything(tmp_path):
+    MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
+    MetricsWriter(tmp_path, 0)
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_values_that_are_not_finite_are_null(tmp_path):
+    MetricsWriter(tmp_path, 0).write(1, {"loss": math.nan, "grad_norm": math.inf})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "step": 1,
+        "kind": "train",
+        "loss": None,
+        "grad_norm": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["step", "kind"])
+def test_column_names_are_reserved(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is a column"):
+        MetricsWriter(tmp_path, 0).write(1, {name: 1.0})
+
+
+def test_store_that_cannot_append(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "is_local", lambda path: False)
+    MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
+    resumed = MetricsWriter(tmp_path, 1)
+    resumed.write(2, {"loss": 2.0})
+    resumed.write(3, {"loss": 3.0})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 1.0})
+    writer.close()
+    with Progress(10, 0, 4) as progress:
+        progress.update(10, 0.5)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    now = [0.0]
+    monkeypatch.setattr(logging.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_come_at_the_interval_and_at_the_end(clock, capsys):
+    with Progress(total_steps=110, start_step=10, batch_size=4, interval=10.0) as progress:
+        for second in range(1, 26):
+            clock[0] = float(second)
+            progress.update(10 + 4 * second, 0.5)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 50/110  loss 0.5000  16.0 images/s  0:00:15 left",
+        "step 90/110  loss 0.5000  16.0 images/s  0:00:05 left",
+        "step 110/110  loss 0.5000  16.0 images/s  0:00:00 left",
+    ]
+
+
+def test_bar_on_a_terminal(clock, monkeypatch, capsys):
+    monkeypatch.setattr(logging.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with Progress(total_steps=100, start_step=0, batch_size=4) as progress:
+        clock[0] = 5.0
+        progress.update(50, 0.25)
+    out = capsys.readouterr().out
+    assert "50/100" in out
+    assert "loss 0.2500  40.0 images/s  0:00:05 left" in out
+
+
+def test_time_left_is_open_before_the_first_step(clock, capsys):
+    with Progress(total_steps=10, start_step=5, batch_size=1, interval=0.0) as progress:
+        progress.update(5, 1.0)
+    assert capsys.readouterr().out.endswith("-:--:-- left\n")

@@ -1,0 +1,99 @@
+"""Mesh shapes and the table that places the state, on eight CPU devices."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from promptmad_jax.runtime import mesh as mesh_lib
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (MeshConfig(), (8, 1)),
+        (MeshConfig(-1, 2), (4, 2)),
+        (MeshConfig(2, -1), (2, 4)),
+        (MeshConfig(2, 4), (2, 4)),
+        (MeshConfig(2, 1), (2, 1)),
+    ],
+)
+def test_mesh_shape(config, shape):
+    mesh = make_mesh(config)
+    assert (mesh.axis_names, mesh.devices.shape) == (("data", "fsdp"), shape)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MeshConfig(16, 1), "needs 16 devices, but this run has 8"),
+        (MeshConfig(-1, 3), "8 devices cannot be split into groups of 3"),
+        (MeshConfig(-1, -1), "one of them may be -1"),
+        (MeshConfig(0, 1), "must be a positive number"),
+        (MeshConfig(-2, -4), "must be a positive number"),
+    ],
+)
+def test_mesh_that_does_not_fit(config, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(config)
+
+
+def test_several_processes_must_use_every_device(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="needs 4 devices"):
+        make_mesh(MeshConfig(4, 1))
+
+
+def test_batch_is_split_over_all_devices():
+    mesh = make_mesh(MeshConfig(-1, 2))
+    batch = jax.device_put(jnp.zeros((16, 3)), mesh_lib.batch_sharding(mesh))
+    assert {shard.data.shape for shard in batch.addressable_shards} == {(2, 3)}
+    assert len({shard.index[0].start for shard in batch.addressable_shards}) == 8
+    whole = jax.device_put(jnp.zeros((16, 3)), mesh_lib.replicated(mesh))
+    assert whole.is_fully_replicated
+
+
+def abstract(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def specs(fsdp, tree, rules=()):
+    mesh = make_mesh(MeshConfig(-1, fsdp))
+    shardings = mesh_lib.state_shardings(mesh, tree, rules, fsdp_min_elements=64)
+    return jax.tree.map(lambda sharding: sharding.spec, shardings)
+
+
+def test_state_is_replicated_without_fsdp():
+    assert specs(1, {"kernel": abstract(64, 64)}) == {"kernel": P()}
+
+
+def test_fsdp_splits_the_largest_dimension_that_divides():
+    tree = {
+        "wide": abstract(8, 64),
+        "odd": abstract(65, 8),
+        "indivisible": abstract(9, 9),
+        "small": abstract(2, 4),
+        "key": jax.eval_shape(lambda: jax.random.key(0)),
+    }
+    assert specs(2, tree) == {
+        "wide": P(None, "fsdp"),
+        "odd": P(None, "fsdp"),
+        "indivisible": P(),
+        "small": P(),
+        "key": P(),
+    }
+
+
+def test_first_matching_rule_decides():
+    tree = {"params": {"out": {"kernel": abstract(8, 16)}, "in": {"kernel": abstract(16, 8)}}}
+    rules = [("params/out/kernel$", P("fsdp")), ("out", P(None, "data")), ("in/", P())]
+    assert specs(2, tree, rules) == {
+        "params": {"out": {"kernel": P("fsdp")}, "in": {"kernel": P()}}
+    }
+
+
+def test_rule_with_too_many_dimensions():
+    with pytest.raises(ValueError, match=r"bias has shape \(8,\)"):
+        specs(2, {"bias": abstract(8)}, [("bias", P(None, "fsdp"))])

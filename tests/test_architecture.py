@@ -1,0 +1,123 @@
+"""The shape of the package: what imports what, what an import costs, what is shipped."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "promptmad_jax"
+
+# A folder imports only from folders of a lower rank, or from itself. Entry points are free.
+RANK = {
+    "runtime": 0,
+    "weights": 1,
+    "data": 2,
+    "prompts": 3,
+    "models": 4,
+    "losses": 5,
+    "training": 6,
+    "evaluation": 7,
+    "serving": 8,
+}
+HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
+DATA_SUFFIXES = {".json", ".html", ".css", ".js"}
+IMPORT_SECONDS = 1.0
+
+
+def sources(directory=PACKAGE):
+    return sorted(directory.rglob("*.py"))
+
+
+def imported_modules(path, source):
+    """The absolute names of the promptmad_jax modules that `source` at `path` imports."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *filter(None, [node.module])))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def layer_faults(path, source):
+    """Imports of `source` that run against the order of the folders."""
+    folder = path.relative_to(PACKAGE).parts[0]
+    if folder.endswith(".py"):
+        return []
+    faults = []
+    for module in imported_modules(path, source):
+        parts = module.split(".")
+        if parts[0] != "promptmad_jax" or parts[1] in ("__version__", folder):
+            continue
+        if parts[1] not in RANK or RANK[parts[1]] >= RANK[folder]:
+            faults.append(f"{path.relative_to(ROOT)} imports {module}")
+    return faults
+
+
+def test_every_folder_has_a_rank():
+    folders = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
+    assert folders <= RANK.keys()
+
+
+def test_folders_import_only_what_stands_before_them():
+    faults = [fault for path in sources() for fault in layer_faults(path, path.read_text())]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "count"),
+    [
+        ("data/x.py", "from promptmad_jax.runtime import errors", 0),
+        ("data/x.py", "from promptmad_jax.data import pipeline", 0),
+        ("data/x.py", "from promptmad_jax import models", 1),
+        ("data/x.py", "def f():\n  import promptmad_jax.models.onenip", 1),
+        ("data/builders/x.py", "from ...training import loop", 1),
+        ("data/builders/x.py", "from .. import image_set", 0),
+        ("runtime/x.py", "from promptmad_jax.weights import keys", 1),
+        ("serving/x.py", "from promptmad_jax import train", 1),
+        ("train.py", "from promptmad_jax.serving import predictor", 0),
+    ],
+)
+def test_layer_check_sees_every_form_of_import(module, source, count):
+    assert len(layer_faults(PACKAGE / module, source)) == count
+
+
+def test_no_file_is_called_utils():
+    assert not [path for path in ROOT.rglob("utils.py") if ".venv" not in str(path)]
+
+
+def test_every_folder_with_modules_is_a_package():
+    folders = {path.parent for root in (PACKAGE, ROOT / "configs") for path in sources(root)}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_every_data_file_is_of_a_kind_that_setup_ships():
+    others = {
+        path.relative_to(ROOT)
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"} | DATA_SUFFIXES
+    }
+    assert not others
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.smoke
+def test_import_loads_nothing_heavy():
+    loaded = run_python("import sys, promptmad_jax; print(*sys.modules)").split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_import_takes_under_a_second():
+    # User CPU time: a busy machine must not fail the test.
+    code = "import os, promptmad_jax; print(os.times().user)"
+    times = sorted(float(run_python(code)) for _ in range(3))
+    assert times[1] < IMPORT_SECONDS
