@@ -21,23 +21,50 @@ class Text(NamedTuple):
     mask: jax.Array
 
 
+@jax.custom_vjp
+def softmax(logits: jax.Array) -> jax.Array:
+    """Softmax over the last axis.
+
+    As `jax.nn.softmax`, with the textbook gradient w * (g - <g, w>): XLA's CPU backend runs the
+    pair a third faster than what it makes of the library's.
+    """
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _softmax_forward(logits):
+    weights = softmax(logits)
+    return weights, weights
+
+
+def _softmax_backward(weights, gradient):
+    return (weights * (gradient - (gradient * weights).sum(-1, keepdims=True)),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+# Finite, so that a masked logit costs an addition; exp of it is exactly zero.
+_BLOCKED = -1e9
+
+
 def attend(query, key, value, allowed, rate: float, rngs: nnx.Rngs | None) -> jax.Array:
     """Scaled dot-product attention.
 
     Args:
         query: [B, N, heads, d]. key, value: [B, M, heads, d].
-        allowed: bool, broadcastable to [B, heads, N, M] and of rank 4, or None.
+        allowed: bool, broadcastable to [B, heads, N, M] and of rank 4, or None. Every query must be
+            allowed some key.
         rate: dropout of the probabilities, drawn from `rngs`; none where rngs is None.
 
     Returns:
         [B, N, heads, d]. The softmax is in float32.
     """
-    logits = jnp.einsum("bnhd,bmhd->bhnm", query * query.shape[-1] ** -0.5, key)
-    logits = logits.astype(jnp.float32)
+    query, key, value = (x.swapaxes(1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
+    logits = jnp.matmul(query, key.swapaxes(2, 3)).astype(jnp.float32)
     if allowed is not None:
-        logits = jnp.where(allowed, logits, -jnp.inf)
-    weights = dropout(jax.nn.softmax(logits), rate, rngs).astype(value.dtype)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+        logits = logits + jnp.where(allowed, 0.0, _BLOCKED)
+    weights = dropout(softmax(logits), rate, rngs).astype(value.dtype)
+    return jnp.matmul(weights, value).swapaxes(1, 2)
 
 
 class Attention(nnx.Module):

@@ -66,7 +66,7 @@ class Detector:
 
     def diffusion_steps(self, params: Params, stats: Stats, frozen: Frozen, bank: Bank,
                         images: jax.Array, class_ids: jax.Array) -> jax.Array:
-        """The mask's estimates after each diffusion step, [T, B, S / 4, S / 4] in [-1, 1]."""
+        """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]."""
         model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
         return model.diffusion_steps(features, prompt, text)
 

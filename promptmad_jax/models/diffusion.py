@@ -30,6 +30,9 @@ class DiffusionConfig:
         samples: chains averaged for start = "sample".
         terminal_probability: share of the training samples drawn at t = T, where nothing of the
             mask is left in x_t; the others are uniform over 1..T.
+        self_estimate_probability: share of the training samples whose x_t is made from the
+            denoiser's own first estimate instead of the mask, as all are at test. Without it the
+            denoiser sees only x_t with the true mask in them and learns to trust them.
         unroll: `jax.lax.scan`'s unroll.
     """
 
@@ -42,7 +45,8 @@ class DiffusionConfig:
     objective: str = "x0"
     start: str = "mean"
     samples: int = 1
-    terminal_probability: float = 0.0
+    terminal_probability: float = 0.25
+    self_estimate_probability: float = 0.5
     unroll: int = 1
 
     def __post_init__(self):
@@ -91,12 +95,12 @@ def diffuse(x0: jax.Array, prior: jax.Array, t: jax.Array, noise: jax.Array,
     return level * x0 + (1 - level) * prior + spread * noise
 
 
-def _to_x0(prediction, x_t, prior, level, spread, config):
-    """The network's output as an estimate of x0 in [-1, 1]."""
+def _to_logit(prediction, x_t, prior, level, spread, config):
+    """The network's output as a logit of the mask; x0 is 2 sigmoid(logit) - 1."""
     if config.objective == "x0":
-        return 2 * jax.nn.sigmoid(prediction) - 1
-    mean = x_t - spread * prediction
-    return jnp.clip((mean - (1 - level) * prior) / jnp.maximum(level, 1e-3), -1, 1)
+        return prediction
+    x0 = (x_t - spread * prediction - (1 - level) * prior) / level
+    return 2 * jnp.arctanh(jnp.clip(x0, -1 + 1e-6, 1 - 1e-6))
 
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
@@ -111,25 +115,26 @@ def reverse_chain(denoise: Denoise, prior: jax.Array, start: jax.Array,
         prior: c, [B, H, W]. start: x_T, [B, H, W].
 
     Returns:
-        x_0 [B, H, W], which equals the last estimate of x0, and all estimates [T, B, H, W].
+        x_0 [B, H, W], and the estimates of the mask in all steps as logits [T, B, H, W]; x_0 is
+        2 sigmoid of the last, less 1.
     """
     levels, spreads = _coefficients(config)
 
     def step(x_t, t):
         level, spread = levels[t], spreads[t]
         prediction = denoise(x_t, jnp.full(x_t.shape[0], t))
-        x0 = _to_x0(prediction, x_t, prior, level, spread, config)
+        logit = _to_logit(prediction, x_t, prior, level, spread, config)
+        x0 = 2 * jax.nn.sigmoid(logit) - 1
         mean = level * x0 + (1 - level) * prior
         noise = (x_t - mean) / spread
         below = levels[t - 1]
-        x_next = below * x0 + (1 - below) * prior + spreads[t - 1] * noise
-        return x_next, x0
+        return below * x0 + (1 - below) * prior + spreads[t - 1] * noise, logit
 
     return jax.lax.scan(step, start, jnp.arange(config.steps, 0, -1), unroll=config.unroll)
 
 
 def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
-    """The x_T [B, H, W] that inference starts from: one, or `samples` with a fixed key an image."""
+    """The x_T [B, H, W] that inference starts from: one, or `samples` with a fixed key each."""
     if config.start == "mean":
         return [prior]
     spread = _coefficients(config)[1][-1]
@@ -139,10 +144,10 @@ def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
 
 
 def refine(denoise: Denoise, coarse_logit: jax.Array, config: DiffusionConfig) -> jax.Array:
-    """The refined map as a logit [B, H, W], averaged over the chains' probabilities."""
+    """The refined map as a logit [B, H, W]: the chain's last estimate, the mean over several chains.
+
+    A logit and not x_0, whose rounding near -1 would tie the scores of most normal pixels.
+    """
     prior = prior_mean(coarse_logit, config)
-    finals = [reverse_chain(denoise, prior, start, config)[0] for start in chain_starts(prior, config)]
-    probability = (sum(finals) / len(finals) + 1) / 2
-    # Keeps the logit finite; 1e-6 is below float32's resolution of probabilities near one.
-    probability = jnp.clip(probability, 1e-6, 1 - 1e-6)
-    return jnp.log(probability) - jnp.log1p(-probability)
+    finals = [reverse_chain(denoise, prior, start, config)[1][-1] for start in chain_starts(prior, config)]
+    return sum(finals) / len(finals)

@@ -53,7 +53,7 @@ class PromptMAD(nnx.Module):
         return Outputs(reconstruction, trunk.logit, refined)
 
     def diffusion_steps(self, features: Features, prompt: jax.Array, text: Text) -> jax.Array:
-        """The estimates of the mask after each step of the first chain, [T, B, 4h, 4w] in [-1, 1]."""
+        """The mask's logit after each step of the first chain, [T, B, 4h, 4w]."""
         _, trunk = self._predict_coarse(features, prompt, text)
         prior = diffusion.prior_mean(trunk.logit, self.diffusion)
         start = diffusion.chain_starts(prior, self.diffusion)[0]
@@ -92,10 +92,15 @@ class PromptMAD(nnx.Module):
 
     def _denoise_once(self, trunk, mask, rngs):
         """Logit or noise error at one random step t a sample: how the denoiser learns."""
-        x0 = 2 * shrink_mask(mask, *trunk.logit.shape[1:]) - 1
-        t = diffusion.draw_times(rngs.diffusion(), len(x0), self.diffusion)
+        config, denoise = self.diffusion, self._denoise(trunk)
+        prior = diffusion.prior_mean(trunk.logit, config)
+        x0 = 2 * shrink_mask(mask, *prior.shape[1:]) - 1
+        if config.self_estimate_probability and config.objective == "x0":
+            first = denoise(prior, jnp.full(len(x0), config.steps))
+            estimate = jax.lax.stop_gradient(2 * jax.nn.sigmoid(first) - 1)
+            own = jax.random.bernoulli(rngs.diffusion(), config.self_estimate_probability, (len(x0),))
+            x0 = jnp.where(own[:, None, None], estimate, x0)
+        t = diffusion.draw_times(rngs.diffusion(), len(x0), config)
         noise = jax.random.normal(rngs.diffusion(), x0.shape)
-        x_t = diffusion.diffuse(x0, diffusion.prior_mean(trunk.logit, self.diffusion), t, noise,
-                                self.diffusion)
-        prediction = self._denoise(trunk)(x_t, t)
-        return (prediction, None) if self.diffusion.objective == "x0" else (None, prediction - noise)
+        prediction = denoise(diffusion.diffuse(x0, prior, t, noise, config), t)
+        return (prediction, None) if config.objective == "x0" else (None, prediction - noise)

@@ -1,5 +1,6 @@
 """PromptMAD's text-guided segmentor: coarse map, then a denoiser for its diffusion refinement."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class Segmentor(nnx.Module):
         self.conv3 = conv(2 * fine, fine, rngs)
         self.predictor = linear(fine, 1, rngs)
         prior = config.prior_probability
-        self.predictor.bias[...] = jnp.full(1, jnp.log(prior) - jnp.log1p(-prior))
+        self.predictor.bias[...] = jnp.full(1, math.log(prior / (1 - prior)), jnp.float32)
         if config.laterals:
             self.lateral8, self.lateral4 = linear(channels[2], width, rngs), linear(channels[1], 2 * fine, rngs)
             self.lateral8_norm, self.lateral4_norm = norm(width), norm(2 * fine)

@@ -1,0 +1,181 @@
+"""PromptMAD: starts at OneNIP, the text and the image matter, sizes and cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from promptmad_jax.models.attention import Text
+from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.functional import Network, count_params
+from promptmad_jax.models.neck import Features
+from promptmad_jax.models.onenip import OneNIP, RefinerConfig
+from promptmad_jax.models.promptmad import PromptMAD, shrink_mask
+from promptmad_jax.models.reconstructor import ReconstructorConfig
+from promptmad_jax.models.segmentor import Condition, SegmentorConfig, depth_to_space, space_to_depth
+from promptmad_jax.training.step import step_rngs
+
+CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
+RECONSTRUCTOR = ReconstructorConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32)
+SEGMENTOR = SegmentorConfig(width=16, fine_width=8, heads=2, denoiser_width=8, denoiser_deep_width=16)
+
+
+def make(diffusion=DiffusionConfig(steps=3), segmentor=SEGMENTOR, text_width=TEXT_WIDTH):
+    return Network.create(lambda rngs: PromptMAD(
+        RECONSTRUCTOR, segmentor, diffusion, CHANNELS, GRID, text_width, rngs))
+
+
+def inputs(batch=BATCH, seed=0):
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    features = Features(normal(batch, 4, 4, 28), normal(batch, 8, 8, 8), normal(batch, 16, 16, 6))
+    text = Text(normal(batch, 3, TEXT_WIDTH), jnp.asarray([[True, True, False]] * batch))
+    return features, normal(batch, 4, 4, 28), text
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network with every gate open and no zero weights left, as after some training."""
+    network = make()
+    params, stats = network.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return network, jax.tree.unflatten(tree, leaves), stats
+
+
+def predict(network, params, stats, features, prompt, text):
+    model = network.bind(params, stats)
+    return model.predict(features, model.encode_prompt(prompt, text), text)
+
+
+def test_reconstruction_equals_onenips_at_initialisation():
+    network, (features, prompt, text) = make(), inputs()
+    params, stats = network.init(jax.random.key(0))
+    onenip = Network.create(lambda rngs: OneNIP(RECONSTRUCTOR, RefinerConfig(8), 28, GRID, rngs))
+    base, base_stats = onenip.init(jax.random.key(1))
+    shared = jax.tree_util.tree_map_with_path(
+        lambda path, _: _at(params["reconstructor"], path), base["reconstructor"])
+    base["reconstructor"] = shared
+    ours = predict(network, params, stats, features, prompt, text)
+    theirs = predict(onenip, base, base_stats, features, prompt, None)
+    np.testing.assert_allclose(ours.reconstruction, theirs.reconstruction, atol=1e-6)
+
+
+def _at(tree, path):
+    for entry in path:
+        tree = tree[entry.key]
+    return tree
+
+
+def test_refined_starts_at_coarse():
+    network, (features, prompt, text) = make(), inputs()
+    outputs = predict(network, *network.init(jax.random.key(0)), features, prompt, text)
+    np.testing.assert_allclose(outputs.refined_logit, outputs.coarse_logit, atol=1e-4)
+
+
+def test_refinement_looks_at_the_image(trained):
+    network, params, stats = trained
+    features, prompt, text = inputs()
+    model = network.bind(params, stats)
+    _, trunk = model._predict_coarse(features, model.encode_prompt(prompt, text), text)
+    blind = trunk._replace(fine=jnp.zeros_like(trunk.fine))
+    x_t, t = jnp.zeros_like(trunk.logit), jnp.full(BATCH, 3)
+    assert np.abs(model._denoise(trunk)(x_t, t) - model._denoise(blind)(x_t, t)).max() > 1e-3
+
+
+@pytest.mark.parametrize("part", ["tokens", "fine levels", "prompt"])
+def test_every_input_matters(trained, part):
+    features, prompt, text = inputs()
+    before = predict(*trained, features, prompt, text)
+    match part:
+        case "tokens":
+            text = Text(text.tokens.at[:, 1].add(1.0), text.mask)
+        case "fine levels":
+            features = features._replace(stride4=features.stride4 + 1)
+        case "prompt":
+            prompt = prompt + 1
+    after = predict(*trained, features, prompt, text)
+    assert np.abs(after.refined_logit - before.refined_logit).max() > 1e-4
+
+
+def test_padding_tokens_do_not_matter_and_defect_words_do_not_reach_the_reconstruction(trained):
+    features, prompt, text = inputs()
+    before = predict(*trained, features, prompt, text)
+    padded = predict(*trained, features, prompt, Text(text.tokens.at[:, 2].set(9.0), text.mask))
+    np.testing.assert_array_equal(before.refined_logit, padded.refined_logit)
+    defects = predict(*trained, features, prompt, Text(text.tokens.at[:, 1].add(1.0), text.mask))
+    np.testing.assert_array_equal(before.reconstruction, defects.reconstruction)
+
+
+def test_predictions_do_not_depend_on_the_batch(trained):
+    features, prompt, text = inputs()
+    both = predict(*trained, features, prompt, text)
+    one = jax.tree.map(lambda x: x[:1], (features, prompt, text))
+    np.testing.assert_allclose(predict(*trained, *one).refined_logit, both.refined_logit[:1], atol=1e-4)
+
+
+def test_gradients_of_the_refined_loss_stay_in_the_denoiser(trained):
+    network, params, stats = trained
+    features, prompt, text = inputs(2 * BATCH)
+    half = jax.tree.map(lambda x: x[:BATCH], (prompt, text))
+    mask = jnp.zeros((2 * BATCH, 64, 64)).at[BATCH:, 10:30, 10:30].set(1.0)
+
+    def loss(params):
+        model = network.bind(params, stats)
+        outputs = model.train_forward(features, *half, mask, step_rngs(jax.random.key(0)))
+        return jnp.square(outputs.refined_logit).sum()
+
+    grads = jax.grad(loss)(params)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads["denoiser"])) > 0
+    for part in ("reconstructor", "segmentor"):
+        assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads[part])) == 0
+
+
+def test_epsilon_objective_trains_and_predicts():
+    diffusion = DiffusionConfig(steps=3, objective="epsilon", zero_terminal_snr=False)
+    network, (features, prompt, text) = make(diffusion), inputs(2 * BATCH)
+    params, stats = network.init(jax.random.key(0))
+    half = jax.tree.map(lambda x: x[:BATCH], (prompt, text))
+    mask = jnp.zeros((2 * BATCH, 64, 64)).at[BATCH:, :20].set(1.0)
+    outputs = network.bind(params, stats).train_forward(features, *half, mask, step_rngs(jax.random.key(0)))
+    assert outputs.refined_logit is None and outputs.noise_error.shape == (2 * BATCH, 16, 16)
+    assert np.isfinite(predict(network, params, stats, features, prompt, text).refined_logit).all()
+
+
+def test_without_diffusion_laterals_and_text():
+    segmentor = SegmentorConfig(width=16, fine_width=8, heads=2, laterals=False, text=False)
+    network = make(DiffusionConfig(steps=0), segmentor)
+    params, stats = network.init(jax.random.key(0))
+    assert "denoiser" not in params and "lateral4" not in params["segmentor"]
+    outputs = predict(network, params, stats, *inputs())
+    assert outputs.refined_logit is None and outputs.coarse_logit.shape == (BATCH, 16, 16)
+
+
+def test_shrinking_a_mask_keeps_a_thin_scar():
+    mask = jnp.zeros((1, 16, 16)).at[0, 3].set(1.0)
+    small = shrink_mask(mask, 4, 4)
+    np.testing.assert_allclose(small[0, 0], 0.25)
+    np.testing.assert_allclose(small.sum(), mask.sum() / 16)
+
+
+def test_space_to_depth_round_trip():
+    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    np.testing.assert_array_equal(depth_to_space(space_to_depth(x)), x)
+    np.testing.assert_array_equal(space_to_depth(x)[0, 0, 0], x[0, :2, :2].reshape(-1))
+
+
+def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():
+    network = Network.create(lambda rngs: PromptMAD(
+        ReconstructorConfig(), SegmentorConfig(), DiffusionConfig(), (24, 32, 56, 160), (14, 14), 512, rngs))
+    params, stats = jax.eval_shape(network.init, jax.random.key(0))
+    assert 8_372_625 < count_params(params) < 11_000_000
+
+    def denoise(params, stats, x_t, condition):
+        return network.bind(params, stats).denoiser(x_t, jnp.ones(1, int), condition)
+
+    shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)
+    condition = Condition(shape(1, 28, 28, 32), shape(1, 128), shape(1, 56, 56))
+    lowered = jax.jit(denoise).lower(params, stats, shape(1, 56, 56), condition)
+    assert lowered.out_info.shape == (1, 56, 56)
+    assert 30e6 < lowered.cost_analysis()["flops"] < 55e6

@@ -1,0 +1,155 @@
+"""prepare, train, kill, resume, evaluate, predict: the commands themselves, shrunk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SEED_STEPS = 6
+
+
+def command(module, *args):
+    return [sys.executable, "-m", f"promptmad_jax.{module}", *args]
+
+
+def run(module, *args, status=0):
+    """Runs a command on one CPU device and returns what it printed."""
+    done = subprocess.run(command(module, *args), capture_output=True, text=True, env=environment())
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def environment():
+    return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+
+
+def train_args(data, workdir, **overrides):
+    overrides = {"data.data_dir": data, "train.steps": SEED_STEPS} | overrides
+    return ("--config=configs/quickstart.py:smoke", f"--workdir={workdir}",
+            *(f"--config.{key}={value}" for key, value in overrides.items()))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    run("prepare", "--dataset=synthetic_mvtec", f"--data_dir={directory}", "--image_size=64",
+        "--train_per_class=6", "--test_good_per_class=2", "--test_per_defect=1",
+        "--class_names=wood_board,hex_bolt")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "with space"
+    text = run("train", *train_args(data, workdir))
+    assert "wood_board" in text and f"report: {workdir}/report/index.html" in text
+    return workdir
+
+
+@pytest.mark.smoke
+def test_training_writes_what_it_promises(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert set(metrics["classes"]) == {"hex_bolt", "wood_board"}
+    for values in (*metrics["classes"].values(), metrics["mean"]):
+        for kind in ("auroc", "ap", "f1max"):
+            assert 0 <= values[f"image_{kind}"] <= 1 and 0 <= values[f"pixel_{kind}"] <= 1
+        assert 0 <= values["pixel_aupro"] <= 1
+    assert set(metrics["maps"]) == {"reconstruction", "coarse", "refined"}
+    assert metrics["protocol"]["step"] == SEED_STEPS
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["config"]["name"] == "quickstart" and manifest["packages"]["jax"]
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 6]
+    assert [r["step"] for r in rows if r["kind"] == "eval"] == [6]
+    assert list((finished / "tensorboard").iterdir())
+    assert "data:image" in (finished / "report" / "index.html").read_text()
+
+
+def test_evaluate_repeats_the_metrics(finished, tmp_path):
+    run("evaluate", f"--workdir={finished}", f"--output={tmp_path}")
+    assert (tmp_path / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(command("train", *train_args(data, workdir)), env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (workdir / "checkpoints" / "2").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "metrics.json").exists()
+    assert "resumed from step" in run("train", *train_args(data, workdir))
+    assert (workdir / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_predict_files_and_folders(finished, tmp_path):
+    folder = tmp_path / "parts"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(folder / "a.png")
+    Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).save(folder / "sub" / "a.jpg")
+    (folder / "bad.png").write_text("not an image")
+    output = tmp_path / "out"
+    text = run("predict", f"--workdir={finished}", "--class_name=wood_board", f"--output={output}",
+               str(folder))
+    assert "bad.png" in text and "2 images scored" in text
+    rows = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
+    good = [row for row in rows if "score" in row]
+    assert len(rows) == 3 and len(good) == 2
+    for row, shape in zip(good, [(50, 70), (40, 30)], strict=True):
+        anomaly_map = np.load(output / row["map"])
+        assert anomaly_map.dtype == np.float32 and anomaly_map.shape == shape
+        assert Image.open(output / row["overlay"]).size == shape[::-1]
+        assert np.isfinite(row["score"])
+
+
+def test_predict_mistakes(finished, tmp_path):
+    args = (f"--workdir={finished}", f"--output={tmp_path}")
+    assert "hex_bolt, wood_board" in run("predict", *args, "--class_name=screw", str(finished), status=2)
+    missing = run("predict", *args, "--class_name=auto", str(tmp_path / "no.png"), status=2)
+    assert "no.png does not exist" in missing and "Traceback" not in missing
+    nowhere = run("predict", f"--workdir={tmp_path}", f"--output={tmp_path}", "--class_name=auto", "x", status=2)
+    assert "holds no trained model" in nowhere
+
+
+def test_onenip_trains_on_the_same_parts(data, tmp_path):
+    args = ("--config=configs/quickstart.py:smoke,onenip", f"--workdir={tmp_path}",
+            f"--config.data.data_dir={data}", "--config.train.steps=2")
+    run("train", *args)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["maps"]) == {"reconstruction", "coarse"}
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("--config.train.bach_size=4", "batch_size"),
+    ("--config.train.batch_size=x", "batch_size"),
+    ("--config.model=uniad", "can be 'promptmad', 'onenip'"),
+])
+def test_train_refuses_wrong_settings(data, tmp_path, override, message):
+    text = run("train", *train_args(data, tmp_path), override, status=_status(override))
+    assert message in text and "Traceback" not in text
+
+
+def _status(override):
+    # absl reports a value that is not of the flag's type, with its own status.
+    return 1 if override.endswith("=x") else 2
+
+
+def test_train_without_data_names_the_way_out(tmp_path):
+    text = run("train", *train_args(tmp_path / "nothing", tmp_path / "run"), status=2)
+    assert "promptmad_jax.prepare" in text and "Traceback" not in text
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    overrides = {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
+    text = run("train", *train_args(data, tmp_path, **overrides), status=2)
+    assert "not finite" in text and "learning_rate" in text
