@@ -58,7 +58,7 @@ class Workdir:
         arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
         if text is not None:
             arrays |= {"text_tokens": text.tokens, "text_mask": text.mask,
-                       "text_names": np.array([json.dumps(text.names)])}
+                       "text_words": np.array(json.dumps([text.names, text.sources]))}
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / "bank.partial.npz"
         np.savez_compressed(partial, **arrays)
@@ -73,8 +73,8 @@ class Workdir:
             names = tuple(map(str, arrays["class_names"]))
             if "text_tokens" not in arrays:
                 return names, arrays["prompts"], None
-            text_names = tuple(map(tuple, json.loads(str(arrays["text_names"][0]))))
-            text = TextTokens(arrays["text_tokens"], arrays["text_mask"], text_names)
+            words, sources = json.loads(str(arrays["text_words"]))
+            text = TextTokens(arrays["text_tokens"], arrays["text_mask"], tuple(map(tuple, words)), tuple(sources))
             return names, arrays["prompts"], text
 
     def write_calibration(self, calibration: Calibration, step: int) -> None:

@@ -102,7 +102,16 @@ EFFICIENTNETV2_B0 = Architecture("efficientnetv2_b0", 32, (
     Stage("mbconv", 3, 1, 6, 112, 5, tapped=True),
 ))
 
-ARCHITECTURES = {net.name: net for net in (EFFICIENTNET_B4, EFFICIENTNETV2_B0)}
+# The project's own miniature, whose weights it makes and ships: see `promptmad_jax.pretrain`.
+EFFICIENTNETV2_NANO = Architecture("efficientnetv2_nano", 24, (
+    Stage("plain", 3, 1, 1, 16, 1, tapped=True),
+    Stage("fused", 3, 2, 3, 24, 2, tapped=True),
+    Stage("fused", 3, 2, 3, 40, 2, tapped=True),
+    Stage("mbconv", 3, 2, 4, 64, 2, tapped=False),
+    Stage("mbconv", 3, 1, 4, 80, 2, tapped=True),
+))
+
+ARCHITECTURES = {net.name: net for net in (EFFICIENTNET_B4, EFFICIENTNETV2_B0, EFFICIENTNETV2_NANO)}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How every entry point starts and how it fails."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
     not there and an override of a key that the config does not have. Other exceptions keep their
     traceback.
     """
+    _keep_compiled_programs()
     # Orbax reports every rename at the level of information.
     logging.set_verbosity(logging.WARNING)
     try:
@@ -33,6 +35,12 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
         if _CONFIG_NOT_LOADED not in str(error):
             raise
         _exit(f"config file: {' '.join(str(error).split())}")
+
+
+def _keep_compiled_programs() -> None:
+    """Lets JAX keep what it compiles between runs, in the user's cache unless it was told where."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "promptmad_jax", "xla"))
 
 
 def _exit(message: str) -> NoReturn:
@@ -47,13 +55,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
         override = _unknown_override(argv, str(error))
         if override is None:
             raise
-        raise UserError(f"{override}: the config has no such key: {error}") from error
+        near = re.search(r'Did you mean "([^"]+)"', str(error))
+        hint = f"; did you mean {near[1]}?" if near else ""
+        raise UserError(f"{override}: the config has no such key{hint}") from error
 
 
 def _unknown_override(argv: list[str], error: str) -> str | None:
     """The `--config.a.b=VALUE` argument of which a key is quoted in `error`."""
     for argument in argv:
         match = re.match(r"--?\w+\.([\w.]+)", argument)
-        if match and any(f"'{key}'" in error for key in match[1].split(".")):
+        if match and any(re.search(rf"\b{key}\b", error) for key in match[1].split(".")):
             return argument
     return None

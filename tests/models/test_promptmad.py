@@ -1,5 +1,7 @@
 """PromptMAD: starts at OneNIP, the text and the image matter, sizes and cost."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,13 +39,14 @@ def inputs(batch=BATCH, seed=0):
 def trained():
     """A network with every gate open and no zero weights left, as after some training."""
     network = make()
-    params, stats = network.init(jax.random.key(0))
+    params, stats = jax.jit(network.init)(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     return network, jax.tree.unflatten(tree, leaves), stats
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def predict(network, params, stats, features, prompt, text):
     model = network.bind(params, stats)
     return model.predict(features, model.encode_prompt(prompt, text), text)
@@ -51,9 +54,9 @@ def predict(network, params, stats, features, prompt, text):
 
 def test_reconstruction_equals_onenips_at_initialisation():
     network, (features, prompt, text) = make(), inputs()
-    params, stats = network.init(jax.random.key(0))
+    params, stats = jax.jit(network.init)(jax.random.key(0))
     onenip = Network.create(lambda rngs: OneNIP(RECONSTRUCTOR, RefinerConfig(8), 28, GRID, rngs))
-    base, base_stats = onenip.init(jax.random.key(1))
+    base, base_stats = jax.jit(onenip.init)(jax.random.key(1))
     shared = jax.tree_util.tree_map_with_path(
         lambda path, _: _at(params["reconstructor"], path), base["reconstructor"])
     base["reconstructor"] = shared
@@ -70,7 +73,7 @@ def _at(tree, path):
 
 def test_refined_starts_at_coarse():
     network, (features, prompt, text) = make(), inputs()
-    outputs = predict(network, *network.init(jax.random.key(0)), features, prompt, text)
+    outputs = predict(network, *jax.jit(network.init)(jax.random.key(0)), features, prompt, text)
     np.testing.assert_allclose(outputs.refined_logit, outputs.coarse_logit, atol=1e-4)
 
 
@@ -126,7 +129,7 @@ def test_gradients_of_the_refined_loss_stay_in_the_denoiser(trained):
         outputs = model.train_forward(features, *half, mask, step_rngs(jax.random.key(0)))
         return jnp.square(outputs.refined_logit).sum()
 
-    grads = jax.grad(loss)(params)
+    grads = jax.jit(jax.grad(loss))(params)
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads["denoiser"])) > 0
     for part in ("reconstructor", "segmentor"):
         assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads[part])) == 0
@@ -135,10 +138,16 @@ def test_gradients_of_the_refined_loss_stay_in_the_denoiser(trained):
 def test_epsilon_objective_trains_and_predicts():
     diffusion = DiffusionConfig(steps=3, objective="epsilon", zero_terminal_snr=False)
     network, (features, prompt, text) = make(diffusion), inputs(2 * BATCH)
-    params, stats = network.init(jax.random.key(0))
+    params, stats = jax.jit(network.init)(jax.random.key(0))
     half = jax.tree.map(lambda x: x[:BATCH], (prompt, text))
     mask = jnp.zeros((2 * BATCH, 64, 64)).at[BATCH:, :20].set(1.0)
-    outputs = network.bind(params, stats).train_forward(features, *half, mask, step_rngs(jax.random.key(0)))
+
+    @jax.jit
+    def train_forward(params, stats):
+        model = network.bind(params, stats)
+        return model.train_forward(features, *half, mask, step_rngs(jax.random.key(0)))
+
+    outputs = train_forward(params, stats)
     assert outputs.refined_logit is None and outputs.noise_error.shape == (2 * BATCH, 16, 16)
     assert np.isfinite(predict(network, params, stats, features, prompt, text).refined_logit).all()
 
@@ -146,7 +155,7 @@ def test_epsilon_objective_trains_and_predicts():
 def test_without_diffusion_laterals_and_text():
     segmentor = SegmentorConfig(width=16, fine_width=8, heads=2, laterals=False, text=False)
     network = make(DiffusionConfig(steps=0), segmentor)
-    params, stats = network.init(jax.random.key(0))
+    params, stats = jax.jit(network.init)(jax.random.key(0))
     assert "denoiser" not in params and "lateral4" not in params["segmentor"]
     outputs = predict(network, params, stats, *inputs())
     assert outputs.refined_logit is None and outputs.coarse_logit.shape == (BATCH, 16, 16)

@@ -1,6 +1,7 @@
 """Checkpoints come back exactly, onto any mesh, whole or not at all."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -235,16 +236,12 @@ def test_step_that_is_not_there(checkpoints, single):
 
 
 def test_config_is_kept_beside_the_steps(checkpoints, single):
-    with pytest.raises(UserError, match=r"config\.json does not exist"):
-        checkpoints.read_config()
-    checkpoints.write_config({"model": {"width": 8}, "seed": 1})
+    config = {"model": {"width": 8}, "seed": 1}
+    checkpoints.write_config(config)
     checkpoints.save(1, single[0])
     checkpoints.wait()
-    assert checkpoints.read_config() == {"model": {"width": 8}, "seed": 1}
+    assert json.loads((checkpoints.directory / "config.json").read_text()) == config
     assert checkpoints.latest_step() == 1
-    (checkpoints.directory / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
-        checkpoints.read_config()
 
 
 def test_keep_must_be_positive(tmp_path):
