@@ -2,8 +2,9 @@
 
     bash launch/quickstart.sh
 
-The backbone's weights and the text tower's are seeded random; every other part is the real one, at
-smaller widths and 128 px. It shows that the parts work together, not what the method can do.
+The backbone is the project's own miniature with weights made by `promptmad_jax.pretrain`, the text
+tower is seeded random; every other part is the real one, at smaller widths and 128 px. It shows that
+the parts work together, not what the method can do.
 """
 
 from configs import common
@@ -16,14 +17,15 @@ def get_config(arg=None):
     config.model = "onenip" if arg.onenip else "promptmad"
     config.data.dataset = "synthetic_mvtec"
     config.data.image_size = 128
-    config.backbone.name = "efficientnetv2_b0"
+    config.backbone.update(name="efficientnetv2_nano", weights="shipped")
     config.text.source = "random"
     config.reconstructor.update(width=128, heads=4, encoder_layers=2, decoder_layers=2, mlp_width=256)
     config.refiner.width = 64
+    config.loss.focal = 0.0 if arg.onenip else 1.0
     config.segmentor.update(width=64, fine_width=32, denoiser_width=16, denoiser_deep_width=32)
     config.optimizer.update(learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20,
                             clip_norm=1.0)
-    config.train.update(batch_size=8, steps=600, log_every=50, checkpoint_every=200, seed=arg.seed)
+    config.train.update(batch_size=8, steps=900, log_every=50, checkpoint_every=300, seed=arg.seed)
     config.eval.batch_size = 16
     if arg.smoke:
         common.shrink(config)

@@ -2,7 +2,7 @@
 # From a fresh checkout to a trained detector and its report: makes a small data set, trains on it,
 # prints the table and the path of the report. Run again, it goes on from where it stopped.
 #   PROMPTMAD_WORKDIR  where data and results go (default: ./workdir/quickstart)
-# Arguments go to the training: launch/quickstart.sh --config.seed=1
+# Arguments go to the training: launch/quickstart.sh --config.train.seed=1
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

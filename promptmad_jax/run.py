@@ -37,14 +37,13 @@ def run_training(config: Config, workdir: str) -> dict:
     experiment = build_experiment(config, train.class_names)
     _check_batch(config, experiment.mesh.size)
     maker = experiment.map_maker(class_prompts(train, config.eval.prompt_index))
-    files.write_bank(train.class_names, maker.prompts, experiment.text)
-    write_manifest(files.manifest, to_dict(config), config.train.seed, train.fingerprint, experiment.mesh,
-                   {"classes": list(train.class_names), "train_images": len(train.images),
-                    "test_images": len(test.images)})
     checkpoints = files.checkpoints(config.train.keep)
-    checkpoints.write_config(to_dict(config))
     try:
-        state = _train(experiment, maker, train, test, files, checkpoints)
+        state = _start(experiment, train, checkpoints)
+        # Only now: a run that is refused must leave what was there as it was.
+        checkpoints.write_config(to_dict(config))
+        _describe(experiment, maker, train, test, files)
+        state = _train(experiment, state, maker, train, test, files, checkpoints)
     finally:
         checkpoints.close()
     result = finish(experiment, maker, state, train, test, files, files)
@@ -148,19 +147,41 @@ def evaluate_state(experiment: Experiment, maker: MapMaker, state: TrainState, t
     return result
 
 
-def _train(experiment: Experiment, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir,
+def _describe(experiment: Experiment, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir) -> None:
+    """Writes the bank and the manifest."""
+    config = experiment.config
+    files.write_bank(train.class_names, maker.prompts, experiment.text)
+    write_manifest(files.manifest, to_dict(config), config.train.seed, train.fingerprint, experiment.mesh,
+                   {"classes": list(train.class_names), "train_images": len(train.images),
+                    "test_images": len(test.images)})
+
+
+def _optimizer(config: Config, num_images: int):
+    """Total steps, schedule and optimizer."""
+    steps, per_epoch = total_steps(config.train, num_images)
+    schedule = make_schedule(config.optimizer, steps, per_epoch)
+    return steps, schedule, make_optimizer(config.optimizer, schedule)
+
+
+def _start(experiment: Experiment, train: ImageSet, checkpoints: Checkpoints) -> TrainState:
+    """A fresh state, or the newest checkpoint."""
+    config = experiment.config
+    steps, _, tx = _optimizer(config, len(train.images))
+    state, _ = create_state(experiment.detector.network, tx, config.train.seed, experiment.mesh)
+    latest = checkpoints.latest_step()
+    if latest is None:
+        return state
+    print(f"resumed from step {latest} of {steps}")
+    return checkpoints.restore(latest, abstract_state(state))
+
+
+def _train(experiment: Experiment, state: TrainState, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir,
            checkpoints: Checkpoints) -> TrainState:
     config, mesh = experiment.config, experiment.mesh
-    steps, per_epoch = total_steps(config.train, len(train.images))
-    schedule = make_schedule(config.optimizer, steps, per_epoch)
-    tx = make_optimizer(config.optimizer, schedule)
-    state, shardings = create_state(experiment.detector.network, tx, config.train.seed, mesh)
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        state = checkpoints.restore(latest, abstract_state(state))
-        print(f"resumed from step {latest} of {steps}")
-    if latest is not None and latest >= steps:
+    steps, schedule, tx = _optimizer(config, len(train.images))
+    if int(state.step) >= steps:
         return state
+    shardings = jax.tree.map(lambda x: x.sharding, state)
     textures = load_textures(config.data.texture_dir, config.data.image_size, train.images)
     source = _source(experiment, train, textures)
     order = BatchOrder(config.train.seed, train.class_ids, config.train.batch_size, len(textures))

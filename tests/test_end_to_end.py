@@ -115,12 +115,14 @@ def test_predict_files_and_folders(finished, tmp_path):
 
 
 def test_predict_mistakes(finished, tmp_path):
-    args = (f"--workdir={finished}", f"--output={tmp_path}")
+    args = (f"--workdir={finished}", f"--output={tmp_path / 'out'}")
     image = tmp_path / "part.png"
     Image.new("RGB", (20, 20)).save(image)
     assert "hex_bolt, wood_board" in run("predict", *args, "--class_name=screw", str(image), status=2)
     missing = run("predict", *args, "--class_name=auto", str(tmp_path / "no.png"), status=2)
     assert "no.png does not exist" in missing and "Traceback" not in missing
+    inside = run("predict", f"--workdir={finished}", f"--output={tmp_path}", "--class_name=auto", str(image), status=2)
+    assert "choose another output folder" in inside
     nowhere = run("predict", f"--workdir={tmp_path}", f"--output={tmp_path}", "--class_name=auto", "x", status=2)
     assert "holds no trained model" in nowhere
 

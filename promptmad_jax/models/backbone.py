@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -34,8 +35,8 @@ class BackboneConfig:
     """Which frozen network, with which weights.
 
     Attributes:
-        name: `efficientnet_b4` or `efficientnetv2_b0`.
-        weights: `random`, a .safetensors or .npz file, a folder with `model.safetensors`, or a hub
+        name: `efficientnet_b4`, `efficientnetv2_b0`, or `efficientnetv2_nano`, the project's own.
+        weights: `random`, `shipped` (nano only), a .safetensors or .npz file, a folder with `model.safetensors`, or a hub
             id such as `timm/tf_efficientnet_b4.aa_in1k`.
         seed: of the `random` weights.
         padding: EfficientNet-B4 only. `onenip_static380` pads as OneNIP's PyTorch port does, whose
@@ -97,10 +98,19 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
     shapes = layer_shapes(backbone.architecture)
     if config.weights == "random":
         params = calibrated_params(backbone.architecture, shapes, config.seed)
+    elif config.weights == "shipped":
+        params = load_efficientnet(_shipped(config.name), shapes)
     else:
         path = resolve_file(config.weights, "model.safetensors", "backbone.weights")
         params = load_efficientnet(path, shapes)
     return backbone, jax.tree.map(jnp.asarray, params)
+
+
+def _shipped(name: str) -> Path:
+    path = Path(__file__).parents[1] / "weights" / f"{name}.npz"
+    if not path.exists():
+        raise UserError(f"backbone.weights=shipped: none are shipped for {name}; name a file or a hub id")
+    return path
 
 
 def _backbone(config: BackboneConfig) -> Backbone:

@@ -88,10 +88,11 @@ class ConvTranspose2x2(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over [B, h, w], with torch's conventions (unbiased running variance).
+    """Batch normalisation over [2B, h, w], with torch's conventions (unbiased running variance).
 
-    Under a mesh the mean over the batch axis is over the global batch. `group_size` > 0 computes
-    the statistics over groups of so many consecutive samples, as separate devices would.
+    Under a mesh the mean over the batch axis is over the global batch. In training the batch is
+    [clean; pseudo-anomalous]; `group_size` > 0 computes the statistics over groups of so many
+    consecutive images with both of their halves, as the reference's separate devices do.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5,
@@ -106,14 +107,14 @@ class BatchNorm(nnx.Module):
         if not train:
             return self._affine(x, self.mean[...][None, None, None, :],
                                 self.var[...][None, None, None, :])
-        batch, height, width, features = x.shape
-        group = self.group_size or batch
-        if batch % group:
-            raise ValueError(f"BatchNorm: {batch} samples do not divide into groups of {group}")
-        grouped = x.reshape(batch // group, group * height, width, features)
-        mean = grouped.mean((1, 2), dtype=jnp.float32, keepdims=True)
-        var = jnp.square(grouped - mean).mean((1, 2), dtype=jnp.float32, keepdims=True)
-        count = group * height * width
+        images = len(x) // 2
+        group = self.group_size or images
+        if len(x) % 2 or images % group:
+            raise ValueError(f"BatchNorm: {images} images do not divide into groups of {group}")
+        grouped = x.reshape(2, images // group, -1, x.shape[-1])
+        mean = grouped.mean((0, 2), dtype=jnp.float32)[None, :, None]
+        var = jnp.square(grouped - mean).mean((0, 2), dtype=jnp.float32)[None, :, None]
+        count = 2 * group * x.shape[1] * x.shape[2]
         self._update(mean.mean((0, 1, 2)), var.mean((0, 1, 2)) * (count / (count - 1)))
         return self._affine(grouped, mean, var).reshape(x.shape)
 

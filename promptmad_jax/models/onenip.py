@@ -15,7 +15,7 @@ from promptmad_jax.models.refiner import Refiner
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """width: channels of the refiner; norm_group: samples that share BatchNorm statistics, 0 all."""
+    """width: channels of the refiner; norm_group: images that share BatchNorm statistics, 0 all."""
 
     width: int = 128
     norm_group: int = 0

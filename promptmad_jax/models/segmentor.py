@@ -17,11 +17,11 @@ class SegmentorConfig:
     """Sizes of the segmentor; PromptMAD's publication gives none, so all are ours.
 
     Attributes:
-        width: channels at strides 16 and 8. fine_width: channels at stride 4.
+        width: channels at strides 16 and 8. fine_width: channels at stride 4 (twice as many before the last convolution).
         laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
         attention_layers, heads: the Transformer on the stride-16 grid; 0 layers leave it out.
         text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
-        norm_group: samples that share BatchNorm statistics, 0 all.
+        norm_group: images that share BatchNorm statistics, 0 all.
         prior_probability: the coarse head's probability at the start (Lin et al., 2017).
         denoiser_width, denoiser_deep_width: channels of the denoiser's two levels.
         residual: the denoiser predicts a correction of the coarse logit (objective x0 only).

@@ -57,9 +57,10 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
     A file that cannot be read is named on standard error and in scores.jsonl, and left out.
 
     Raises:
-        UserError: nothing could be scored.
+        UserError: nothing could be scored, or an image lies inside `output`.
     """
     images, target = find_images(paths), Path(output)
+    _refuse_overlap(images, target)
     target.mkdir(parents=True, exist_ok=True)
     count = 0
     with (target / "scores.jsonl").open("w") as scores:
@@ -76,6 +77,13 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
     if not count:
         raise UserError(f"none of the images could be read; {target / 'scores.jsonl'} says why")
     return count
+
+
+def _refuse_overlap(images: list[tuple[Path, Path]], target: Path) -> None:
+    """An overlay must not replace its image, nor be scored by the next run."""
+    for path, _ in images:
+        if target.resolve() in path.resolve().parents:
+            raise UserError(f"{path} lies inside --output={target}; choose another output folder")
 
 
 def _decode(group, scores) -> Iterator[tuple[Path, Path, np.ndarray]]:

@@ -1,0 +1,142 @@
+"""Makes the miniature backbone's weights from the project's own procedural pictures.
+
+The offline quickstart needs features that tell parts from defects, and no downloaded weights.
+Random ones do not. So the miniature network is trained end to end to find pseudo-anomalies on
+procedurally rendered *normal* parts, drawn from another seed than the data set's, with a small
+head that is thrown away. No defect of the synthetic data set is seen.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from promptmad_jax.data.preprocess import normalize, resize_image
+from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.data.synthetic import CLASS_NAMES, GOOD, render_sample
+from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
+from promptmad_jax.models.backbone import Backbone
+from promptmad_jax.models.functional import Network, Params
+from promptmad_jax.models.layers import conv, linear
+from promptmad_jax.models.resize import resize_align_corners
+
+_RENDERED_SIZE = 256
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Attributes:
+        image_size: S in training, pixels. per_class: pictures a class.
+        picture_seed: of the pictures; the data set's default is 0.
+        clean: unchanged images in a batch, beside `batch_size` pseudo-anomalous ones.
+        width: channels of the head.
+    """
+
+    image_size: int = 128
+    per_class: int = 300
+    picture_seed: int = 1000
+    batch_size: int = 12
+    clean: int = 4
+    steps: int = 4000
+    learning_rate: float = 1.5e-3
+    width: int = 48
+    seed: int = 0
+
+
+class Head(nnx.Module):
+    """Sums 1x1 projections of all levels at stride 4, one 3x3 convolution, a logit; and classes."""
+
+    def __init__(self, channels: tuple[int, ...], width: int, rngs: nnx.Rngs):
+        self.laterals = nnx.Dict({f"level_{i}": linear(c, width, rngs) for i, c in enumerate(channels)})
+        self.conv, self.predictor = conv(width, width, rngs), linear(width, 1, rngs)
+        self.predictor.bias[...] = jnp.full(1, -3.0, jnp.float32)
+        self.classifier = linear(channels[-1], len(CLASS_NAMES), rngs)
+
+    def __call__(self, levels: tuple[jax.Array, ...], size: int) -> tuple[jax.Array, jax.Array]:
+        """Returns the logit [B, size, size] and class logits [B, K]."""
+        grid = size // 4
+        x = sum(resize_align_corners(self.laterals[f"level_{i}"](x), grid, grid) for i, x in enumerate(levels))
+        x = jax.nn.relu(self.conv(jax.nn.relu(x)))
+        logit = resize_align_corners(self.predictor(x)[..., 0], size, size)
+        return logit, self.classifier(levels[-1].mean((1, 2)))
+
+
+def render_pictures(config: PretrainingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Normal pictures uint8 [N, S, S, 3] of all synthetic classes, and class ids int32 [N]."""
+    jobs = [(config.picture_seed, name, index, config.image_size)
+            for name in CLASS_NAMES for index in range(config.per_class)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        pictures = np.stack(list(pool.map(_render, jobs, chunksize=16)))
+    return pictures, np.repeat(np.arange(len(CLASS_NAMES), dtype=np.int32), config.per_class)
+
+
+def _render(job: tuple[int, str, int, int]) -> np.ndarray:
+    seed, name, index, size = job
+    return resize_image(render_sample(seed, name, "train", GOOD, index, _RENDERED_SIZE)[0], size)
+
+
+def pretrain(backbone: Backbone, params: Params, config: PretrainingConfig,
+             report: Callable[[int, dict[str, float]], None]) -> Params:
+    """Trains `params` of the backbone and returns them; `report` gets the means of every 100 steps.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    pictures, class_ids = render_pictures(config)
+    head = Network.create(lambda rngs: Head(backbone.channels, config.width, rngs))
+    weights = {"backbone": params, "head": head.init(jax.random.key(config.seed))[0]}
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(200, config.steps // 4),
+                                                  config.steps, config.learning_rate / 100)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4))
+    step = jax.jit(_make_step(backbone, head, tx, config), donate_argnums=(0, 1))
+    opt_state, window = tx.init(weights), []
+    for number, (rows, textures) in enumerate(_draws(len(pictures), config), 1):
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        weights, opt_state, terms = step(weights, opt_state, pictures[rows], pictures[textures],
+                                         class_ids[rows], key)
+        window.append(terms)
+        if number % 100 == 0 or number == config.steps:
+            rows_of_terms, window = jax.device_get(window), []
+            means = {name: float(np.mean([row[name] for row in rows_of_terms])) for name in terms}
+            if not np.isfinite(sum(means.values())):
+                raise FloatingPointError(f"pretraining: the loss is not finite at step {number}")
+            report(number, means)
+    return weights["backbone"]
+
+
+def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.steps):
+        yield rng.integers(count, size=config.batch_size), rng.integers(count, size=config.batch_size)
+
+
+def _make_step(backbone: Backbone, head: Network, tx: optax.GradientTransformation,
+               config: PretrainingConfig) -> Callable[..., Any]:
+    pseudo = PseudoAnomalyConfig()
+
+    def loss_fn(weights, images, masks, class_ids):
+        levels = backbone(weights["backbone"], normalize(images))
+        logit, classes = head.bind(weights["head"], {})(levels, config.image_size)
+        terms = {"focal": per_positive(focal_loss(logit, masks, 0.25, 2.0), masks),
+                 "dice": dice_loss(logit, masks, factor=2.0).mean(),
+                 "class": optax.softmax_cross_entropy_with_integer_labels(classes, class_ids).mean()}
+        return terms["focal"] + 0.5 * terms["dice"] + 0.1 * terms["class"], terms
+
+    def step(weights, opt_state, images, textures, class_ids, key):
+        damaged, masks = synthesize(jax.random.split(key, len(images)), images, textures, pseudo)
+        first = slice(config.clean)
+        images = jnp.concatenate([images[first].astype(jnp.float32), damaged])
+        masks = jnp.concatenate([jnp.zeros_like(masks[first]), masks])
+        class_ids = jnp.concatenate([class_ids[first], class_ids])
+        grads, terms = jax.grad(loss_fn, has_aux=True)(weights, images, masks, class_ids)
+        updates, opt_state = tx.update(grads, opt_state, weights)
+        return optax.apply_updates(weights, updates), opt_state, terms
+
+    return step
