@@ -23,7 +23,7 @@ RANK = {
     "serving": 8,
 }
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
-DATA_SUFFIXES = {".json", ".html", ".css", ".js"}
+DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz"}
 IMPORT_SECONDS = 1.0
 
 

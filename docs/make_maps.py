@@ -1,0 +1,52 @@
+"""Draws `docs/maps.png` from a finished run: `python docs/make_maps.py WORKDIR`.
+
+One defective test image of each class with the highest score among those of its class: image, true
+defect, reconstruction, coarse and refined map, overlay of the final map; one fixed scale a column
+and class, from 0 to the largest value of the class.
+"""
+
+import sys
+
+import numpy as np
+from PIL import Image
+
+from promptmad_jax.evaluation.overlay import colorize, overlay
+from promptmad_jax.evaluation.run import class_maps
+from promptmad_jax.experiment import load_split
+from promptmad_jax.run import restore_experiment, restore_state
+from promptmad_jax.workdir import Workdir
+
+CLASSES = 5
+
+
+def main(workdir: str) -> None:
+    files = Workdir(workdir)
+    config = files.config()
+    experiment, maker = restore_experiment(config, files)
+    state = restore_state(experiment, files)
+    scale = files.read_calibration().fusion_scale
+    maps = class_maps(maker, state.params, state.stats, load_split(config, "test"), config.eval.fusion, scale)
+    rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
+    Image.fromarray(np.concatenate(rows)).save("docs/maps.png")
+
+
+def separation(one) -> float:
+    """How far the best-found defect stands above the class's normal images."""
+    peaks = one.maps["final"].max((1, 2))
+    return float(peaks[one.labels == 1].max() / peaks[one.labels == 0].mean())
+
+
+def draw(one) -> np.ndarray:
+    """One row of pictures, uint8 [S, 6 S, 3]."""
+    best = int(np.argmax(np.where(one.labels == 1, one.maps["final"].max((1, 2)), -np.inf)))
+    image, mask = one.images[best], np.repeat(255 * one.masks[best][..., None], 3, -1).astype(np.uint8)
+    tiles = [image, mask]
+    for name in ("reconstruction", "coarse", "refined"):
+        tiles.append(colorize(one.maps[name][best], 0.0, float(one.maps[name].max())))
+    final = one.maps["final"]
+    tiles.append(overlay(image, final[best], float(np.median(final)), float(final.max())))
+    return np.concatenate(tiles, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
