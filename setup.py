@@ -30,7 +30,9 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["promptmad_jax", "promptmad_jax.*", "configs", "configs.*"]
     ),
-    package_data={"promptmad_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "weights/*.npz"]},
+    package_data={
+        "promptmad_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "weights/*.npz"]
+    },
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.7",

@@ -28,7 +28,9 @@ def parse_arg(arg: str | None, **allowed: Any) -> ConfigDict:
     for part in filter(None, (arg or "").split(",")):
         name, equals, text = part.partition("=")
         if name not in values:
-            raise UserError(f"config argument {name!r} is unknown; there are {', '.join(sorted(values))}")
+            raise UserError(
+                f"config argument {name!r} is unknown; there are {', '.join(sorted(values))}"
+            )
         values[name] = _convert(name, text if equals else "true", values[name])
     return ConfigDict(values)
 
@@ -41,7 +43,9 @@ def _convert(name: str, text: str, default: Any) -> Any:
     try:
         return type(default)(text)
     except ValueError as error:
-        raise UserError(f"config argument {name}={text!r}: it must be {type(default).__name__}") from error
+        raise UserError(
+            f"config argument {name}={text!r}: it must be {type(default).__name__}"
+        ) from error
 
 
 def shrink(config: ConfigDict) -> None:
@@ -51,8 +55,11 @@ def shrink(config: ConfigDict) -> None:
     config.text.source = "random"
     config.reconstructor.update(width=32, heads=4, encoder_layers=1, decoder_layers=1, mlp_width=64)
     config.refiner.width = 16
-    config.segmentor.update(width=16, fine_width=8, heads=4, denoiser_width=8, denoiser_deep_width=16)
+    config.segmentor.update(
+        width=16, fine_width=8, heads=4, denoiser_width=8, denoiser_deep_width=16
+    )
     config.diffusion.steps = min(config.diffusion.steps, 3)
-    config.train.update(batch_size=8, steps=4, log_every=2, checkpoint_every=2, eval_every=0, eval_at=())
+    config.train.update(
+        batch_size=8, steps=4, log_every=2, checkpoint_every=2, eval_every=0, eval_at=()
+    )
     config.eval.update(batch_size=8, calibration_images=8)
-

@@ -1,6 +1,7 @@
 """PromptMAD on MVTec-AD, all 15 classes in one model, 224 px, as the paper.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=mvtec_anomaly_detection.tar.xz --data_dir=data
+    python -m promptmad_jax.prepare --dataset=mvtec_ad --data_dir=data \\
+        --source=mvtec_anomaly_detection.tar.xz
     python -m promptmad_jax.train --config=configs/promptmad_mvtec.py --workdir=runs/promptmad_mvtec
 
 The paper reports 97.62 image AUROC, 98.35 pixel AUROC and 66.54 pixel AP. Not run by this project:

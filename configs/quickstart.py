@@ -1,10 +1,10 @@
-"""PromptMAD in miniature on the project's own synthetic data: minutes on two CPU cores, no download.
+"""PromptMAD in miniature on the project's own synthetic data: minutes on a CPU, no download.
 
     bash launch/quickstart.sh
 
 The backbone is the project's own miniature with weights made by `promptmad_jax.pretrain`, the text
-tower is seeded random; every other part is the real one, at smaller widths and 128 px. It shows that
-the parts work together, not what the method can do.
+tower is seeded random; every other part is the real one, at smaller widths and 128 px. It shows
+that the parts work together, not what the method can do.
 """
 
 from configs import common
@@ -19,12 +19,15 @@ def get_config(arg=None):
     config.data.image_size = 128
     config.backbone.update(name="efficientnetv2_nano", weights="shipped")
     config.text.source = "random"
-    config.reconstructor.update(width=128, heads=4, encoder_layers=2, decoder_layers=2, mlp_width=256)
+    config.reconstructor.update(
+        width=128, heads=4, encoder_layers=2, decoder_layers=2, mlp_width=256
+    )
     config.refiner.width = 64
     config.loss.focal = 0.0 if arg.onenip else 1.0
     config.segmentor.update(width=64, fine_width=32, denoiser_width=16, denoiser_deep_width=32)
-    config.optimizer.update(learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20,
-                            clip_norm=1.0)
+    config.optimizer.update(
+        learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=1.0
+    )
     config.train.update(batch_size=8, steps=900, log_every=50, checkpoint_every=300, seed=arg.seed)
     config.eval.batch_size = 16
     if arg.smoke:

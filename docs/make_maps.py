@@ -25,7 +25,9 @@ def main(workdir: str) -> None:
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files)
     scale = files.read_calibration().fusion_scale
-    maps = class_maps(maker, state.params, state.stats, load_split(config, "test"), config.eval.fusion, scale)
+    maps = class_maps(
+        maker, state.params, state.stats, load_split(config, "test"), config.eval.fusion, scale
+    )
     rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
     Image.fromarray(np.concatenate(rows)).save("docs/maps.png")
 
@@ -39,7 +41,10 @@ def separation(one) -> float:
 def draw(one) -> np.ndarray:
     """One row of pictures, uint8 [S, 6 S, 3]."""
     best = int(np.argmax(np.where(one.labels == 1, one.maps["final"].max((1, 2)), -np.inf)))
-    image, mask = one.images[best], np.repeat(255 * one.masks[best][..., None], 3, -1).astype(np.uint8)
+    image, mask = (
+        one.images[best],
+        np.repeat(255 * one.masks[best][..., None], 3, -1).astype(np.uint8),
+    )
     tiles = [image, mask]
     for name in ("reconstruction", "coarse", "refined"):
         tiles.append(colorize(one.maps[name][best], 0.0, float(one.maps[name].max())))

@@ -118,9 +118,14 @@ def parse(values: Mapping[str, Any]) -> Config:
     for path, choices in CHOICES.items():
         value = _lookup(config, path)
         if value not in choices:
-            raise UserError(f"config.{path} is {value!r}; it can be {', '.join(map(repr, choices))}")
+            raise UserError(
+                f"config.{path} is {value!r}; it can be {', '.join(map(repr, choices))}"
+            )
     if config.data.image_size % 16 or config.data.image_size < 32:
-        raise UserError(f"config.data.image_size is {config.data.image_size}; it must be a multiple of 16, at least 32")
+        raise UserError(
+            f"config.data.image_size is {config.data.image_size}; "
+            "it must be a multiple of 16, at least 32"
+        )
     return config
 
 
@@ -137,7 +142,9 @@ def _parse(cls: type, values: Mapping[str, Any], path: str) -> Any:
             near = difflib.get_close_matches(key, types_of, 1, 0.0)
             raise UserError(f"{path}.{key} is unknown; did you mean {path}.{near[0]}?")
     try:
-        return cls(**{key: _value(types_of[key], value, f"{path}.{key}") for key, value in values.items()})
+        return cls(
+            **{key: _value(types_of[key], value, f"{path}.{key}") for key, value in values.items()}
+        )
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -159,5 +166,7 @@ def _value(expected: Any, value: Any, path: str) -> Any:
     if expected is float and type(value) is int:
         return float(value)
     if type(value) is not expected:
-        raise UserError(f"{path} is {value!r}, of type {type(value).__name__}; it must be {expected.__name__}")
+        raise UserError(
+            f"{path} is {value!r}, of type {type(value).__name__}; it must be {expected.__name__}"
+        )
     return value

@@ -7,7 +7,9 @@ from absl import flags
 from promptmad_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the working directory of a trained run")
-_OUTPUT = flags.DEFINE_string("output", "", "where metrics.json and report/ go; the workdir if empty")
+_OUTPUT = flags.DEFINE_string(
+    "output", "", "where metrics.json and report/ go; the workdir if empty"
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lies, if it has moved")
 
 
@@ -20,7 +22,9 @@ def main(argv: list[str]) -> None:
     files = Workdir(_WORKDIR.value)
     config = files.config()
     if _DATA_DIR.value:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value))
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value)
+        )
     run_evaluation(config, files, Workdir(_OUTPUT.value or _WORKDIR.value))
 
 

@@ -42,8 +42,9 @@ def load_split(config: Config, split: str) -> ImageSet:
     return load_image_set(data.dataset, data.data_dir, split, data.image_size, data.classes)
 
 
-def build_experiment(config: Config, class_names: tuple[str, ...],
-                     text: TextTokens | None = None) -> Experiment:
+def build_experiment(
+    config: Config, class_names: tuple[str, ...], text: TextTokens | None = None
+) -> Experiment:
     """Loads backbone and text tokens and lays them on the mesh.
 
     Args:
@@ -52,7 +53,9 @@ def build_experiment(config: Config, class_names: tuple[str, ...],
     mesh = make_mesh(config.mesh)
     backbone, backbone_params = load_backbone(config.backbone)
     if config.model == "promptmad" and text is None:
-        text = encode_classes(config.text, class_names, str(Path(config.data.data_dir) / "text_cache"))
+        text = encode_classes(
+            config.text, class_names, str(Path(config.data.data_dir) / "text_cache")
+        )
     tokens = Text(text.tokens, text.mask) if config.model == "promptmad" else None
     detector = make_detector(config, backbone, text.tokens.shape[-1] if tokens else 0)
     frozen = jax.device_put(Frozen(backbone_params, tokens), replicated(mesh))
@@ -64,11 +67,20 @@ def make_detector(config: Config, backbone, text_width: int) -> Detector:
     size = config.data.image_size
     grid = (size // 16, size // 16)
     if config.model == "onenip":
-        build = lambda rngs: OneNIP(config.reconstructor, config.refiner, sum(backbone.channels), grid, rngs)
+        build = lambda rngs: OneNIP(
+            config.reconstructor, config.refiner, sum(backbone.channels), grid, rngs
+        )
         fine = OneNIP.uses_fine_levels
     else:
-        build = lambda rngs: PromptMAD(config.reconstructor, config.segmentor, config.diffusion,
-                                       backbone.channels, grid, text_width, rngs)
+        build = lambda rngs: PromptMAD(
+            config.reconstructor,
+            config.segmentor,
+            config.diffusion,
+            backbone.channels,
+            grid,
+            text_width,
+            rngs,
+        )
         fine = PromptMAD.uses_fine_levels
     return Detector(backbone, Network.create(build), size, fine)
 

@@ -1,6 +1,8 @@
-"""Scores images: `python -m promptmad_jax.predict --workdir=DIR --class_name=NAME --output=OUT PATH...`.
+"""Scores files and folders of images.
 
-Writes `scores.jsonl`, and for each image a float32 `.npy` map of the image's size and an overlay `.png`.
+    python -m promptmad_jax.predict --workdir=DIR --class_name=NAME --output=OUT PATH...
+
+Writes `scores.jsonl`, and for each image a float32 `.npy` map of its size and an overlay `.png`.
 """
 
 from absl import flags
@@ -8,7 +10,9 @@ from absl import flags
 from promptmad_jax.runtime import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the working directory of a trained run")
-_CLASS_NAME = flags.DEFINE_string("class_name", None, "a class of the run, or auto: the class whose prompt image is nearest")
+_CLASS_NAME = flags.DEFINE_string(
+    "class_name", None, "a class of the run, or auto: the class whose prompt image is nearest"
+)
 _OUTPUT = flags.DEFINE_string("output", None, "where the results go")
 
 

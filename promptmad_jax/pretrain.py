@@ -1,6 +1,6 @@
-"""Makes the miniature backbone's shipped weights anew: `python -m promptmad_jax.pretrain --output=FILE.npz`.
+"""Makes the miniature backbone's weights: `python -m promptmad_jax.pretrain --output=FILE.npz`.
 
-The shipped file came from the defaults. Half precision, under the names that `backbone.weights` reads.
+Half precision, under the names that `backbone.weights` reads.
 """
 
 from absl import flags
@@ -25,8 +25,10 @@ def main(argv: list[str]) -> None:
     backbone, params = load_backbone(BackboneConfig("efficientnetv2_nano", "random"))
     show = lambda step, terms: print(step, {k: round(v, 4) for k, v in terms.items()}, flush=True)
     params = pretrain(backbone, params, config, show)
-    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x, np.float16)
-            for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x, np.float16)
+        for path, x in jax.tree_util.tree_leaves_with_path(params)
+    }
     np.savez(_OUTPUT.value, **flat)
     print(f"written to {_OUTPUT.value}")
 

@@ -78,8 +78,15 @@ def load_predictor(workdir: str) -> Predictor:
     calibration = files.read_calibration()
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files)
-    return Predictor(maker, state.params, state.stats, experiment.class_names, calibration,
-                     config.eval.fusion, config.eval.image_pool)
+    return Predictor(
+        maker,
+        state.params,
+        state.stats,
+        experiment.class_names,
+        calibration,
+        config.eval.fusion,
+        config.eval.image_pool,
+    )
 
 
 def restore_experiment(config: Config, files: Workdir) -> tuple[Experiment, MapMaker]:
@@ -100,8 +107,10 @@ def restore_state(experiment: Experiment, files: Workdir) -> TrainState:
     try:
         latest = checkpoints.latest_step()
         if latest is None:
-            raise UserError(f"{files.path} has no checkpoint yet; let the training reach "
-                            f"step {config.train.checkpoint_every}")
+            raise UserError(
+                f"{files.path} has no checkpoint yet; let the training reach "
+                f"step {config.train.checkpoint_every}"
+            )
         tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
         state, _ = create_state(experiment.detector.network, tx, config.train.seed, experiment.mesh)
         return checkpoints.restore(latest, abstract_state(state))
@@ -109,8 +118,15 @@ def restore_state(experiment: Experiment, files: Workdir) -> TrainState:
         checkpoints.close()
 
 
-def finish(experiment: Experiment, maker: MapMaker, state: TrainState, train: ImageSet, test: ImageSet,
-           files: Workdir, output: Workdir) -> dict:
+def finish(
+    experiment: Experiment,
+    maker: MapMaker,
+    state: TrainState,
+    train: ImageSet,
+    test: ImageSet,
+    files: Workdir,
+    output: Workdir,
+) -> dict:
     """Evaluates the state with everything: writes metrics.json and the report, prints the table."""
     calibration = calibrate_state(experiment, maker, state, train)
     output.write_calibration(calibration, int(state.step))
@@ -125,35 +141,65 @@ def finish(experiment: Experiment, maker: MapMaker, state: TrainState, train: Im
     return result
 
 
-def calibrate_state(experiment: Experiment, maker: MapMaker, state: TrainState,
-                    train: ImageSet) -> Calibration:
+def calibrate_state(
+    experiment: Experiment, maker: MapMaker, state: TrainState, train: ImageSet
+) -> Calibration:
     """The constants of this state, from training images and their pseudo-anomalies."""
     config = experiment.config
-    return calibrate(maker, state.params, state.stats, train, config.eval.fusion, config.pseudo_anomaly,
-                     config.eval.calibration_images, config.train.seed)
+    return calibrate(
+        maker,
+        state.params,
+        state.stats,
+        train,
+        config.eval.fusion,
+        config.pseudo_anomaly,
+        config.eval.calibration_images,
+        config.train.seed,
+    )
 
 
-def evaluate_state(experiment: Experiment, maker: MapMaker, state: TrainState, test: ImageSet,
-                   calibration: Calibration, report: Report | None = None) -> dict:
+def evaluate_state(
+    experiment: Experiment,
+    maker: MapMaker,
+    state: TrainState,
+    test: ImageSet,
+    calibration: Calibration,
+    report: Report | None = None,
+) -> dict:
     """The metrics.json object of a state."""
     settings = experiment.config.eval
-    maps = class_maps(maker, state.params, state.stats, test, settings.fusion, calibration.fusion_scale)
+    maps = class_maps(
+        maker, state.params, state.stats, test, settings.fusion, calibration.fusion_scale
+    )
     protocol = Protocol(image_pool=settings.image_pool, aupro_limit=settings.aupro_limit)
     result = evaluate_maps(maps, protocol, report.add if report is not None else None)
     result["protocol"] |= {
-        "fusion": settings.fusion, "fusion_scale": calibration.fusion_scale,
+        "fusion": settings.fusion,
+        "fusion_scale": calibration.fusion_scale,
         "prompt": f"training image {settings.prompt_index} of the class, in file order",
-        "step": int(state.step)}
+        "step": int(state.step),
+    }
     return result
 
 
-def _describe(experiment: Experiment, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir) -> None:
+def _describe(
+    experiment: Experiment, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir
+) -> None:
     """Writes the bank and the manifest."""
     config = experiment.config
     files.write_bank(train.class_names, maker.prompts, experiment.text)
-    write_manifest(files.manifest, to_dict(config), config.train.seed, train.fingerprint, experiment.mesh,
-                   {"classes": list(train.class_names), "train_images": len(train.images),
-                    "test_images": len(test.images)})
+    write_manifest(
+        files.manifest,
+        to_dict(config),
+        config.train.seed,
+        train.fingerprint,
+        experiment.mesh,
+        {
+            "classes": list(train.class_names),
+            "train_images": len(train.images),
+            "test_images": len(test.images),
+        },
+    )
 
 
 def _optimizer(config: Config, num_images: int):
@@ -175,8 +221,15 @@ def _start(experiment: Experiment, train: ImageSet, checkpoints: Checkpoints) ->
     return checkpoints.restore(latest, abstract_state(state))
 
 
-def _train(experiment: Experiment, state: TrainState, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir,
-           checkpoints: Checkpoints) -> TrainState:
+def _train(
+    experiment: Experiment,
+    state: TrainState,
+    maker: MapMaker,
+    train: ImageSet,
+    test: ImageSet,
+    files: Workdir,
+    checkpoints: Checkpoints,
+) -> TrainState:
     config, mesh = experiment.config, experiment.mesh
     steps, schedule, tx = _optimizer(config, len(train.images))
     if int(state.step) >= steps:
@@ -185,30 +238,51 @@ def _train(experiment: Experiment, state: TrainState, maker: MapMaker, train: Im
     textures = load_textures(config.data.texture_dir, config.data.image_size, train.images)
     source = _source(experiment, train, textures)
     order = BatchOrder(config.train.seed, train.class_ids, config.train.batch_size, len(textures))
-    step_function = make_train_step(experiment.detector, tx, schedule, config.pseudo_anomaly, config.loss,
-                                    mesh, shardings)
+    step_function = make_train_step(
+        experiment.detector, tx, schedule, config.pseudo_anomaly, config.loss, mesh, shardings
+    )
 
     def evaluate(state: TrainState, step: int) -> dict[str, float]:
         calibration = calibrate_state(experiment, maker, state, train)
         result = evaluate_state(experiment, maker, state, test, calibration)
-        write_text_atomic(files.path / "evaluations" / f"step_{step}.json", json.dumps(result, indent=2) + "\n")
+        write_text_atomic(
+            files.path / "evaluations" / f"step_{step}.json", json.dumps(result, indent=2) + "\n"
+        )
         return _defined(result["mean"])
 
     writer = MetricsWriter(files.path, int(state.step))
     try:
         with Progress(steps, int(state.step), config.train.batch_size) as progress:
-            return train_loop(state, step_function, experiment.frozen, order, source, config.train, steps,
-                              checkpoints=checkpoints, writer=writer, progress=progress, evaluate=evaluate)
+            return train_loop(
+                state,
+                step_function,
+                experiment.frozen,
+                order,
+                source,
+                config.train,
+                steps,
+                checkpoints=checkpoints,
+                writer=writer,
+                progress=progress,
+                evaluate=evaluate,
+            )
     finally:
         writer.close()
 
 
 def _source(experiment: Experiment, train: ImageSet, textures: np.ndarray) -> Source:
     config = experiment.config
-    features = load_clean_features(f"{config.data.data_dir}/feature_cache", experiment.detector,
-                                   experiment.frozen, train, config.train.fine_dtype)
+    features = load_clean_features(
+        f"{config.data.data_dir}/feature_cache",
+        experiment.detector,
+        experiment.frozen,
+        train,
+        config.train.fine_dtype,
+    )
     arrays = TrainArrays(train.images, textures, train.class_ids, features)
-    resident = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[config.train.resident]
+    resident = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[
+        config.train.resident
+    ]
     return (ResidentSource if resident else HostSource)(arrays, experiment.mesh)
 
 
@@ -217,4 +291,6 @@ def _check_batch(config: Config, devices: int) -> None:
     if size % devices:
         below, above = size // devices * devices, -(-size // devices) * devices
         near = f"{below} or {above}" if below else f"{above}"
-        raise UserError(f"train.batch_size={size} does not divide over {devices} devices; {near} does")
+        raise UserError(
+            f"train.batch_size={size} does not divide over {devices} devices; {near} does"
+        )

@@ -3,13 +3,14 @@
 The same command resumes an interrupted run from its last checkpoint.
 """
 
-
 from absl import flags
 from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/X.py[:arguments]", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configs/X.py[:arguments]", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run keeps everything it writes")
 
 

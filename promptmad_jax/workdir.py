@@ -1,9 +1,9 @@
 """The files of a run's working directory, by name.
 
-    checkpoints/       training states and the configuration that made them
-    bank.npz           class names, prompt images, text tokens: what inference needs besides
-    calibration.json   constants read off training images, with their step
-    metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
+checkpoints/       training states and the configuration that made them
+bank.npz           class names, prompt images, text tokens: what inference needs besides
+calibration.json   constants read off training images, with their step
+metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
 
 import dataclasses
@@ -46,19 +46,28 @@ class Workdir:
         """
         path = self.path / "checkpoints" / CONFIG_FILE
         if not path.exists():
-            raise UserError(f"{self.path} holds no trained model; train one there with "
-                            f"python -m promptmad_jax.train --config=... --workdir={self.path}")
+            raise UserError(
+                f"{self.path} holds no trained model; train one there with "
+                f"python -m promptmad_jax.train --config=... --workdir={self.path}"
+            )
         try:
             return parse(json.loads(path.read_text()))
         except ValueError as error:
-            raise UserError(f"{path} is not valid JSON ({error}); restore it or train again") from error
+            raise UserError(
+                f"{path} is not valid JSON ({error}); restore it or train again"
+            ) from error
 
-    def write_bank(self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None) -> None:
+    def write_bank(
+        self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None
+    ) -> None:
         """prompts uint8 [K, S, S, 3]."""
         arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
         if text is not None:
-            arrays |= {"text_tokens": text.tokens, "text_mask": text.mask,
-                       "text_words": np.array(json.dumps([text.names, text.sources]))}
+            arrays |= {
+                "text_tokens": text.tokens,
+                "text_mask": text.mask,
+                "text_words": np.array(json.dumps([text.names, text.sources])),
+            }
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / "bank.partial.npz"
         np.savez_compressed(partial, **arrays)
@@ -74,7 +83,9 @@ class Workdir:
             if "text_tokens" not in arrays:
                 return names, arrays["prompts"], None
             words, sources = json.loads(str(arrays["text_words"]))
-            text = TextTokens(arrays["text_tokens"], arrays["text_mask"], tuple(map(tuple, words)), tuple(sources))
+            text = TextTokens(
+                arrays["text_tokens"], arrays["text_mask"], tuple(map(tuple, words)), tuple(sources)
+            )
             return names, arrays["prompts"], text
 
     def write_calibration(self, calibration: Calibration, step: int) -> None:
@@ -89,8 +100,10 @@ class Workdir:
         """
         path = self.path / "calibration.json"
         if not path.exists():
-            raise UserError(f"{path} is missing: no evaluation has finished. Let training end, or run "
-                            f"python -m promptmad_jax.evaluate --workdir={self.path}")
+            raise UserError(
+                f"{path} is missing: no evaluation has finished. Let training end, or run "
+                f"python -m promptmad_jax.evaluate --workdir={self.path}"
+            )
         values = json.loads(path.read_text())
         ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
         return Calibration(values["fusion_scale"], ranges)

@@ -25,16 +25,25 @@ def test_every_setting_survives_the_round_trip():
     assert parse(ConfigDict(to_dict(Config()))) == Config()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"train": {"bach_size": 8}}, r"config.train.bach_size is unknown; did you mean config.train.batch_size\?"),
-    ({"train": {"batch_size": "8"}}, "config.train.batch_size is '8', of type str; it must be int"),
-    ({"train": 3}, "config.train is 3; it is a group"),
-    ({"model": "uniad"}, "config.model is 'uniad'; it can be 'promptmad', 'onenip'"),
-    ({"diffusion": {"objective": "v"}}, "config.diffusion.objective"),
-    ({"diffusion": {"noise_scale": 0.0}}, "noise_scale"),
-    ({"data": {"image_size": 100}}, "multiple of 16"),
-    ({"data": {"classes": "screw"}}, "must be a tuple"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"train": {"bach_size": 8}},
+            r"config.train.bach_size is unknown; did you mean config.train.batch_size\?",
+        ),
+        (
+            {"train": {"batch_size": "8"}},
+            "config.train.batch_size is '8', of type str; it must be int",
+        ),
+        ({"train": 3}, "config.train is 3; it is a group"),
+        ({"model": "uniad"}, "config.model is 'uniad'; it can be 'promptmad', 'onenip'"),
+        ({"diffusion": {"objective": "v"}}, "config.diffusion.objective"),
+        ({"diffusion": {"noise_scale": 0.0}}, "noise_scale"),
+        ({"data": {"image_size": 100}}, "multiple of 16"),
+        ({"data": {"classes": "screw"}}, "must be a tuple"),
+    ],
+)
 def test_mistakes_end_in_one_clear_sentence(change, message):
     with pytest.raises(UserError, match=message):
         parse(change)
@@ -47,6 +56,10 @@ def test_an_integer_is_a_float_where_a_float_is_wanted():
 def test_arguments():
     assert common.parse_arg("onenip", onenip=False).onenip
     assert not common.parse_arg("onenip=false", onenip=True).onenip
-    for arg, message in (("smok", "unknown"), ("seed=x", "must be int"), ("smoke=maybe", "true or false")):
+    for arg, message in (
+        ("smok", "unknown"),
+        ("seed=x", "must be int"),
+        ("smoke=maybe", "true or false"),
+    ):
         with pytest.raises(UserError, match=message):
             common.parse_arg(arg)

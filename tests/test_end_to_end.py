@@ -28,21 +28,35 @@ def run(module, *args, status=0):
 
 def environment():
     cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
-    return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
+    return os.environ | {
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": cache,
+    }
 
 
 def train_args(data, workdir, **overrides):
     overrides = {"data.data_dir": data, "train.steps": SEED_STEPS} | overrides
-    return ("--config=configs/quickstart.py:smoke", f"--workdir={workdir}",
-            *(f"--config.{key}={value}" for key, value in overrides.items()))
+    return (
+        "--config=configs/quickstart.py:smoke",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in overrides.items()),
+    )
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
-    run("prepare", "--dataset=synthetic_mvtec", f"--data_dir={directory}", "--image_size=64",
-        "--train_per_class=6", "--test_good_per_class=2", "--test_per_defect=1",
-        "--class_names=wood_board,hex_bolt")
+    run(
+        "prepare",
+        "--dataset=synthetic_mvtec",
+        f"--data_dir={directory}",
+        "--image_size=64",
+        "--train_per_class=6",
+        "--test_good_per_class=2",
+        "--test_per_defect=1",
+        "--class_names=wood_board,hex_bolt",
+    )
     return directory
 
 
@@ -80,8 +94,12 @@ def test_evaluate_repeats_the_metrics(finished, tmp_path):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
     workdir = tmp_path / "killed"
-    process = subprocess.Popen(command("train", *train_args(data, workdir)), env=environment(),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command("train", *train_args(data, workdir)),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 240
     while not (workdir / "checkpoints" / "2").exists():
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
@@ -101,8 +119,13 @@ def test_predict_files_and_folders(finished, tmp_path):
     Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).save(folder / "sub" / "a.jpg")
     (folder / "bad.png").write_text("not an image")
     output = tmp_path / "out"
-    text = run("predict", f"--workdir={finished}", "--class_name=wood_board", f"--output={output}",
-               str(folder))
+    text = run(
+        "predict",
+        f"--workdir={finished}",
+        "--class_name=wood_board",
+        f"--output={output}",
+        str(folder),
+    )
     assert "bad.png" in text and "2 images scored" in text
     rows = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
     good = [row for row in rows if "score" in row]
@@ -118,29 +141,52 @@ def test_predict_mistakes(finished, tmp_path):
     args = (f"--workdir={finished}", f"--output={tmp_path / 'out'}")
     image = tmp_path / "part.png"
     Image.new("RGB", (20, 20)).save(image)
-    assert "hex_bolt, wood_board" in run("predict", *args, "--class_name=screw", str(image), status=2)
+    assert "hex_bolt, wood_board" in run(
+        "predict", *args, "--class_name=screw", str(image), status=2
+    )
     missing = run("predict", *args, "--class_name=auto", str(tmp_path / "no.png"), status=2)
     assert "no.png does not exist" in missing and "Traceback" not in missing
-    inside = run("predict", f"--workdir={finished}", f"--output={tmp_path}", "--class_name=auto", str(image), status=2)
+    inside = run(
+        "predict",
+        f"--workdir={finished}",
+        f"--output={tmp_path}",
+        "--class_name=auto",
+        str(image),
+        status=2,
+    )
     assert "choose another output folder" in inside
-    nowhere = run("predict", f"--workdir={tmp_path}", f"--output={tmp_path}", "--class_name=auto", "x", status=2)
+    nowhere = run(
+        "predict",
+        f"--workdir={tmp_path}",
+        f"--output={tmp_path}",
+        "--class_name=auto",
+        "x",
+        status=2,
+    )
     assert "holds no trained model" in nowhere
 
 
 def test_onenip_trains_on_the_same_parts(data, tmp_path):
-    args = ("--config=configs/quickstart.py:smoke,onenip", f"--workdir={tmp_path}",
-            f"--config.data.data_dir={data}", "--config.train.steps=2")
+    args = (
+        "--config=configs/quickstart.py:smoke,onenip",
+        f"--workdir={tmp_path}",
+        f"--config.data.data_dir={data}",
+        "--config.train.steps=2",
+    )
     run("train", *args)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics["maps"]) == {"reconstruction", "coarse"}
 
 
 # absl itself reports a value that is not of the flag's type, with status 1.
-@pytest.mark.parametrize(("override", "message", "status"), [
-    ("--config.train.bach_size=4", "did you mean batch_size?", 2),
-    ("--config.train.batch_size=x", "batch_size", 1),
-    ("--config.model=uniad", "can be 'promptmad', 'onenip'", 2),
-])
+@pytest.mark.parametrize(
+    ("override", "message", "status"),
+    [
+        ("--config.train.bach_size=4", "did you mean batch_size?", 2),
+        ("--config.train.batch_size=x", "batch_size", 1),
+        ("--config.model=uniad", "can be 'promptmad', 'onenip'", 2),
+    ],
+)
 def test_train_refuses_wrong_settings(data, tmp_path, override, message, status):
     text = run("train", *train_args(data, tmp_path), override, status=status)
     assert message in text and "Traceback" not in text

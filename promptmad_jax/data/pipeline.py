@@ -36,7 +36,9 @@ class BatchOrder:
         """The batch that step number `step`, from 0, is trained on."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         epochs, offsets = np.divmod(positions, len(self.class_ids))
-        image = np.array([self._permutation(int(e))[o] for e, o in zip(epochs, offsets)], np.int32)
+        image = np.array(
+            [self._permutation(int(e))[o] for e, o in zip(epochs, offsets, strict=True)], np.int32
+        )
         rng = np.random.default_rng([self.seed, 1, step])
         prompt = np.array([rng.choice(self._members[c]) for c in self.class_ids[image]], np.int32)
         texture = rng.integers(self.num_textures, size=self.batch_size, dtype=np.int32)
@@ -83,8 +85,14 @@ def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
     """Gathers a batch from numpy or jax arrays."""
     features = jax.tree.map(lambda x: x[indices.image], arrays.features)
     prompt = jax.tree.leaves(arrays.features)[0][indices.prompt]
-    return TrainBatch(indices.image, arrays.images[indices.image], arrays.textures[indices.texture],
-                      arrays.class_ids[indices.image], features, prompt)
+    return TrainBatch(
+        indices.image,
+        arrays.images[indices.image],
+        arrays.textures[indices.texture],
+        arrays.class_ids[indices.image],
+        features,
+        prompt,
+    )
 
 
 class ResidentSource:

@@ -11,8 +11,8 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 def load_textures(directory: str, size: int, training_images: np.ndarray) -> np.ndarray:
-    """uint8 [M, size, size, 3]: all images below `directory`, in sorted order, or, where it is empty,
-    the training images themselves.
+    """uint8 [M, size, size, 3]: all images below `directory`, in sorted order, or, where it is
+    empty, the training images themselves.
 
     Raises:
         UserError: the folder has no images.
@@ -21,6 +21,8 @@ def load_textures(directory: str, size: int, training_images: np.ndarray) -> np.
         return training_images
     paths = sorted(p for p in Path(directory).rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not paths:
-        raise UserError(f"data.texture_dir={directory}: no .jpg, .png or .bmp below it; "
-                        "leave it empty to paste from the training images")
+        raise UserError(
+            f"data.texture_dir={directory}: no .jpg, .png or .bmp below it; "
+            "leave it empty to paste from the training images"
+        )
     return np.stack([resize_image(decode_image(path), size) for path in paths])

@@ -12,8 +12,9 @@ from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from promptmad_jax.models.functional import Params, Stats
 
 
-def class_maps(maker: MapMaker, params: Params, stats: Stats, test: ImageSet, fusion: str,
-               scale: float) -> Iterator[ClassMaps]:
+def class_maps(
+    maker: MapMaker, params: Params, stats: Stats, test: ImageSet, fusion: str, scale: float
+) -> Iterator[ClassMaps]:
     """Yields the maps of each class that has test images; memory is bounded by the largest."""
     bank = maker.bank(params, stats)
     for k, name in enumerate(test.class_names):
@@ -23,13 +24,20 @@ def class_maps(maker: MapMaker, params: Params, stats: Stats, test: ImageSet, fu
         images = np.asarray(test.images[rows])
         maps = maker.maps(params, stats, bank, images, test.class_ids[rows])
         maps["final"] = final_map(maps, fusion, scale)
-        yield ClassMaps(name, tuple(test.filenames[i] for i in rows),
-                        tuple(test.defect_types[i] for i in rows), test.labels[rows], images,
-                        np.asarray(test.masks[rows]), maps)
+        yield ClassMaps(
+            name,
+            tuple(test.filenames[i] for i in rows),
+            tuple(test.defect_types[i] for i in rows),
+            test.labels[rows],
+            images,
+            np.asarray(test.masks[rows]),
+            maps,
+        )
 
 
-def evaluate_maps(maps: Iterator[ClassMaps], protocol: Protocol,
-                  also: Callable[[ClassMaps], None] | None = None) -> dict:
+def evaluate_maps(
+    maps: Iterator[ClassMaps], protocol: Protocol, also: Callable[[ClassMaps], None] | None = None
+) -> dict:
     """The metrics.json object of the maps; `also` sees every class once, for a report."""
     evaluator = Evaluator(protocol)
     try:

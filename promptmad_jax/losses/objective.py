@@ -25,8 +25,9 @@ class LossConfig:
     dice_factor: float = 1.0
 
 
-def objective(outputs: Outputs, clean: jax.Array, masks: jax.Array,
-              config: LossConfig) -> tuple[jax.Array, dict[str, jax.Array]]:
+def objective(
+    outputs: Outputs, clean: jax.Array, masks: jax.Array, config: LossConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Total loss and its unweighted terms.
 
     Args:
@@ -34,7 +35,9 @@ def objective(outputs: Outputs, clean: jax.Array, masks: jax.Array,
         clean: neck features of the B clean images, the target of both halves, [B, h, w, C].
         masks: [2B, S, S] 0/1.
     """
-    terms = {"feature": feature_error(outputs.reconstruction, jnp.concatenate([clean, clean])).mean()}
+    terms = {
+        "feature": feature_error(outputs.reconstruction, jnp.concatenate([clean, clean])).mean()
+    }
     terms |= _segmentation("", outputs.coarse_logit, masks, config)
     if outputs.refined_logit is not None:
         terms |= _segmentation("refined_", outputs.refined_logit, masks, config)
@@ -47,5 +50,7 @@ def objective(outputs: Outputs, clean: jax.Array, masks: jax.Array,
 def _segmentation(prefix: str, logit, masks, config):
     logit = full_size_logit(logit, masks.shape[1])
     focal = focal_loss(logit, masks, config.focal_alpha, config.focal_gamma)
-    return {f"{prefix}dice": dice_loss(logit, masks, factor=config.dice_factor).mean(),
-            f"{prefix}focal": per_positive(focal, masks)}
+    return {
+        f"{prefix}dice": dice_loss(logit, masks, factor=config.dice_factor).mean(),
+        f"{prefix}focal": per_positive(focal, masks),
+    }

@@ -77,30 +77,44 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False):
         self.heads, self.text_gate = heads, text_gate
-        # torch initialises q, k and v as one [3 width, width] matrix: a smaller bound than each alone.
+        # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
         packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
         self.query, self.key, self.value = (
-            nnx.Linear(width, width, kernel_init=packed, rngs=rngs) for _ in range(3))
+            nnx.Linear(width, width, kernel_init=packed, rngs=rngs) for _ in range(3)
+        )
         self.out = linear(width, width, rngs)
         if text_gate:
             self.text_key = linear(width, width, rngs)
             self.text_value = linear(width, width, rngs)
             self.gate = nnx.Param(jnp.zeros(()))
 
-    def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array, *,
-                 allowed: jax.Array | None = None, text: Text | None = None,
-                 rate: float = 0.0, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        *,
+        allowed: jax.Array | None = None,
+        text: Text | None = None,
+        rate: float = 0.0,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
         """query [B, N, D], key and value [B or 1, M, D], allowed bool [N, M], text of width D."""
         if allowed is not None:
             allowed = allowed[None, None]
         q = self._split(self.query(query))
-        y = attend(q, self._split(self.key(key)), self._split(self.value(value)), allowed, rate, rngs)
+        y = attend(
+            q, self._split(self.key(key)), self._split(self.value(value)), allowed, rate, rngs
+        )
         if self.text_gate:
             y = y + jnp.tanh(self.gate[...]) * self._to_text(q, text, rate, rngs)
         return self.out(y.reshape(query.shape))
 
     def _to_text(self, q, text: Text, rate, rngs):
-        key, value = self._split(self.text_key(text.tokens)), self._split(self.text_value(text.tokens))
+        key, value = (
+            self._split(self.text_key(text.tokens)),
+            self._split(self.text_value(text.tokens)),
+        )
         return attend(q, key, value, text.mask[:, None, None, :], rate, rngs)
 
     def _split(self, x: jax.Array) -> jax.Array:
@@ -116,6 +130,12 @@ class CrossAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, text: Text) -> jax.Array:
         split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
-        y = attend(split(self.query(x)), split(self.key(text.tokens)), split(self.value(text.tokens)),
-                   text.mask[:, None, None, :], 0.0, None)
+        y = attend(
+            split(self.query(x)),
+            split(self.key(text.tokens)),
+            split(self.value(text.tokens)),
+            text.mask[:, None, None, :],
+            0.0,
+            None,
+        )
         return self.out(y.reshape(x.shape))

@@ -36,8 +36,8 @@ class BackboneConfig:
 
     Attributes:
         name: `efficientnet_b4`, `efficientnetv2_b0`, or `efficientnetv2_nano`, the project's own.
-        weights: `random`, `shipped` (nano only), a .safetensors or .npz file, a folder with `model.safetensors`, or a hub
-            id such as `timm/tf_efficientnet_b4.aa_in1k`.
+        weights: `random`, `shipped` (nano only), a .safetensors or .npz file, a folder
+            with `model.safetensors`, or a hub id such as `timm/tf_efficientnet_b4.aa_in1k`.
         seed: of the `random` weights.
         padding: EfficientNet-B4 only. `onenip_static380` pads as OneNIP's PyTorch port does, whose
             padding is fixed for 380 pixels: one layer differs, and its checkpoints expect it.
@@ -77,12 +77,14 @@ class Backbone:
             def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
                 network = nnx.merge(_graph(self.architecture)[0], params)
                 return network(images.astype(self.dtype), Geometry(lowering, self.nominal))
+
             return run
 
         if self.lowering != "auto":
             return forward(self.lowering)(params, images)
         return jax.lax.platform_dependent(
-            params, images, cpu=forward("shifted"), default=forward("conv"))
+            params, images, cpu=forward("shifted"), default=forward("conv")
+        )
 
 
 def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
@@ -109,7 +111,9 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
 def _shipped(name: str) -> Path:
     path = Path(__file__).parents[1] / "weights" / f"{name}.npz"
     if not path.exists():
-        raise UserError(f"backbone.weights=shipped: none are shipped for {name}; name a file or a hub id")
+        raise UserError(
+            f"backbone.weights=shipped: none are shipped for {name}; name a file or a hub id"
+        )
     return path
 
 
@@ -138,7 +142,10 @@ def layer_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     shapes = {}
     tree = nnx.to_pure_dict(_graph(architecture)[1])
     for name in ("stem", *(block.name for block in architecture.blocks)):
-        layers = {name: tree[name]} if name == "stem" else {
-            f"{name}/{role}": layer for role, layer in tree[name].items()}
+        layers = (
+            {name: tree[name]}
+            if name == "stem"
+            else {f"{name}/{role}": layer for role, layer in tree[name].items()}
+        )
         shapes |= {path: tuple(layer["kernel"].shape) for path, layer in layers.items()}
     return shapes

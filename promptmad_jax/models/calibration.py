@@ -20,8 +20,9 @@ IMAGES, SIDE, WAVES = 4, 128, 12
 Layer = dict[str, np.ndarray]
 
 
-def calibrated_params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]],
-                      seed: int) -> dict[str, Any]:
+def calibrated_params(
+    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], seed: int
+) -> dict[str, Any]:
     """Draws He-normal kernels from `seed` and calibrates them.
 
     Args:
@@ -34,16 +35,21 @@ def calibrated_params(architecture: Architecture, shapes: Mapping[str, tuple[int
     layers = {path: _draw(rng, shape) for path, shape in shapes.items()}
     x = _swish(_normalized(layers["stem"], procedural_images(seed), stride=2))
     for block in architecture.blocks:
-        roles = {path.split("/")[1]: layer for path, layer in layers.items()
-                 if path.startswith(f"{block.name}/")}
+        roles = {
+            path.split("/")[1]: layer
+            for path, layer in layers.items()
+            if path.startswith(f"{block.name}/")
+        }
         x = _calibrate_block(block, roles, x)
     return _nested(layers)
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Layer:
     deviation = np.sqrt(2 / np.prod(shape[:3]), dtype=np.float32)
-    return {"kernel": rng.standard_normal(shape, np.float32) * deviation,
-            "bias": np.zeros(shape[-1], np.float32)}
+    return {
+        "kernel": rng.standard_normal(shape, np.float32) * deviation,
+        "bias": np.zeros(shape[-1], np.float32),
+    }
 
 
 def _calibrate_block(block: Block, roles: Mapping[str, Layer], x: np.ndarray) -> np.ndarray:
@@ -78,7 +84,7 @@ def _convolve(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     rows, columns = (-(-n // stride) for n in sides)
     y = np.zeros((x.shape[0], rows, columns, kernel.shape[3]), np.float32)
     for i, j in np.ndindex(size, size):
-        window = x[:, i:i + rows * stride:stride, j:j + columns * stride:stride]
+        window = x[:, i : i + rows * stride : stride, j : j + columns * stride : stride]
         y += window * kernel[i, j, 0] if per_group == 1 else window @ kernel[i, j]
     return y
 
@@ -112,8 +118,9 @@ def procedural_images(seed: int) -> np.ndarray:
         frequency = rng.uniform(-16, 16, (2, IMAGES, count, 3, 1)) * rng.uniform(size=(count, 1, 1))
         phase = rng.uniform(0, 2 * np.pi, (IMAGES, count, 3, 1))
         u, v = 2 * np.pi * frequency * steps + np.stack([phase, 0 * phase])
-        return (np.einsum("bkcy,bkcx->byxc", np.cos(u), np.cos(v))
-                - np.einsum("bkcy,bkcx->byxc", np.sin(u), np.sin(v)))
+        return np.einsum("bkcy,bkcx->byxc", np.cos(u), np.cos(v)) - np.einsum(
+            "bkcy,bkcx->byxc", np.sin(u), np.sin(v)
+        )
 
     image = np.where(waves(2)[..., :1] > 0, waves(WAVES), waves(WAVES))
     image -= image.mean(axis=(1, 2, 3), keepdims=True)

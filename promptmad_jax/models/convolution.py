@@ -24,8 +24,13 @@ def same_padding(size: int, kernel: int, stride: int) -> Padding:
     return total // 2, total - total // 2
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding],
-             lowering: Lowering) -> jax.Array:
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: tuple[Padding, Padding],
+    lowering: Lowering,
+) -> jax.Array:
     """A dense (1x1 or k x k) convolution: [B, H, W, C] with [k, k, C, D] to [B, h, w, D]."""
     if lowering == "shifted" and kernel.shape[0] == 1 and stride == 1:
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
@@ -34,8 +39,13 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Paddin
     return _conv(x, kernel, stride, padding, groups=1)
 
 
-def depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding],
-              lowering: Lowering) -> jax.Array:
+def depthwise(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: tuple[Padding, Padding],
+    lowering: Lowering,
+) -> jax.Array:
     """One k x k filter a channel: [B, H, W, C] with [k, k, 1, C] to [B, h, w, C]."""
     if lowering == "conv":
         return _conv(x, kernel, stride, padding, groups=x.shape[-1])
@@ -45,28 +55,41 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Paddi
     return sum(window * tap for window, tap in zip(windows, taps, strict=True))
 
 
-def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding],
-          groups: int) -> jax.Array:
+def _conv(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding], groups: int
+) -> jax.Array:
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, feature_group_count=groups,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
-def _patches_product(x: jax.Array, kernel: jax.Array, stride: int,
-                     padding: tuple[Padding, Padding]) -> jax.Array:
+def _patches_product(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding]
+) -> jax.Array:
     # Only worth it with a stride: without one the patches are k*k times the image.
     patches = jnp.concatenate(_windows(x, kernel.shape[0], stride, padding), axis=-1)
     return jnp.einsum("bhwp,pd->bhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-def _windows(x: jax.Array, size: int, stride: int,
-             padding: tuple[Padding, Padding]) -> list[jax.Array]:
+def _windows(
+    x: jax.Array, size: int, stride: int, padding: tuple[Padding, Padding]
+) -> list[jax.Array]:
     """The k*k strided views of the padded image, row-major: each [B, h, w, C]."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     batch, height, width, channels = x.shape
     rows, columns = (height - size) // stride * stride, (width - size) // stride * stride
     return [
-        lax.slice(x, (0, i, j, 0), (batch, i + rows + 1, j + columns + 1, channels),
-                  (1, stride, stride, 1))
-        for i in range(size) for j in range(size)
+        lax.slice(
+            x,
+            (0, i, j, 0),
+            (batch, i + rows + 1, j + columns + 1, channels),
+            (1, stride, stride, 1),
+        )
+        for i in range(size)
+        for j in range(size)
     ]

@@ -57,15 +57,29 @@ class Detector:
         neck = self.features(frozen, prompts).neck
         return Bank(model.encode_prompt(neck, frozen.text), frozen.text)
 
-    def maps(self, params: Params, stats: Stats, frozen: Frozen, bank: Bank, images: jax.Array,
-             class_ids: jax.Array) -> dict[str, jax.Array]:
+    def maps(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        bank: Bank,
+        images: jax.Array,
+        class_ids: jax.Array,
+    ) -> dict[str, jax.Array]:
         """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B]."""
         model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
         outputs = model.predict(features, prompt, text)
         return anomaly_maps(outputs, features.neck, self.image_size)
 
-    def diffusion_steps(self, params: Params, stats: Stats, frozen: Frozen, bank: Bank,
-                        images: jax.Array, class_ids: jax.Array) -> jax.Array:
+    def diffusion_steps(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        bank: Bank,
+        images: jax.Array,
+        class_ids: jax.Array,
+    ) -> jax.Array:
         """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]."""
         model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
         return model.diffusion_steps(features, prompt, text)

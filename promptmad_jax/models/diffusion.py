@@ -1,8 +1,10 @@
 """Few-step diffusion between a coarse anomaly map and the true mask, on maps in [-1, 1].
 
-Forward: x_t = mu_t(x0) + lambda sqrt(1 - abar_t) eps,  mu_t(x0) = sqrt(abar_t) x0 + (1 - sqrt(abar_t)) c,
+Forward: x_t = mu_t(x0) + lambda sqrt(1 - abar_t) eps,
+mu_t(x0) = sqrt(abar_t) x0 + (1 - sqrt(abar_t)) c,
 with c the coarse map: the process ends where inference starts (compare SegRefiner and HiDiff).
-With `prior="zero"` and `noise_scale=1` it is plain DDPM (Ho et al., 2020). The reverse chain is DDIM
+`prior="zero"`, `noise_scale=1`, `zero_terminal_snr=False` is DDPM's (Ho et al., 2020); with
+`start="sample"` its chain starts from noise. The reverse chain is DDIM
 (Song et al., 2021) with eta = 0, deterministic, ten steps under `jax.lax.scan`.
 """
 
@@ -16,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The process and its chain. PromptMAD states 10 steps and a linear beta schedule; the rest is ours.
+    """The process and its chain. PromptMAD states 10 steps and linear betas; the rest is ours.
 
     Attributes:
         steps: T. 0 leaves the refinement out: the coarse map is final.
@@ -51,8 +53,10 @@ class DiffusionConfig:
 
     def __post_init__(self):
         if self.objective == "epsilon" and self.zero_terminal_snr:
-            raise ValueError("diffusion.objective=epsilon cannot start from a step without signal: "
-                             "set diffusion.zero_terminal_snr=False")
+            raise ValueError(
+                "diffusion.objective=epsilon cannot start from a step without signal: "
+                "set diffusion.zero_terminal_snr=False"
+            )
         if self.steps < 0 or self.noise_scale <= 0:
             raise ValueError("diffusion.steps must be at least 0 and diffusion.noise_scale above 0")
 
@@ -88,8 +92,9 @@ def draw_times(key: jax.Array, batch: int, config: DiffusionConfig) -> jax.Array
     return jnp.where(terminal, config.steps, t)
 
 
-def diffuse(x0: jax.Array, prior: jax.Array, t: jax.Array, noise: jax.Array,
-            config: DiffusionConfig) -> jax.Array:
+def diffuse(
+    x0: jax.Array, prior: jax.Array, t: jax.Array, noise: jax.Array, config: DiffusionConfig
+) -> jax.Array:
     """x_t of masks x0 [B, H, W] in [-1, 1] at steps t [B]."""
     level, spread = (c[t][:, None, None] for c in _coefficients(config))
     return level * x0 + (1 - level) * prior + spread * noise
@@ -106,8 +111,9 @@ def _to_logit(prediction, x_t, prior, level, spread, config):
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def reverse_chain(denoise: Denoise, prior: jax.Array, start: jax.Array,
-                  config: DiffusionConfig) -> tuple[jax.Array, jax.Array]:
+def reverse_chain(
+    denoise: Denoise, prior: jax.Array, start: jax.Array, config: DiffusionConfig
+) -> tuple[jax.Array, jax.Array]:
     """Runs the deterministic chain from x_T = start.
 
     Args:
@@ -144,10 +150,12 @@ def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
 
 
 def refine(denoise: Denoise, coarse_logit: jax.Array, config: DiffusionConfig) -> jax.Array:
-    """The refined map as a logit [B, H, W]: the chain's last estimate, the mean over several chains.
+    """The refined map as a logit [B, H, W]: the chain's last estimate, averaged over chains.
 
     A logit and not x_0, whose rounding near -1 would tie the scores of most normal pixels.
     """
     prior = prior_mean(coarse_logit, config)
-    finals = [reverse_chain(denoise, prior, start, config)[1][-1] for start in chain_starts(prior, config)]
+    finals = [
+        reverse_chain(denoise, prior, start, config)[1][-1] for start in chain_starts(prior, config)
+    ]
     return sum(finals) / len(finals)

@@ -71,45 +71,59 @@ def _blocks(architecture: Architecture) -> tuple[Block, ...]:
     blocks, inputs = [], architecture.stem
     for number, stage in enumerate(architecture.stages, start=1):
         for repeat in range(stage.repeats):
-            blocks.append(Block(
-                name=f"block{number}{'abcdefgh'[repeat]}",
-                kind=stage.kind,
-                kernel=stage.kernel,
-                stride=stage.stride if repeat == 0 else 1,
-                inputs=inputs,
-                expanded=inputs * stage.expansion,
-                squeezed=max(1, inputs // 4) if stage.kind == "mbconv" else 0,
-                outputs=stage.channels,
-                tapped=stage.tapped and repeat == stage.repeats - 1,
-            ))
+            blocks.append(
+                Block(
+                    name=f"block{number}{'abcdefgh'[repeat]}",
+                    kind=stage.kind,
+                    kernel=stage.kernel,
+                    stride=stage.stride if repeat == 0 else 1,
+                    inputs=inputs,
+                    expanded=inputs * stage.expansion,
+                    squeezed=max(1, inputs // 4) if stage.kind == "mbconv" else 0,
+                    outputs=stage.channels,
+                    tapped=stage.tapped and repeat == stage.repeats - 1,
+                )
+            )
             inputs = stage.channels
     return tuple(blocks)
 
 
-EFFICIENTNET_B4 = Architecture("efficientnet_b4", 48, (
-    Stage("mbconv", 3, 1, 1, 24, 2, tapped=True),
-    Stage("mbconv", 3, 2, 6, 32, 4, tapped=True),
-    Stage("mbconv", 5, 2, 6, 56, 4, tapped=True),
-    Stage("mbconv", 3, 2, 6, 112, 6, tapped=False),
-    Stage("mbconv", 5, 1, 6, 160, 6, tapped=True),
-))
+EFFICIENTNET_B4 = Architecture(
+    "efficientnet_b4",
+    48,
+    (
+        Stage("mbconv", 3, 1, 1, 24, 2, tapped=True),
+        Stage("mbconv", 3, 2, 6, 32, 4, tapped=True),
+        Stage("mbconv", 5, 2, 6, 56, 4, tapped=True),
+        Stage("mbconv", 3, 2, 6, 112, 6, tapped=False),
+        Stage("mbconv", 5, 1, 6, 160, 6, tapped=True),
+    ),
+)
 
-EFFICIENTNETV2_B0 = Architecture("efficientnetv2_b0", 32, (
-    Stage("plain", 3, 1, 1, 16, 1, tapped=True),
-    Stage("fused", 3, 2, 4, 32, 2, tapped=True),
-    Stage("fused", 3, 2, 4, 48, 2, tapped=True),
-    Stage("mbconv", 3, 2, 4, 96, 3, tapped=False),
-    Stage("mbconv", 3, 1, 6, 112, 5, tapped=True),
-))
+EFFICIENTNETV2_B0 = Architecture(
+    "efficientnetv2_b0",
+    32,
+    (
+        Stage("plain", 3, 1, 1, 16, 1, tapped=True),
+        Stage("fused", 3, 2, 4, 32, 2, tapped=True),
+        Stage("fused", 3, 2, 4, 48, 2, tapped=True),
+        Stage("mbconv", 3, 2, 4, 96, 3, tapped=False),
+        Stage("mbconv", 3, 1, 6, 112, 5, tapped=True),
+    ),
+)
 
 # The project's own miniature, whose weights it makes and ships: see `promptmad_jax.pretrain`.
-EFFICIENTNETV2_NANO = Architecture("efficientnetv2_nano", 24, (
-    Stage("plain", 3, 1, 1, 16, 1, tapped=True),
-    Stage("fused", 3, 2, 3, 24, 2, tapped=True),
-    Stage("fused", 3, 2, 3, 40, 2, tapped=True),
-    Stage("mbconv", 3, 2, 4, 64, 2, tapped=False),
-    Stage("mbconv", 3, 1, 4, 80, 2, tapped=True),
-))
+EFFICIENTNETV2_NANO = Architecture(
+    "efficientnetv2_nano",
+    24,
+    (
+        Stage("plain", 3, 1, 1, 16, 1, tapped=True),
+        Stage("fused", 3, 2, 3, 24, 2, tapped=True),
+        Stage("fused", 3, 2, 3, 40, 2, tapped=True),
+        Stage("mbconv", 3, 2, 4, 64, 2, tapped=False),
+        Stage("mbconv", 3, 1, 4, 80, 2, tapped=True),
+    ),
+)
 
 ARCHITECTURES = {net.name: net for net in (EFFICIENTNET_B4, EFFICIENTNETV2_B0, EFFICIENTNETV2_NANO)}
 
@@ -137,8 +151,14 @@ class Convolution(nnx.Module):
     loaded or drawn outside (`backbone.load_backbone`).
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], *, stride: int = 1, level: int = 1,
-                 swish: bool = False):
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        *,
+        stride: int = 1,
+        level: int = 1,
+        swish: bool = False,
+    ):
         self.kernel = nnx.Param(jnp.zeros(shape))
         self.bias = nnx.Param(jnp.zeros(shape[-1]))
         self.stride, self.level = stride, level

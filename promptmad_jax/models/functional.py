@@ -1,7 +1,8 @@
 """NNX modules as pure functions: a static graph definition and nested dicts of arrays.
 
 A module declares parameters and a forward pass; nothing outside `models/` holds one. Plain dicts
-are the fastest to dispatch, read well in a checkpoint and are the only form `jax.export` serializes.
+are the fastest to dispatch, read well in a checkpoint and are the only form `jax.export`
+serializes.
 """
 
 from collections.abc import Callable

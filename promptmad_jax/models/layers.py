@@ -17,11 +17,20 @@ def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
 
 
-def conv(features_in: int, features_out: int, rngs: nnx.Rngs, *, strides: int = 1,
-         use_bias: bool = True) -> nnx.Conv:
+def conv(
+    features_in: int, features_out: int, rngs: nnx.Rngs, *, strides: int = 1, use_bias: bool = True
+) -> nnx.Conv:
     """A 3x3 convolution, padded by one pixel on each side (torch's `padding=1`)."""
-    return nnx.Conv(features_in, features_out, (3, 3), strides=strides, padding=((1, 1), (1, 1)),
-                    use_bias=use_bias, kernel_init=xavier, rngs=rngs)
+    return nnx.Conv(
+        features_in,
+        features_out,
+        (3, 3),
+        strides=strides,
+        padding=((1, 1), (1, 1)),
+        use_bias=use_bias,
+        kernel_init=xavier,
+        rngs=rngs,
+    )
 
 
 def hash_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -77,7 +86,9 @@ class ConvTranspose2x2(nnx.Module):
         # Xavier's fans as torch counts them for a transposed kernel: out * 4 and in * 4.
         bound = (6 / (4 * (features_in + features_out))) ** 0.5
         shape = (features_in, 2, 2, features_out)
-        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound))
+        self.kernel = nnx.Param(
+            jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
+        )
         self.bias = nnx.Param(jnp.zeros(features_out))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -95,8 +106,9 @@ class BatchNorm(nnx.Module):
     consecutive images with both of their halves, as the reference's separate devices do.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5,
-                 group_size: int = 0):
+    def __init__(
+        self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5, group_size: int = 0
+    ):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
@@ -105,8 +117,9 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if not train:
-            return self._affine(x, self.mean[...][None, None, None, :],
-                                self.var[...][None, None, None, :])
+            return self._affine(
+                x, self.mean[...][None, None, None, :], self.var[...][None, None, None, :]
+            )
         images = len(x) // 2
         group = self.group_size or images
         if len(x) % 2 or images % group:

@@ -26,8 +26,14 @@ class OneNIP(nnx.Module):
 
     uses_fine_levels = False
 
-    def __init__(self, reconstructor: ReconstructorConfig, refiner: RefinerConfig, channels: int,
-                 grid: tuple[int, int], rngs: nnx.Rngs):
+    def __init__(
+        self,
+        reconstructor: ReconstructorConfig,
+        refiner: RefinerConfig,
+        channels: int,
+        grid: tuple[int, int],
+        rngs: nnx.Rngs,
+    ):
         self.reconstructor = Reconstructor(reconstructor, channels, grid, 0, rngs)
         self.refiner = Refiner(channels, refiner.width, refiner.norm_group, rngs)
 
@@ -41,15 +47,25 @@ class OneNIP(nnx.Module):
         del text
         image = self.reconstructor.encode(features.neck)
         reconstruction = self.reconstructor.decode(prompt, image, None)
-        return Outputs(reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), False),
-                       None)
+        return Outputs(
+            reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), False), None
+        )
 
-    def train_forward(self, features: Features, prompt: jax.Array, text: Text | None,
-                      mask: jax.Array, rngs: nnx.Rngs | None) -> Outputs:
+    def train_forward(
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text | None,
+        mask: jax.Array,
+        rngs: nnx.Rngs | None,
+    ) -> Outputs:
         """Training: features of 2B images (clean, then pseudo-anomalous), prompt [B, h, w, C]."""
         del text, mask
         tokens = self.reconstructor.encode(jnp.concatenate([features.neck, prompt]), rngs)
-        image, prompt = tokens[: len(features.neck)], tokens[len(features.neck):]
-        reconstruction = self.reconstructor.decode(jnp.concatenate([prompt, prompt]), image, None, rngs)
-        return Outputs(reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), True),
-                       None)
+        image, prompt = tokens[: len(features.neck)], tokens[len(features.neck) :]
+        reconstruction = self.reconstructor.decode(
+            jnp.concatenate([prompt, prompt]), image, None, rngs
+        )
+        return Outputs(
+            reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), True), None
+        )

@@ -40,8 +40,10 @@ def full_size_logit(logit: jax.Array, size: int) -> jax.Array:
 def anomaly_maps(outputs: Outputs, features: jax.Array, size: int) -> dict[str, jax.Array]:
     """The model's maps [B, size, size]: `reconstruction` (a distance), `coarse` and, where there is
     one, `refined` (probabilities)."""
-    maps = {"reconstruction": reconstruction_map(outputs.reconstruction, features, size),
-            "coarse": jax.nn.sigmoid(full_size_logit(outputs.coarse_logit, size))}
+    maps = {
+        "reconstruction": reconstruction_map(outputs.reconstruction, features, size),
+        "coarse": jax.nn.sigmoid(full_size_logit(outputs.coarse_logit, size)),
+    }
     if outputs.refined_logit is not None:
         maps["refined"] = jax.nn.sigmoid(full_size_logit(outputs.refined_logit, size))
     return maps

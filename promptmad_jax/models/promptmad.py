@@ -22,7 +22,9 @@ def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
 
 def repeat_text(text: Text) -> Text:
     """The text of B classes for [clean; pseudo-anomalous], 2B."""
-    return Text(jnp.concatenate([text.tokens, text.tokens]), jnp.concatenate([text.mask, text.mask]))
+    return Text(
+        jnp.concatenate([text.tokens, text.tokens]), jnp.concatenate([text.mask, text.mask])
+    )
 
 
 class PromptMAD(nnx.Module):
@@ -30,9 +32,16 @@ class PromptMAD(nnx.Module):
 
     uses_fine_levels = True
 
-    def __init__(self, reconstructor: ReconstructorConfig, segmentor: SegmentorConfig,
-                 diffusion_config: DiffusionConfig, channels: tuple[int, int, int, int],
-                 grid: tuple[int, int], text_width: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        reconstructor: ReconstructorConfig,
+        segmentor: SegmentorConfig,
+        diffusion_config: DiffusionConfig,
+        channels: tuple[int, int, int, int],
+        grid: tuple[int, int],
+        text_width: int,
+        rngs: nnx.Rngs,
+    ):
         self.diffusion = diffusion_config
         self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
         self.segmentor = Segmentor(segmentor, channels, grid, text_width, rngs)
@@ -41,7 +50,7 @@ class PromptMAD(nnx.Module):
             self.denoiser = Denoiser(segmentor, rngs, bool(text_width) and segmentor.text, residual)
 
     def encode_prompt(self, neck: jax.Array, text: Text) -> jax.Array:
-        """Prompt features [K, h, w, C] and text [K, T, d] to the tokens [K, N, D] of a class bank."""
+        """Prompt features [K, h, w, C] and text [K, T, d] to the bank's tokens [K, N, D]."""
         return self.reconstructor.fuse_prompt(self.reconstructor.encode(neck), text)
 
     def predict(self, features: Features, prompt: jax.Array, text: Text) -> Outputs:
@@ -59,8 +68,9 @@ class PromptMAD(nnx.Module):
         start = diffusion.chain_starts(prior, self.diffusion)[0]
         return diffusion.reverse_chain(self._denoise(trunk), prior, start, self.diffusion)[1]
 
-    def train_forward(self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array,
-                      rngs: nnx.Rngs) -> Outputs:
+    def train_forward(
+        self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: nnx.Rngs
+    ) -> Outputs:
         """Training on [clean; pseudo-anomalous].
 
         Args:
@@ -68,10 +78,12 @@ class PromptMAD(nnx.Module):
             mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
         """
         tokens = self.reconstructor.encode(jnp.concatenate([features.neck, prompt]), rngs)
-        image, prompt = tokens[: len(mask)], tokens[len(mask):]
+        image, prompt = tokens[: len(mask)], tokens[len(mask) :]
         prompt = self.reconstructor.fuse_prompt(prompt, text)
         text = repeat_text(text)
-        reconstruction = self.reconstructor.decode(jnp.concatenate([prompt, prompt]), image, text, rngs)
+        reconstruction = self.reconstructor.decode(
+            jnp.concatenate([prompt, prompt]), image, text, rngs
+        )
         trunk = self._segment(reconstruction, features, text, True)
         if not self.diffusion.steps:
             return Outputs(reconstruction, trunk.logit, None)
@@ -98,7 +110,9 @@ class PromptMAD(nnx.Module):
         if config.self_estimate_probability and config.objective == "x0":
             first = denoise(prior, jnp.full(len(x0), config.steps))
             estimate = jax.lax.stop_gradient(2 * jax.nn.sigmoid(first) - 1)
-            own = jax.random.bernoulli(rngs.diffusion(), config.self_estimate_probability, (len(x0),))
+            own = jax.random.bernoulli(
+                rngs.diffusion(), config.self_estimate_probability, (len(x0),)
+            )
             x0 = jnp.where(own[:, None, None], estimate, x0)
         t = diffusion.draw_times(rngs.diffusion(), len(x0), config)
         noise = jax.random.normal(rngs.diffusion(), x0.shape)

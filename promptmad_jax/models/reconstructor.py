@@ -92,7 +92,7 @@ class DecoderLayer(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, prompt, image, position, allowed, text, rngs):
-        options = dict(allowed=allowed, text=text, rate=self.rate, rngs=rngs)
+        options = {"allowed": allowed, "text": text, "rate": self.rate, "rngs": rngs}
         attended = self.prompt_to_image(prompt + position, image + position, image, **options)
         prompt = self.norm1(prompt + dropout(attended, self.rate, rngs))
         prompt = self.norm2(prompt + dropout(self.mlp(prompt), self.rate, rngs))
@@ -110,8 +110,14 @@ class Reconstructor(nnx.Module):
         text_width: width d of the text tokens; 0 builds OneNIP, without any text.
     """
 
-    def __init__(self, config: ReconstructorConfig, channels: int, grid: tuple[int, int],
-                 text_width: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ReconstructorConfig,
+        channels: int,
+        grid: tuple[int, int],
+        text_width: int,
+        rngs: nnx.Rngs,
+    ):
         self.config, self.grid = config, grid
         width, (rows, columns) = config.width, grid
         self.input_proj = linear(channels, width, rngs)
@@ -128,18 +134,22 @@ class Reconstructor(nnx.Module):
         self.has_text = bool(text_width)
         self.text_in_prompt = bool(text_width) and config.text_in_prompt
         if self.has_text:
-            self.text_proj, self.text_norm = linear(text_width, width, rngs), layer_norm(width, rngs)
+            self.text_proj, self.text_norm = (
+                linear(text_width, width, rngs),
+                layer_norm(width, rngs),
+            )
         if self.text_in_prompt:
             self.prompt_text_attention = CrossAttention(width, config.heads, rngs)
             self.prompt_text_gate = nnx.Param(jnp.zeros(()))
 
     def encode(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """features [B, h, w, C] to tokens [B, N, D]; jittered and dropped out where rngs is given."""
+        """features [B, h, w, C] to tokens [B, N, D]; jitter and dropout where rngs is given."""
         batch, *_, channels = features.shape
         tokens = features.reshape(batch, -1, channels).astype(jnp.float32)
         if rngs is not None:
-            tokens = jitter(tokens, self.config.jitter_scale, self.config.jitter_probability,
-                            rngs.jitter())
+            tokens = jitter(
+                tokens, self.config.jitter_scale, self.config.jitter_probability, rngs.jitter()
+            )
         x, position, allowed = self.input_proj(tokens), self._position(), self._allowed()
         for i in range(self.config.encoder_layers):
             x = self.encoder[f"layer_{i}"](x, position, allowed, rngs)
@@ -152,15 +162,22 @@ class Reconstructor(nnx.Module):
         read = self.prompt_text_attention(prompt, self._project(text))
         return prompt + jnp.tanh(self.prompt_text_gate[...]) * read
 
-    def decode(self, prompt: jax.Array, image: jax.Array, text: Text | None,
-               rngs: nnx.Rngs | None = None) -> jax.Array:
+    def decode(
+        self, prompt: jax.Array, image: jax.Array, text: Text | None, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
         """Tokens of the prompt and the image, both [B, N, D], to features [B, h, w, C]."""
         text = self._project(text) if self.has_text else None
         position, allowed = self._position(), self._allowed()
         for i in range(self.config.decoder_layers):
             prompt, image = self.decoder[f"layer_{i}"](prompt, image, position, allowed, text, rngs)
-        attended = self.final_attention(prompt + position, image + position, image, text=text,
-                                        rate=self.config.dropout, rngs=rngs)
+        attended = self.final_attention(
+            prompt + position,
+            image + position,
+            image,
+            text=text,
+            rate=self.config.dropout,
+            rngs=rngs,
+        )
         tokens = self.final_norm(prompt + dropout(attended, self.config.dropout, rngs))
         return self.output_proj(tokens).reshape(image.shape[0], *self.grid, -1)
 
@@ -172,7 +189,9 @@ class Reconstructor(nnx.Module):
 
     def _position(self) -> jax.Array:
         rows, columns = self.grid
-        row = jnp.broadcast_to(self.row_embed[...][:, None], (rows, columns, self.row_embed.shape[1]))
+        row = jnp.broadcast_to(
+            self.row_embed[...][:, None], (rows, columns, self.row_embed.shape[1])
+        )
         column = jnp.broadcast_to(self.column_embed[...][None], row.shape)
         return jnp.concatenate([column, row], -1).reshape(1, rows * columns, -1)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.attention import CrossAttention, Text
-from promptmad_jax.models.layers import (BatchNorm, ConvTranspose2x2, Mlp, conv, layer_norm, linear)
+from promptmad_jax.models.layers import BatchNorm, ConvTranspose2x2, Mlp, conv, layer_norm, linear
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class SegmentorConfig:
     """Sizes of the segmentor; PromptMAD's publication gives none, so all are ours.
 
     Attributes:
-        width: channels at strides 16 and 8. fine_width: channels at stride 4 (twice as many before the last convolution).
+        width: channels at strides 16 and 8.
+        fine_width: channels at stride 4, twice as many before the last convolution.
         laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
         attention_layers, heads: the Transformer on the stride-16 grid; 0 layers leave it out.
         text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
@@ -72,34 +73,59 @@ class Trunk(NamedTuple):
 class Segmentor(nnx.Module):
     """Reconstruction error and fine backbone levels to a coarse logit at stride 4."""
 
-    def __init__(self, config: SegmentorConfig, channels: tuple[int, int, int, int],
-                 grid: tuple[int, int], text_width: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: SegmentorConfig,
+        channels: tuple[int, int, int, int],
+        grid: tuple[int, int],
+        text_width: int,
+        rngs: nnx.Rngs,
+    ):
         self.config = config
         width, fine = config.width, config.fine_width
         text = bool(text_width) and config.text
         norm = lambda features: BatchNorm(features, group_size=config.norm_group)
         self.conv1 = conv(sum(channels), width, rngs, use_bias=False)
         self.norm1, self.norm2, self.norm3 = norm(width), norm(width), norm(2 * fine)
-        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width)))
+        self.position = nnx.Param(
+            0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width))
+        )
         names = [f"layer_{i}" for i in range(config.attention_layers)]
         self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
-        self.up1, self.up2 = ConvTranspose2x2(width, width, rngs), ConvTranspose2x2(width, 2 * fine, rngs)
+        self.up1, self.up2 = (
+            ConvTranspose2x2(width, width, rngs),
+            ConvTranspose2x2(width, 2 * fine, rngs),
+        )
         self.conv2 = conv(width, width, rngs, use_bias=False)
         self.conv3 = conv(2 * fine, fine, rngs)
         self.predictor = linear(fine, 1, rngs)
         prior = config.prior_probability
         self.predictor.bias[...] = jnp.full(1, math.log(prior / (1 - prior)), jnp.float32)
         if config.laterals:
-            self.lateral8, self.lateral4 = linear(channels[2], width, rngs), linear(channels[1], 2 * fine, rngs)
+            self.lateral8, self.lateral4 = (
+                linear(channels[2], width, rngs),
+                linear(channels[1], 2 * fine, rngs),
+            )
             self.lateral8_norm, self.lateral4_norm = norm(width), norm(2 * fine)
         if text:
-            self.text_proj, self.text_norm = linear(text_width, width, rngs), layer_norm(width, rngs)
+            self.text_proj, self.text_norm = (
+                linear(text_width, width, rngs),
+                layer_norm(width, rngs),
+            )
         self.has_text = text
 
-    def __call__(self, error: jax.Array, stride8: jax.Array | None, stride4: jax.Array | None,
-                 text: Text | None, train: bool) -> Trunk:
+    def __call__(
+        self,
+        error: jax.Array,
+        stride8: jax.Array | None,
+        stride4: jax.Array | None,
+        text: Text | None,
+        train: bool,
+    ) -> Trunk:
         """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
-        text = Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
+        text = (
+            Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
+        )
         x = jax.nn.relu(self.norm1(self.conv1(error), train))
         x = self._spatial(x, text)
         x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
@@ -146,8 +172,9 @@ def time_embedding(t: jax.Array, width: int = 32) -> jax.Array:
 class FilmBlock(nnx.Module):
     """GroupNorm, scale and shift from the condition, SiLU, 3x3 convolution."""
 
-    def __init__(self, features_in: int, features_out: int, condition: int, rngs: nnx.Rngs,
-                 strides: int = 1):
+    def __init__(
+        self, features_in: int, features_out: int, condition: int, rngs: nnx.Rngs, strides: int = 1
+    ):
         self.norm = nnx.GroupNorm(features_in, num_groups=8, epsilon=1e-5, rngs=rngs)
         self.film = linear(condition, 2 * features_in, rngs)
         self.conv = conv(features_in, features_out, rngs, strides=strides)
@@ -158,7 +185,7 @@ class FilmBlock(nnx.Module):
 
 
 class Condition(NamedTuple):
-    """What does not depend on t: static [B, 2h, 2w, W], text [B, 128] or None, logit [B, 4h, 4w]."""
+    """What t does not change: static [B, 2h, 2w, W], text [B, 128] or None, logit [B, 4h, 4w]."""
 
     static: jax.Array
     text: jax.Array | None
@@ -168,8 +195,7 @@ class Condition(NamedTuple):
 class Denoiser(nnx.Module):
     """A two-level U-Net on the stride-4 map folded to stride 8, FiLM by time and pooled text."""
 
-    def __init__(self, config: SegmentorConfig, rngs: nnx.Rngs, text: bool,
-                 residual: bool):
+    def __init__(self, config: SegmentorConfig, rngs: nnx.Rngs, text: bool, residual: bool):
         width, deep, hidden = config.denoiser_width, config.denoiser_deep_width, 128
         self.residual = residual
         self.conv_static = conv(4 * (config.fine_width + 1), width, rngs)

@@ -9,9 +9,16 @@ from promptmad_jax.runtime.errors import UserError
 
 # Hugging Face writes a key only where it differs from these, so they are part of the file format.
 _DEFAULTS = {
-    "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
-    "num_attention_heads": 8, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5, "eos_token_id": 49407, "projection_dim": 512,
+    "vocab_size": 49408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "eos_token_id": 49407,
+    "projection_dim": 512,
 }
 LEGACY_EOS = 2  # config files older than the correction carry 2; pooling is then at the largest id
 
@@ -50,12 +57,17 @@ def read_config(path: Path) -> ClipTextConfig:
     section, projection = _text_section(document, path)
     values = _DEFAULTS | {key: section[key] for key in _DEFAULTS.keys() & section.keys()}
     config = ClipTextConfig(
-        vocabulary=values["vocab_size"], context=values["max_position_embeddings"],
-        width=values["hidden_size"], hidden=values["intermediate_size"],
-        layers=values["num_hidden_layers"], heads=values["num_attention_heads"],
+        vocabulary=values["vocab_size"],
+        context=values["max_position_embeddings"],
+        width=values["hidden_size"],
+        hidden=values["intermediate_size"],
+        layers=values["num_hidden_layers"],
+        heads=values["num_attention_heads"],
         projection=values["projection_dim"] if projection == "own" else projection,
-        activation=values["hidden_act"], epsilon=values["layer_norm_eps"],
-        eos_id=values["eos_token_id"])
+        activation=values["hidden_act"],
+        epsilon=values["layer_norm_eps"],
+        eos_id=values["eos_token_id"],
+    )
     _check(config, path)
     return config
 
@@ -70,8 +82,10 @@ def _text_section(document: object, path: Path) -> tuple[Mapping, int | str | No
     if kind == "clip_text_model":
         bare = document.get("architectures") == ["CLIPTextModel"]
         return document, None if bare else "own"
-    raise UserError(f"{path} describes a model of type {kind!r}; text.weights must be a CLIP model "
-                    "(model_type clip or clip_text_model)")
+    raise UserError(
+        f"{path} describes a model of type {kind!r}; text.weights must be a CLIP model "
+        "(model_type clip or clip_text_model)"
+    )
 
 
 def _check(config: ClipTextConfig, path: Path) -> None:
@@ -81,8 +95,9 @@ def _check(config: ClipTextConfig, path: Path) -> None:
         if not isinstance(getattr(config, name), int):
             raise UserError(f"{path}: {name} is {getattr(config, name)!r}, not a whole number")
     if config.heads < 1 or config.width % config.heads:
-        raise UserError(f"{path}: {config.heads} attention heads do not divide the width "
-                        f"{config.width}")
+        raise UserError(
+            f"{path}: {config.heads} attention heads do not divide the width {config.width}"
+        )
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]], origin: str) -> ClipTextConfig:
@@ -99,11 +114,21 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], origin: str) -> ClipText
         context = shapes["embeddings.position_embedding.weight"][0]
         hidden = shapes["encoder.layers.0.mlp.fc1.weight"][0]
     except KeyError as error:
-        raise UserError(f"{origin} has no tensor {error} of a CLIP text tower; text.weights must "
-                        "be a CLIP model in Hugging Face's form") from error
+        raise UserError(
+            f"{origin} has no tensor {error} of a CLIP text tower; text.weights must "
+            "be a CLIP model in Hugging Face's form"
+        ) from error
     layers = 1 + max(int(key.split(".")[2]) for key in shapes if key.startswith("encoder.layers."))
     projection = shapes.get("text_projection.weight", (None,))[0]
-    config = ClipTextConfig(vocabulary, context, width, hidden, layers, max(width // 64, 1),
-                            projection, eos_id=LEGACY_EOS)
+    config = ClipTextConfig(
+        vocabulary,
+        context,
+        width,
+        hidden,
+        layers,
+        max(width // 64, 1),
+        projection,
+        eos_id=LEGACY_EOS,
+    )
     _check(config, Path(origin))
     return config

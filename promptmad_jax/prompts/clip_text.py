@@ -68,13 +68,17 @@ class ClipText(nnx.Module):
         # Unit-scale embeddings: with CLIP's own 0.02 a tower without training would hardly tell one
         # text from another at the end token. Loaded weights replace them.
         unit = nnx.initializers.normal(1.0)
-        self.token_embedding = nnx.Embed(config.vocabulary, config.width, embedding_init=unit,
-                                         rngs=rngs)
+        self.token_embedding = nnx.Embed(
+            config.vocabulary, config.width, embedding_init=unit, rngs=rngs
+        )
         self.position_embedding = nnx.Param(unit(rngs.params(), (config.context, config.width)))
         self.layers = nnx.Dict({str(i): Layer(config, rngs) for i in range(config.layers)})
         self.final_norm = _layer_norm(config, rngs)
-        self.projection = None if config.projection is None else nnx.Linear(
-            config.width, config.projection, use_bias=False, rngs=rngs)
+        self.projection = (
+            None
+            if config.projection is None
+            else nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)
+        )
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """int32 [B, L] to float32 [B, P], not normalised."""

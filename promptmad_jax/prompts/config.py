@@ -53,5 +53,7 @@ class TextConfig:
             what = "an .npz file" if self.source == "vectors" else "a Hugging Face id or a folder"
             raise UserError(f"text.source={self.source} needs text.weights: {what}")
         if min(self.width, self.layers, self.heads) < 1 or self.width % self.heads:
-            raise UserError(f"text.heads={self.heads} must divide text.width={self.width}, and "
-                            f"text.layers={self.layers} must be at least 1")
+            raise UserError(
+                f"text.heads={self.heads} must divide text.width={self.width}, and "
+                f"text.layers={self.layers} must be at least 1"
+            )

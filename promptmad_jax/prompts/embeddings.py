@@ -31,8 +31,9 @@ class TextTokens:
     sources: tuple[str, ...]
 
 
-def encode_classes(config: TextConfig, class_names: tuple[str, ...],
-                   cache_dir: epath.PathLike | None) -> TextTokens:
+def encode_classes(
+    config: TextConfig, class_names: tuple[str, ...], cache_dir: epath.PathLike | None
+) -> TextTokens:
     """Text tokens of the classes, in their order.
 
     With `control=shuffled` the result depends on the whole list of classes, so a model must always
@@ -50,8 +51,9 @@ def encode_classes(config: TextConfig, class_names: tuple[str, ...],
     classes = find_classes(tuple(class_names), config.vocabulary, config.defects)
     for name, words in zip(class_names, classes, strict=True):
         logging.info("text of class %s: %s words, %d states", name, words.source, len(words.states))
-    phrases = tuple(dict.fromkeys(phrase for words in classes for _, group in words.states
-                                  for phrase in group))
+    phrases = tuple(
+        dict.fromkeys(phrase for words in classes for _, group in words.states for phrase in group)
+    )
     vectors = _unit(phrase_vectors(config, phrases, cache_dir))
     by_phrase = dict(zip(phrases, vectors, strict=True))
     states = [np.stack([_pool(by_phrase, group) for _, group in words.states]) for words in classes]
@@ -72,13 +74,16 @@ def _pool(by_phrase: dict[str, np.ndarray], phrases: tuple[str, ...]) -> np.ndar
     return _unit(np.mean([by_phrase[phrase] for phrase in phrases], axis=0))
 
 
-def _shuffle(states: list[np.ndarray], classes: tuple[ClassPhrases, ...],
-             seed: int) -> list[np.ndarray]:
+def _shuffle(
+    states: list[np.ndarray], classes: tuple[ClassPhrases, ...], seed: int
+) -> list[np.ndarray]:
     # Classes of one object (four circuit boards) share words, so they count as one.
     groups = [words.name for words, tokens in zip(classes, states, strict=True) for _ in tokens]
     if len(groups) < 2:
-        raise UserError("text.control=shuffled needs at least two text tokens; describe a defect "
-                        f"of {classes[0].class_name} or train more classes")
+        raise UserError(
+            "text.control=shuffled needs at least two text tokens; describe a defect "
+            f"of {classes[0].class_name} or train more classes"
+        )
     order = deranged(groups, np.random.default_rng(seed))
     ends = np.cumsum([len(tokens) for tokens in states])
     return np.split(np.concatenate(states)[order], ends[:-1])

@@ -64,12 +64,16 @@ def _find_files(weights: str) -> _ClipFiles:
     path = Path(weights).expanduser()
     if not path.exists():
         find = partial(resolve_file, weights, setting=_SETTING)
-        return _ClipFiles(find(_WEIGHTS), find("config.json"),
-                          (find("vocab.json"), find("merges.txt")))
+        return _ClipFiles(
+            find(_WEIGHTS), find("config.json"), (find("vocab.json"), find("merges.txt"))
+        )
     folder = path.parent if path.is_file() else path
     config = folder / "config.json"
-    return _ClipFiles(path if path.is_file() else _find_weights(folder),
-                      config if config.is_file() else None, _find_tokenizer(folder))
+    return _ClipFiles(
+        path if path.is_file() else _find_weights(folder),
+        config if config.is_file() else None,
+        _find_tokenizer(folder),
+    )
 
 
 def _find_weights(folder: Path) -> Path:
@@ -84,8 +88,10 @@ def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
         paths = tuple(folder / name for name in names)
         if all(path.is_file() for path in paths):
             return paths
-    raise UserError(f"{folder}: holds no CLIP tokenizer; put vocab.json and merges.txt, or "
-                    "tokenizer.json, of the same model beside the weights")
+    raise UserError(
+        f"{folder}: holds no CLIP tokenizer; put vocab.json and merges.txt, or "
+        "tokenizer.json, of the same model beside the weights"
+    )
 
 
 def _hash_files(files: _ClipFiles) -> str:
@@ -106,8 +112,9 @@ def load_clip(weights: Path, config: Path | None) -> tuple[ClipTextConfig, nnx.G
     """
     tensors = text_tensors(read_tensors(weights))
     if config is None:
-        logging.warning("no config.json beside %s: sizes from the weights, activation quick_gelu",
-                        weights)
+        logging.warning(
+            "no config.json beside %s: sizes from the weights, activation quick_gelu", weights
+        )
         tower = infer_config({name: value.shape for name, value in tensors.items()}, str(weights))
     else:
         tower = read_config(config)
@@ -126,9 +133,11 @@ def _encode_clip(files: _ClipFiles, phrases: tuple[str, ...]) -> np.ndarray:
     # Legacy pooling is at the largest id of a text.
     end = len(tokenizer) - 1 if tower.eos_id == LEGACY_EOS else tower.eos_id
     if len(tokenizer) > tower.vocabulary or tokenizer.eos_token_id != end:
-        raise UserError(f"{files.tokenizer[0]}: {len(tokenizer)} tokens with the end token "
-                        f"{tokenizer.eos_token_id}, where {files.weights} has {tower.vocabulary} "
-                        f"tokens and the end token {end}; take both from one model")
+        raise UserError(
+            f"{files.tokenizer[0]}: {len(tokenizer)} tokens with the end token "
+            f"{tokenizer.eos_token_id}, where {files.weights} has {tower.vocabulary} "
+            f"tokens and the end token {end}; take both from one model"
+        )
     return _encode(graph, params, tokenize(tokenizer, phrases, tower.context))
 
 
@@ -137,9 +146,16 @@ def random_encoder(config: TextConfig) -> TextEncoder:
 
     Its vectors tell phrases apart (by their letters) and mean nothing.
     """
-    tower = ClipTextConfig(vocabulary=514, context=256, width=config.width, hidden=4 * config.width,
-                           layers=config.layers, heads=config.heads, projection=config.width,
-                           eos_id=513)
+    tower = ClipTextConfig(
+        vocabulary=514,
+        context=256,
+        width=config.width,
+        hidden=4 * config.width,
+        layers=config.layers,
+        heads=config.heads,
+        projection=config.width,
+        eos_id=513,
+    )
     fingerprint = f"random:{astuple(tower)}:{config.seed}"
     return TextEncoder(fingerprint, partial(_encode_random, tower, config.seed))
 

@@ -19,8 +19,9 @@ _FORMAT = 1  # raised whenever the code gives other vectors for the same inputs
 _LISTED = 3
 
 
-def phrase_vectors(config: TextConfig, phrases: tuple[str, ...],
-                   cache_dir: epath.PathLike | None) -> np.ndarray:
+def phrase_vectors(
+    config: TextConfig, phrases: tuple[str, ...], cache_dir: epath.PathLike | None
+) -> np.ndarray:
     """One vector a phrase, float32 [N, d], not normalised.
 
     Args:
@@ -51,14 +52,18 @@ def read_vectors(path: Path, phrases: tuple[str, ...]) -> np.ndarray:
     missing = [phrase for phrase in phrases if phrase not in rows]
     if missing:
         more = "; ..." if len(missing) > _LISTED else ""
-        raise UserError(f"{path}: has no vector for {len(missing)} of {len(phrases)} phrases: "
-                        f"{'; '.join(map(repr, missing[:_LISTED]))}{more}. Add their vectors to "
-                        "the file, or use text.source=clip")
+        raise UserError(
+            f"{path}: has no vector for {len(missing)} of {len(phrases)} phrases: "
+            f"{'; '.join(map(repr, missing[:_LISTED]))}{more}. Add their vectors to "
+            "the file, or use text.source=clip"
+        )
     chosen = vectors[[rows[phrase] for phrase in phrases]].astype(np.float32)
     bad = ~np.isfinite(chosen).all(1) | ~chosen.any(1)
     if bad.any():
-        raise UserError(f"{path}: the vector of {phrases[int(np.argmax(bad))]!r} is zero or not "
-                        "finite; compute it again")
+        raise UserError(
+            f"{path}: the vector of {phrases[int(np.argmax(bad))]!r} is zero or not "
+            "finite; compute it again"
+        )
     return chosen
 
 
@@ -74,8 +79,10 @@ def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     texts = phrases.ndim == 1 and phrases.dtype.kind == "U"
     numbers = vectors.ndim == 2 and vectors.dtype.kind == "f"
     if not texts or not numbers or len(phrases) != len(vectors):
-        raise UserError(f"{path}: `phrases` is {phrases.dtype} {phrases.shape}, `vectors` is "
-                        f"{vectors.dtype} {vectors.shape}; {form}")
+        raise UserError(
+            f"{path}: `phrases` is {phrases.dtype} {phrases.shape}, `vectors` is "
+            f"{vectors.dtype} {vectors.shape}; {form}"
+        )
     return phrases, vectors
 
 
@@ -104,8 +111,9 @@ def _read_cache(path: epath.Path, phrases: tuple[str, ...]) -> np.ndarray | None
         reason = "its phrases differ"
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error)
-    logging.warning("%s: a damaged cache of text vectors (%s); they are computed again", path,
-                    reason)
+    logging.warning(
+        "%s: a damaged cache of text vectors (%s); they are computed again", path, reason
+    )
     return None
 
 

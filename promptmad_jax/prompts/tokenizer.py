@@ -27,13 +27,18 @@ def load_tokenizer(vocabulary: Path, merges: Path | None = None) -> CLIPTokenize
             table, pairs = table["model"]["vocab"], table["model"]["merges"]
         else:
             path = merges
-            pairs = [line for line in path.read_text(encoding="utf-8").split("\n")
-                     if line.strip() and not line.startswith("#version")]
+            pairs = [
+                line
+                for line in path.read_text(encoding="utf-8").split("\n")
+                if line.strip() and not line.startswith("#version")
+            ]
         pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in pairs]
         return _build(table, pairs)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a file of CLIP's tokenizer ({error!r}); "
-                        "fetch the tokenizer files of the model again") from error
+        raise UserError(
+            f"{path} is not a file of CLIP's tokenizer ({error!r}); "
+            "fetch the tokenizer files of the model again"
+        ) from error
 
 
 def byte_tokenizer() -> CLIPTokenizer:
@@ -60,8 +65,11 @@ def tokenize(tokenizer: CLIPTokenizer, phrases: tuple[str, ...], context: int) -
     end = tokenizer.eos_token_id
     for phrase, row in zip(phrases, rows, strict=True):
         if len(row) > context:
-            logging.warning("the text encoder reads %d tokens; the end of this phrase is cut: %s",
-                            context, phrase)
+            logging.warning(
+                "the text encoder reads %d tokens; the end of this phrase is cut: %s",
+                context,
+                phrase,
+            )
     rows = [row if len(row) <= context else [*row[: context - 1], end] for row in rows]
     length = min(-(-max(map(len, rows)) // _ROUND) * _ROUND, context)
     ids = np.full((len(rows), length), end, np.int32)

@@ -10,12 +10,21 @@ from absl import logging
 
 from promptmad_jax.prompts.vocabulary_file import parse, read_document
 
-_SHIPPED = (("promptmad_jax.prompts", "defect_vocab.json"),
-            ("promptmad_jax.data.synthetic", "vocabulary.json"))
-_DAMAGED = ("a photo of a damaged {name}", "a photo of a {name} with a defect",
-            "a close-up photo of a {name} with visible damage", "a photo of a {name} with a flaw")
-_NORMAL = ("a photo of a flawless {name}", "a close-up photo of a {name} in perfect condition",
-           "a photo of a {name} without any defect")
+_SHIPPED = (
+    ("promptmad_jax.prompts", "defect_vocab.json"),
+    ("promptmad_jax.data.synthetic", "vocabulary.json"),
+)
+_DAMAGED = (
+    "a photo of a damaged {name}",
+    "a photo of a {name} with a defect",
+    "a close-up photo of a {name} with visible damage",
+    "a photo of a {name} with a flaw",
+)
+_NORMAL = (
+    "a photo of a flawless {name}",
+    "a close-up photo of a {name} in perfect condition",
+    "a photo of a {name} without any defect",
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,9 @@ class ClassPhrases:
     source: str
 
 
-def find_classes(class_names: tuple[str, ...], user_file: str,
-                 defects: str) -> tuple[ClassPhrases, ...]:
+def find_classes(
+    class_names: tuple[str, ...], user_file: str, defects: str
+) -> tuple[ClassPhrases, ...]:
     """The phrases of each class: the user's file first, then the shipped words, then generic ones.
 
     Args:
@@ -73,8 +83,10 @@ def _shipped() -> Mapping[str, ClassPhrases]:
 
 
 def _entries(document: object, origin: str, source: str) -> dict[str, ClassPhrases]:
-    return {class_name: ClassPhrases(class_name, name, states, source)
-            for class_name, (name, states) in parse(document, origin).items()}
+    return {
+        class_name: ClassPhrases(class_name, name, states, source)
+        for class_name, (name, states) in parse(document, origin).items()
+    }
 
 
 def generic_phrases(class_name: str) -> ClassPhrases:

@@ -22,8 +22,9 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         merge = "tag:yaml.org,2002:merge"
-        _refuse_repeated([self.construct_object(key, deep=True) for key, _ in node.value
-                          if key.tag != merge])
+        _refuse_repeated(
+            [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
+        )
         return super().construct_mapping(node, deep)
 
 
@@ -77,8 +78,9 @@ def parse(document: object, origin: str) -> dict[str, tuple[str, States]]:
     for where, class_name, entry in _class_entries(document, origin):
         parsed = _parse_class(entry, f"{origin}: {where}{class_name}")
         if class_name in classes and classes[class_name] != parsed:
-            logging.warning("%s: class %s stands in several groups; the first counts", origin,
-                            class_name)
+            logging.warning(
+                "%s: class %s stands in several groups; the first counts", origin, class_name
+            )
         classes.setdefault(class_name, parsed)
     return classes
 
@@ -106,8 +108,13 @@ def _parse_class(entry: object, where: str) -> tuple[str, States]:
     name = _phrase(entry["name"], f"{where}: name")
     defects = _mapping(entry["defects"], f"{where}: defects", "defect types to lists of phrases")
     normal = ("normal", _phrases(entry["normal"], f"{where}: normal"))
-    return name, (normal, *((kind, _phrases(phrases, f"{where}: defects: {kind}"))
-                            for kind, phrases in defects.items()))
+    return name, (
+        normal,
+        *(
+            (kind, _phrases(phrases, f"{where}: defects: {kind}"))
+            for kind, phrases in defects.items()
+        ),
+    )
 
 
 def _mapping(value: object, where: str, wanted: str) -> Mapping[str, object]:
@@ -115,8 +122,10 @@ def _mapping(value: object, where: str, wanted: str) -> Mapping[str, object]:
         raise UserError(f"{where}: is {_shown(value)}; it must map {wanted}")
     for key in value:
         if not isinstance(key, str):
-            raise UserError(f"{where}: the key {key!r} is no text (YAML reads unquoted 01, no, on "
-                            "as numbers or truth values); put it in quotes")
+            raise UserError(
+                f"{where}: the key {key!r} is no text (YAML reads unquoted 01, no, on "
+                "as numbers or truth values); put it in quotes"
+            )
     return value
 
 

@@ -33,7 +33,9 @@ def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
         else:
             raise UserError(f"{path} does not exist")
     if not found:
-        raise UserError("no images given; name files or folders with " + ", ".join(sorted(SUFFIXES)))
+        raise UserError(
+            "no images given; name files or folders with " + ", ".join(sorted(SUFFIXES))
+        )
     return _unique(found)
 
 
@@ -65,12 +67,12 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
     count = 0
     with (target / "scores.jsonl").open("w") as scores:
         for start in range(0, len(images), _BATCH):
-            group = images[start: start + _BATCH]
+            group = images[start : start + _BATCH]
             readable = list(_decode(group, scores))
             if not readable:
                 continue
             predictions = predictor([image for _, _, image in readable], class_name)
-            for (path, name, image), prediction in zip(readable, predictions):
+            for (path, name, image), prediction in zip(readable, predictions, strict=True):
                 scores.write(json.dumps(_write(target, path, name, image, prediction)) + "\n")
             scores.flush()
             count += len(readable)
@@ -104,5 +106,10 @@ def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: 
     map_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(map_path, anomaly_map)
     Image.fromarray(overlay(image, anomaly_map, *prediction.score_range)).save(overlay_path)
-    return {"file": str(path), "class_name": prediction.class_name, "score": prediction.score,
-            "map": str(map_path.relative_to(target)), "overlay": str(overlay_path.relative_to(target))}
+    return {
+        "file": str(path),
+        "class_name": prediction.class_name,
+        "score": prediction.score,
+        "map": str(map_path.relative_to(target)),
+        "overlay": str(overlay_path.relative_to(target)),
+    }

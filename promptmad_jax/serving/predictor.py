@@ -32,13 +32,23 @@ class Predictor:
         fusion, image_pool: rules of the final map and the image score, as evaluated.
     """
 
-    def __init__(self, maker: MapMaker, params: Params, stats: Stats, class_names: tuple[str, ...],
-                 calibration: Calibration, fusion: str, image_pool: int):
+    def __init__(
+        self,
+        maker: MapMaker,
+        params: Params,
+        stats: Stats,
+        class_names: tuple[str, ...],
+        calibration: Calibration,
+        fusion: str,
+        image_pool: int,
+    ):
         self.class_names = class_names
         self._maker, self._params, self._stats = maker, params, stats
         self._calibration, self._fusion, self._image_pool = calibration, fusion, image_pool
         self._bank = maker.bank(params, stats)
-        self._embed = jax.jit(lambda frozen, images: maker.detector.features(frozen, images).neck.mean((1, 2)))
+        self._embed = jax.jit(
+            lambda frozen, images: maker.detector.features(frozen, images).neck.mean((1, 2))
+        )
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
         """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
@@ -54,15 +64,19 @@ class Predictor:
         scores = image_scores(final, self._image_pool)
         names = [self.class_names[k] for k in ids]
         ranges = self._calibration.score_range
-        return [Prediction(name, float(score), one, ranges[name])
-                for name, score, one in zip(names, scores, final)]
+        return [
+            Prediction(name, float(score), one, ranges[name])
+            for name, score, one in zip(names, scores, final, strict=True)
+        ]
 
     def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
         if class_name == "auto":
             return self._nearest_class(images)
         if class_name not in self.class_names:
-            raise UserError(f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}, "
-                            "and --class_name=auto finds one")
+            raise UserError(
+                f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}, "
+                "and --class_name=auto finds one"
+            )
         return np.full(len(images), self.class_names.index(class_name))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
@@ -73,6 +87,6 @@ class Predictor:
         batch = self._maker.batch_size
         pad = -len(images) % batch
         padded = np.concatenate([images, np.repeat(images[-1:], pad, 0)])
-        parts = [self._embed(frozen, padded[i: i + batch]) for i in range(0, len(padded), batch)]
+        parts = [self._embed(frozen, padded[i : i + batch]) for i in range(0, len(padded), batch)]
         found = unit(np.concatenate([np.asarray(part) for part in parts]))[: len(images)]
         return (found @ prompts.T).argmax(1)

@@ -21,8 +21,14 @@ from promptmad_jax.models.neck import Features
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
-def load_clean_features(directory: str, detector: Detector, frozen: Frozen, images: ImageSet,
-                        fine_dtype: str, batch_size: int = 16) -> Features:
+def load_clean_features(
+    directory: str,
+    detector: Detector,
+    frozen: Frozen,
+    images: ImageSet,
+    fine_dtype: str,
+    batch_size: int = 16,
+) -> Features:
     """Returns the features of all images as memory-mapped arrays, computing them the first time.
 
     Args:
@@ -37,8 +43,13 @@ def load_clean_features(directory: str, detector: Detector, frozen: Frozen, imag
 
 def _key(detector, frozen, images, fine_dtype) -> str:
     digest = hashlib.sha256()
-    facts = [images.fingerprint, list(images.images.shape), repr(detector.backbone),
-             detector.uses_fine_levels, fine_dtype]
+    facts = [
+        images.fingerprint,
+        list(images.images.shape),
+        repr(detector.backbone),
+        detector.uses_fine_levels,
+        fine_dtype,
+    ]
     digest.update(json.dumps(facts).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(frozen.backbone):
         digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
@@ -50,16 +61,21 @@ def _compute(folder: Path, detector, frozen, images, fine_dtype, batch_size) -> 
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     compute = jax.jit(detector.features)
     shapes = jax.eval_shape(compute, frozen, images[:1])
-    arrays = {name: _create(partial, name, len(images), leaf, fine_dtype)
-              for name, leaf in shapes._asdict().items() if leaf is not None}
+    arrays = {
+        name: _create(partial, name, len(images), leaf, fine_dtype)
+        for name, leaf in shapes._asdict().items()
+        if leaf is not None
+    }
     for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start: start + batch_size])
+        batch = np.asarray(images[start : start + batch_size])
         count = len(batch)
         # The last batch is padded, so that nothing compiles twice.
         batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, 0)])
         features = compute(frozen, batch)
         for name, array in arrays.items():
-            array[start: start + count] = _bits(np.asarray(getattr(features, name)), fine_dtype, name)[:count]
+            array[start : start + count] = _bits(
+                np.asarray(getattr(features, name)), fine_dtype, name
+            )[:count]
     for array in arrays.values():
         array.flush()
     (partial / "features.json").write_text(json.dumps({"fine_dtype": fine_dtype.name}))

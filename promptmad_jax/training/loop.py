@@ -65,8 +65,10 @@ class _Window:
         if bad:
             first = next(i for i, row in enumerate(rows) if not math.isfinite(sum(row.values())))
             raise UserError(
-                f"training stopped: {', '.join(bad)} is not finite at step {step - len(rows) + first + 1}; "
-                "the last checkpoint is from before. Lower optimizer.learning_rate, or look at the data")
+                f"training stopped: {', '.join(bad)} is not finite at step "
+                f"{step - len(rows) + first + 1}; the last checkpoint is from before. "
+                "Lower optimizer.learning_rate, or look at the data"
+            )
         return means
 
 
@@ -85,13 +87,25 @@ class _Clock:
         return speed
 
 
-def train_loop(state: TrainState, step_function: StepFunction, frozen: Frozen, order: BatchOrder,
-               source: Source, config: TrainConfig, steps: int, *, checkpoints: Checkpoints,
-               writer: MetricsWriter, progress: Progress, evaluate: Evaluate) -> TrainState:
+def train_loop(
+    state: TrainState,
+    step_function: StepFunction,
+    frozen: Frozen,
+    order: BatchOrder,
+    source: Source,
+    config: TrainConfig,
+    steps: int,
+    *,
+    checkpoints: Checkpoints,
+    writer: MetricsWriter,
+    progress: Progress,
+    evaluate: Evaluate,
+) -> TrainState:
     """Trains from `state.step` to `steps` and returns the last state, which is saved.
 
-    The last step is evaluated by the caller. Evaluation comes before the checkpoint of the same step and does not change the state; so a run
-    that is killed and resumed does what an uninterrupted run does.
+    The last step is evaluated by the caller. Evaluation comes before the checkpoint of the same
+    step and does not change the state; so a run that is killed and resumed does what an
+    uninterrupted run does.
 
     Raises:
         UserError: a loss is not finite.
@@ -102,11 +116,15 @@ def train_loop(state: TrainState, step_function: StepFunction, frozen: Frozen, o
         window.add(metrics)
         last = step == steps
         saving = last or step % config.checkpoint_every == 0
-        evaluating = not last and (step in config.eval_at or (config.eval_every and step % config.eval_every == 0))
+        evaluating = not last and (
+            step in config.eval_at or (config.eval_every and step % config.eval_every == 0)
+        )
         if saving or evaluating or step % config.log_every == 0:
             means = window.mean(step)
             progress.update(step, means["loss"])
-            writer.write(step, means | {"images_per_s": config.batch_size * clock.steps_per_s(step)})
+            writer.write(
+                step, means | {"images_per_s": config.batch_size * clock.steps_per_s(step)}
+            )
         if evaluating:
             writer.write(step, evaluate(state, step), kind="eval")
         if saving:

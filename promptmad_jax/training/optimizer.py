@@ -31,7 +31,9 @@ class OptimizerConfig:
     clip_norm: float = 0.1
 
 
-def make_schedule(config: OptimizerConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
+def make_schedule(
+    config: OptimizerConfig, total_steps: int, steps_per_epoch: int
+) -> optax.Schedule:
     """Learning rate by step number, from 0."""
     rate = config.learning_rate
     match config.schedule:
@@ -52,9 +54,17 @@ def make_schedule(config: OptimizerConfig, total_steps: int, steps_per_epoch: in
     return lambda step: jnp.where(step < config.warmup_steps, warmup(step), schedule(step - offset))
 
 
-def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, b1=config.beta1, b2=config.beta2, eps=config.epsilon,
-                    weight_decay=config.weight_decay))
+        optax.adamw(
+            schedule,
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+        ),
+    )

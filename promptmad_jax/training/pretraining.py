@@ -33,10 +33,10 @@ _RENDERED_SIZE = 256
 @dataclass(frozen=True)
 class PretrainingConfig:
     """Attributes:
-        image_size: S in training, pixels. per_class: pictures a class.
-        picture_seed: of the pictures; the data set's default is 0.
-        clean: unchanged images in a batch, beside `batch_size` pseudo-anomalous ones.
-        width: channels of the head.
+    image_size: S in training, pixels. per_class: pictures a class.
+    picture_seed: of the pictures; the data set's default is 0.
+    clean: unchanged images in a batch, beside `batch_size` pseudo-anomalous ones.
+    width: channels of the head.
     """
 
     image_size: int = 128
@@ -54,7 +54,9 @@ class Head(nnx.Module):
     """Sums 1x1 projections of all levels at stride 4, one 3x3 convolution, a logit; and classes."""
 
     def __init__(self, channels: tuple[int, ...], width: int, rngs: nnx.Rngs):
-        self.laterals = nnx.Dict({f"level_{i}": linear(c, width, rngs) for i, c in enumerate(channels)})
+        self.laterals = nnx.Dict(
+            {f"level_{i}": linear(c, width, rngs) for i, c in enumerate(channels)}
+        )
         self.conv, self.predictor = conv(width, width, rngs), linear(width, 1, rngs)
         self.predictor.bias[...] = jnp.full(1, -3.0, jnp.float32)
         self.classifier = linear(channels[-1], len(CLASS_NAMES), rngs)
@@ -62,7 +64,10 @@ class Head(nnx.Module):
     def __call__(self, levels: tuple[jax.Array, ...], size: int) -> tuple[jax.Array, jax.Array]:
         """Returns the logit [B, size, size] and class logits [B, K]."""
         grid = size // 4
-        x = sum(resize_align_corners(self.laterals[f"level_{i}"](x), grid, grid) for i, x in enumerate(levels))
+        x = sum(
+            resize_align_corners(self.laterals[f"level_{i}"](x), grid, grid)
+            for i, x in enumerate(levels)
+        )
         x = jax.nn.relu(self.conv(jax.nn.relu(x)))
         logit = resize_align_corners(self.predictor(x)[..., 0], size, size)
         return logit, self.classifier(levels[-1].mean((1, 2)))
@@ -70,8 +75,11 @@ class Head(nnx.Module):
 
 def render_pictures(config: PretrainingConfig) -> tuple[np.ndarray, np.ndarray]:
     """Normal pictures uint8 [N, S, S, 3] of all synthetic classes, and class ids int32 [N]."""
-    jobs = [(config.picture_seed, name, index, config.image_size)
-            for name in CLASS_NAMES for index in range(config.per_class)]
+    jobs = [
+        (config.picture_seed, name, index, config.image_size)
+        for name in CLASS_NAMES
+        for index in range(config.per_class)
+    ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         pictures = np.stack(list(pool.map(_render, jobs, chunksize=16)))
     return pictures, np.repeat(np.arange(len(CLASS_NAMES), dtype=np.int32), config.per_class)
@@ -82,8 +90,12 @@ def _render(job: tuple[int, str, int, int]) -> np.ndarray:
     return resize_image(render_sample(seed, name, "train", GOOD, index, _RENDERED_SIZE)[0], size)
 
 
-def pretrain(backbone: Backbone, params: Params, config: PretrainingConfig,
-             report: Callable[[int, dict[str, float]], None]) -> Params:
+def pretrain(
+    backbone: Backbone,
+    params: Params,
+    config: PretrainingConfig,
+    report: Callable[[int, dict[str, float]], None],
+) -> Params:
     """Trains `params` of the backbone and returns them; `report` gets the means of every 100 steps.
 
     Raises:
@@ -92,15 +104,21 @@ def pretrain(backbone: Backbone, params: Params, config: PretrainingConfig,
     pictures, class_ids = render_pictures(config)
     head = Network.create(lambda rngs: Head(backbone.channels, config.width, rngs))
     weights = {"backbone": params, "head": head.init(jax.random.key(config.seed))[0]}
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(200, config.steps // 4),
-                                                  config.steps, config.learning_rate / 100)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        min(200, config.steps // 4),
+        config.steps,
+        config.learning_rate / 100,
+    )
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4))
     step = jax.jit(_make_step(backbone, head, tx, config), donate_argnums=(0, 1))
     opt_state, window = tx.init(weights), []
     for number, (rows, textures) in enumerate(_draws(len(pictures), config), 1):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
-        weights, opt_state, terms = step(weights, opt_state, pictures[rows], pictures[textures],
-                                         class_ids[rows], key)
+        weights, opt_state, terms = step(
+            weights, opt_state, pictures[rows], pictures[textures], class_ids[rows], key
+        )
         window.append(terms)
         if number % 100 == 0 or number == config.steps:
             rows_of_terms, window = jax.device_get(window), []
@@ -114,19 +132,25 @@ def pretrain(backbone: Backbone, params: Params, config: PretrainingConfig,
 def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(config.seed)
     for _ in range(config.steps):
-        yield rng.integers(count, size=config.batch_size), rng.integers(count, size=config.batch_size)
+        yield (
+            rng.integers(count, size=config.batch_size),
+            rng.integers(count, size=config.batch_size),
+        )
 
 
-def _make_step(backbone: Backbone, head: Network, tx: optax.GradientTransformation,
-               config: PretrainingConfig) -> Callable[..., Any]:
+def _make_step(
+    backbone: Backbone, head: Network, tx: optax.GradientTransformation, config: PretrainingConfig
+) -> Callable[..., Any]:
     pseudo = PseudoAnomalyConfig()
 
     def loss_fn(weights, images, masks, class_ids):
         levels = backbone(weights["backbone"], normalize(images))
         logit, classes = head.bind(weights["head"], {})(levels, config.image_size)
-        terms = {"focal": per_positive(focal_loss(logit, masks, 0.25, 2.0), masks),
-                 "dice": dice_loss(logit, masks, factor=2.0).mean(),
-                 "class": optax.softmax_cross_entropy_with_integer_labels(classes, class_ids).mean()}
+        terms = {
+            "focal": per_positive(focal_loss(logit, masks, 0.25, 2.0), masks),
+            "dice": dice_loss(logit, masks, factor=2.0).mean(),
+            "class": optax.softmax_cross_entropy_with_integer_labels(classes, class_ids).mean(),
+        }
         return terms["focal"] + 0.5 * terms["dice"] + 0.1 * terms["class"], terms
 
     def step(weights, opt_state, images, textures, class_ids, key):

@@ -26,8 +26,9 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def create_state(network: Network, tx: optax.GradientTransformation, seed: int,
-                 mesh: Mesh) -> tuple[TrainState, Any]:
+def create_state(
+    network: Network, tx: optax.GradientTransformation, seed: int, mesh: Mesh
+) -> tuple[TrainState, Any]:
     """Returns the initial state, born sharded over the mesh, and its shardings."""
 
     def init(key):
@@ -41,4 +42,6 @@ def create_state(network: Network, tx: optax.GradientTransformation, seed: int,
 
 def abstract_state(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings of a state: what a checkpoint is restored into."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )

@@ -35,19 +35,30 @@ class Stream(enum.IntEnum):
 def step_rngs(key: jax.Array) -> nnx.Rngs:
     """The random streams of a forward pass."""
     fold = lambda stream: jax.random.fold_in(key, stream)
-    return nnx.Rngs(jitter=fold(Stream.JITTER), dropout=fold(Stream.DROPOUT),
-                    diffusion=fold(Stream.DIFFUSION))
+    return nnx.Rngs(
+        jitter=fold(Stream.JITTER), dropout=fold(Stream.DROPOUT), diffusion=fold(Stream.DIFFUSION)
+    )
 
 
 def join(clean: Features, pseudo: Features) -> Features:
     """[clean; pseudo-anomalous]; cached fine levels may be bfloat16, which promotes to float32."""
-    return Features(*(None if a is None else jnp.concatenate([a.astype(b.dtype), b])
-                      for a, b in zip(clean, pseudo)))
+    return Features(
+        *(
+            None if a is None else jnp.concatenate([a.astype(b.dtype), b])
+            for a, b in zip(clean, pseudo, strict=True)
+        )
+    )
 
 
-def make_train_step(detector: Detector, tx: optax.GradientTransformation, schedule: optax.Schedule,
-                    pseudo_config: PseudoAnomalyConfig, loss_config: LossConfig, mesh: Mesh,
-                    state_shardings: Any) -> StepFunction:
+def make_train_step(
+    detector: Detector,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    pseudo_config: PseudoAnomalyConfig,
+    loss_config: LossConfig,
+    mesh: Mesh,
+    state_shardings: Any,
+) -> StepFunction:
     """Returns `(state, frozen, batch) -> (state, metrics)`, compiled once; the state is donated.
 
     Only the pseudo-anomalous image passes the backbone: nothing is augmented on the clean images
@@ -69,13 +80,21 @@ def make_train_step(detector: Detector, tx: optax.GradientTransformation, schedu
         pseudo, masks = synthesize(keys, batch.images, batch.textures, pseudo_config)
         masks = jnp.concatenate([jnp.zeros_like(masks), masks])
         (loss, (terms, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, state, frozen, batch, pseudo, masks, key)
+            state.params, state, frozen, batch, pseudo, masks, key
+        )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = terms | {"loss": loss, "grad_norm": optax.global_norm(grads),
-                           "learning_rate": schedule(state.step)}
+        metrics = terms | {
+            "loss": loss,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": schedule(state.step),
+        }
         return TrainState(state.step + 1, params, stats, opt_state, state.key), metrics
 
     whole = replicated(mesh)
-    return jax.jit(train_step, donate_argnums=0, in_shardings=(state_shardings, whole, batch_sharding(mesh)),
-                   out_shardings=(state_shardings, whole))
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        in_shardings=(state_shardings, whole, batch_sharding(mesh)),
+        out_shardings=(state_shardings, whole),
+    )

@@ -44,8 +44,11 @@ def text_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Names lose the prefix `text_model.`, which transformers writes or not by version and class.
     """
-    return {name.removeprefix("text_model."): value for name, value in tensors.items()
-            if not _NOT_TEXT.fullmatch(name)}
+    return {
+        name.removeprefix("text_model."): value
+        for name, value in tensors.items()
+        if not _NOT_TEXT.fullmatch(name)
+    }
 
 
 def source_name(path: str) -> tuple[str, bool]:
@@ -57,8 +60,9 @@ def source_name(path: str) -> tuple[str, bool]:
     return f"encoder.layers.{layer[1]}.{name}", transposed
 
 
-def convert_text(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]],
-                 origin: str) -> dict[str, np.ndarray]:
+def convert_text(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], origin: str
+) -> dict[str, np.ndarray]:
     """Our parameters from a text tower's tensors, strict both ways.
 
     Args:
@@ -73,14 +77,19 @@ def convert_text(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
         UserError: lists every missing, unexpected and mis-shaped key.
     """
     names = {path: source_name(path) for path in shapes}
-    expected = {name: shapes[path][::-1] if transposed else shapes[path]
-                for path, (name, transposed) in names.items()}
+    expected = {
+        name: shapes[path][::-1] if transposed else shapes[path]
+        for path, (name, transposed) in names.items()
+    }
     problems = _problems(tensors, expected)
     if problems:
-        raise UserError(f"{origin} does not fit the CLIP text tower that its config describes: "
-                        f"{'; '.join(problems)}. Give the weights and config.json of one model.")
-    return {path: _as_parameter(tensors[name], transposed)
-            for path, (name, transposed) in names.items()}
+        raise UserError(
+            f"{origin} does not fit the CLIP text tower that its config describes: "
+            f"{'; '.join(problems)}. Give the weights and config.json of one model."
+        )
+    return {
+        path: _as_parameter(tensors[name], transposed) for path, (name, transposed) in names.items()
+    }
 
 
 def _as_parameter(value: np.ndarray, transposed: bool) -> np.ndarray:
@@ -90,9 +99,11 @@ def _as_parameter(value: np.ndarray, transposed: bool) -> np.ndarray:
 def _problems(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple]) -> list[str]:
     missing = sorted(expected.keys() - tensors.keys())
     extra = sorted(tensors.keys() - expected.keys())
-    shaped = [f"{name} is {tuple(tensors[name].shape)}, not {tuple(shape)}"
-              for name, shape in sorted(expected.items())
-              if name in tensors and tuple(tensors[name].shape) != tuple(shape)]
+    shaped = [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in tensors and tuple(tensors[name].shape) != tuple(shape)
+    ]
     kinds = (("missing", missing), ("unexpected", extra), ("wrong shape", shaped))
     return [f"{kind}: {_listing(keys)}" for kind, keys in kinds if keys]
 

@@ -67,8 +67,11 @@ def load_efficientnet(path: str | Path, layers: Layers) -> dict[str, Any]:
     tensors = _unwrap(read_tensors(path))
     origin = _detect(tensors, path)
     wanted = {layer: origin.names(layer, layers) for layer in layers}
-    shapes = {key: shape for layer, names in wanted.items()
-              for key, shape in _stored_shapes(names, layers[layer], origin.torch).items()}
+    shapes = {
+        key: shape
+        for layer, names in wanted.items()
+        for key, shape in _stored_shapes(names, layers[layer], origin.torch).items()
+    }
     _check(tensors, shapes, origin, path)
     params: dict[str, Any] = {}
     for layer, names in wanted.items():
@@ -86,8 +89,11 @@ def _unwrap(tensors: Tensors) -> dict[str, np.ndarray]:
     kept = {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
     for wrapper in WRAPPERS:
         if any(key.startswith(wrapper) for key in kept):
-            kept = {k.removeprefix(wrapper): v for k, v in kept.items()
-                    if k.startswith(wrapper) or k.startswith("classifier.")}
+            kept = {
+                k.removeprefix(wrapper): v
+                for k, v in kept.items()
+                if k.startswith(wrapper) or k.startswith("classifier.")
+            }
     return kept
 
 
@@ -98,7 +104,8 @@ def _detect(tensors: Tensors, path: str | Path) -> Format:
     raise UserError(
         f"{path}: no EfficientNet weights of a known origin; its first keys are "
         f"{', '.join(sorted(tensors)[:4]) or 'none'}; known are "
-        + ", ".join(f"{f.title} (key {f.signature})" for f in FORMATS))
+        + ", ".join(f"{f.title} (key {f.signature})" for f in FORMATS)
+    )
 
 
 def _stored_shapes(names: Names, kernel: Shape, torch: bool) -> dict[str, Shape]:
@@ -118,14 +125,21 @@ def _check(tensors: Tensors, shapes: Mapping[str, Shape], origin: Format, path: 
         "missing": [key for key in shapes if key not in tensors],
         "unknown": [key for key in tensors if key not in shapes and not unused.match(key)],
         "of another shape": [
-            f"{key} {tensors[key].shape} instead of {shape}" for key, shape in shapes.items()
-            if key in tensors and not _same_shape(tensors[key].shape, shape, key)],
+            f"{key} {tensors[key].shape} instead of {shape}"
+            for key, shape in shapes.items()
+            if key in tensors and not _same_shape(tensors[key].shape, shape, key)
+        ],
     }
-    found = [f"{len(keys)} {what}: {', '.join(keys[:6])}{', …' if len(keys) > 6 else ''}"
-             for what, keys in faults.items() if keys]
+    found = [
+        f"{len(keys)} {what}: {', '.join(keys[:6])}{', …' if len(keys) > 6 else ''}"
+        for what, keys in faults.items()
+        if keys
+    ]
     if found:
-        raise UserError(f"{path}: {origin.title} weights that do not fit this backbone; "
-                        f"{'; '.join(found)}; check the name of the backbone and the file")
+        raise UserError(
+            f"{path}: {origin.title} weights that do not fit this backbone; "
+            f"{'; '.join(found)}; check the name of the backbone and the file"
+        )
 
 
 def _same_shape(stored: Shape, shape: Shape, key: str) -> bool:
@@ -136,13 +150,16 @@ def _same_shape(stored: Shape, shape: Shape, key: str) -> bool:
 
 def _layer(tensors: Tensors, names: Names, kernel: Shape, torch: bool) -> dict[str, np.ndarray]:
     if not torch:
-        return {"kernel": _float32(tensors[f"{names.convolution}/kernel"]).reshape(kernel),
-                "bias": _float32(tensors[f"{names.convolution}/bias"])}
+        return {
+            "kernel": _float32(tensors[f"{names.convolution}/kernel"]).reshape(kernel),
+            "bias": _float32(tensors[f"{names.convolution}/bias"]),
+        }
     weight = tensors[f"{names.convolution}.weight"].astype(np.float64).transpose(2, 3, 1, 0)
     if names.norm is None:
         return {"kernel": _float32(weight), "bias": _float32(tensors[f"{names.convolution}.bias"])}
     scale, bias, mean, variance = (
-        tensors[f"{names.norm}.{part}"].astype(np.float64) for part in NORM_PARTS)
+        tensors[f"{names.norm}.{part}"].astype(np.float64) for part in NORM_PARTS
+    )
     scale = scale / np.sqrt(variance + BATCH_NORM_EPSILON)
     return {"kernel": _float32(weight * scale), "bias": _float32(bias - mean * scale)}
 
@@ -212,8 +229,13 @@ _TRANSFORMERS = {
     "project": ("projection.project_conv", "projection.project_bn"),
 }
 
-_KERAS = {"expand": "expand_conv", "depthwise": "dwconv2", "squeeze": "se_reduce",
-          "excite": "se_expand", "project": "project_conv"}
+_KERAS = {
+    "expand": "expand_conv",
+    "depthwise": "dwconv2",
+    "squeeze": "se_reduce",
+    "excite": "se_expand",
+    "project": "project_conv",
+}
 
 
 def _keras_names(layer: str, layers: Layers) -> Names:
@@ -225,17 +247,27 @@ def _keras_names(layer: str, layers: Layers) -> Names:
 
 # Blocks 22 to 31 of EfficientNet-B4, stages 6 and 7 of either network, and the classifier.
 FORMATS = (
-    Format("EfficientNet-PyTorch", "_conv_stem.weight",
-           _numbered("_blocks", Names("_conv_stem", "_bn0"), _EFFICIENTNET_PYTORCH),
-           r"_blocks\.(2[2-9]|3[01])\.|_conv_head\.|_bn1\.|_fc\.|classifier\."),
-    Format("timm", "conv_stem.weight", _timm_names,
-           r"blocks\.[56]\.|conv_head\.|bn2\.|classifier\."),
-    Format("transformers", "embeddings.convolution.weight",
-           _numbered("encoder.blocks", Names("embeddings.convolution", "embeddings.batchnorm"),
-                     _TRANSFORMERS),
-           r"encoder\.blocks\.(2[2-9]|3[01])\.|encoder\.top_(conv|bn)\.|classifier\."),
-    Format("folded Keras", "stem_conv/kernel", _keras_names,
-           r"block6[a-h]_|top_conv/", torch=False),
-    Format("promptmad", "stem/kernel", lambda layer, layers: Names(layer, None), r"(?!)",
-           torch=False),
+    Format(
+        "EfficientNet-PyTorch",
+        "_conv_stem.weight",
+        _numbered("_blocks", Names("_conv_stem", "_bn0"), _EFFICIENTNET_PYTORCH),
+        r"_blocks\.(2[2-9]|3[01])\.|_conv_head\.|_bn1\.|_fc\.|classifier\.",
+    ),
+    Format(
+        "timm", "conv_stem.weight", _timm_names, r"blocks\.[56]\.|conv_head\.|bn2\.|classifier\."
+    ),
+    Format(
+        "transformers",
+        "embeddings.convolution.weight",
+        _numbered(
+            "encoder.blocks", Names("embeddings.convolution", "embeddings.batchnorm"), _TRANSFORMERS
+        ),
+        r"encoder\.blocks\.(2[2-9]|3[01])\.|encoder\.top_(conv|bn)\.|classifier\.",
+    ),
+    Format(
+        "folded Keras", "stem_conv/kernel", _keras_names, r"block6[a-h]_|top_conv/", torch=False
+    ),
+    Format(
+        "promptmad", "stem/kernel", lambda layer, layers: Names(layer, None), r"(?!)", torch=False
+    ),
 )

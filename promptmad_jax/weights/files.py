@@ -23,7 +23,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path}: a pickle, which can run code when it is opened; convert it once with "
             f"`python -m promptmad_jax.convert --to=promptmad --input={path} "
-            f"--output={path.with_suffix('.safetensors')}` and give that file")
+            f"--output={path.with_suffix('.safetensors')}` and give that file"
+        )
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
     if path.suffix not in readers:
         raise UserError(f"{path}: unknown kind of weight file; give .safetensors or .npz")
@@ -49,5 +50,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be read ({error}); the file is truncated, damaged or of "
-                     "another kind: fetch it again")
+    return UserError(
+        f"{path}: cannot be read ({error}); the file is truncated, damaged or of "
+        "another kind: fetch it again"
+    )

@@ -27,8 +27,10 @@ def resolve_file(spec: str, filename: str, setting: str = "weights") -> Path:
     if path.is_dir():
         return _in_folder(path, filename, setting)
     if not _HUB_ID.fullmatch(spec) or path.suffix in (".safetensors", ".npz"):
-        raise UserError(f"{spec}: no such file or folder; set {setting} to a file, to a folder "
-                        f"that holds {filename}, or to a hub id of the form owner/name")
+        raise UserError(
+            f"{spec}: no such file or folder; set {setting} to a file, to a folder "
+            f"that holds {filename}, or to a hub id of the form owner/name"
+        )
     return _from_hub(spec, filename, setting)
 
 
@@ -55,4 +57,5 @@ def _from_hub(repository: str, filename: str, setting: str) -> Path:
         raise UserError(
             f"{setting}={repository}: cannot fetch {filename} ({reason}); download {filename} of "
             f"the Hugging Face repository {repository} on a connected machine, put it into a "
-            f"folder here and set {setting} to that folder") from error
+            f"folder here and set {setting} to that folder"
+        ) from error

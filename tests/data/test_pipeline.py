@@ -31,7 +31,9 @@ def test_a_batch_depends_on_seed_and_step_alone():
         one, other = BatchOrder(3, CLASS_IDS, 4, 14), BatchOrder(3, CLASS_IDS, 4, 14)
         other(step + 7)
         jax.tree.map(np.testing.assert_array_equal, one(step), other(step))
-    assert (BatchOrder(4, CLASS_IDS, 4, 14)(0).image != BatchOrder(3, CLASS_IDS, 4, 14)(0).image).any()
+    assert (
+        BatchOrder(4, CLASS_IDS, 4, 14)(0).image != BatchOrder(3, CLASS_IDS, 4, 14)(0).image
+    ).any()
 
 
 def test_prompts_come_from_the_images_own_class():

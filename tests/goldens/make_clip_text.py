@@ -10,14 +10,26 @@ import numpy as np
 import torch
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-SIZES = {"vocab_size": 40, "max_position_embeddings": 12, "hidden_size": 8, "intermediate_size": 16,
-         "num_hidden_layers": 12, "num_attention_heads": 2, "projection_dim": 6}
+SIZES = {
+    "vocab_size": 40,
+    "max_position_embeddings": 12,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 2,
+    "projection_dim": 6,
+}
 START, END = 38, 39
 
 
 def tower(activation, eos_token_id):
-    config = CLIPTextConfig(**SIZES, hidden_act=activation, eos_token_id=eos_token_id,
-                            bos_token_id=START, pad_token_id=END)
+    config = CLIPTextConfig(
+        **SIZES,
+        hidden_act=activation,
+        eos_token_id=eos_token_id,
+        bos_token_id=START,
+        pad_token_id=END,
+    )
     return CLIPTextModelWithProjection(config).eval()
 
 
@@ -36,7 +48,7 @@ def token_ids():
     rng = np.random.default_rng(0)
     for row, length in zip(ids, (2, 5, 9, 12), strict=True):
         row[0] = START
-        row[1: length - 1] = rng.integers(0, START, length - 2)
+        row[1 : length - 1] = rng.integers(0, START, length - 2)
     return ids
 
 

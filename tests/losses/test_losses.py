@@ -38,7 +38,9 @@ def test_focal_is_divided_by_the_anomalous_pixels_of_the_batch():
 
 def test_feature_error_by_hand():
     x = jnp.arange(8.0).reshape(2, 1, 2, 2)
-    np.testing.assert_allclose(feature_error(x, jnp.zeros_like(x)), [14 / 4, (16 + 25 + 36 + 49) / 4])
+    np.testing.assert_allclose(
+        feature_error(x, jnp.zeros_like(x)), [14 / 4, (16 + 25 + 36 + 49) / 4]
+    )
 
 
 @pytest.mark.parametrize("refined", [False, True])

@@ -25,20 +25,26 @@ from promptmad_jax.runtime.errors import UserError
 CHANNELS = {"efficientnet_b4": (24, 32, 56, 160), "efficientnetv2_b0": (16, 32, 48, 112)}
 
 # Every kind of block; the 5x5 with a stride reads stride 4, where a 380-pixel image has 95 pixels.
-TINY = Architecture("tiny", 8, (
-    Stage("plain", 3, 1, 1, 8, 1, tapped=True),
-    Stage("fused", 3, 2, 2, 8, 2, tapped=True),
-    Stage("mbconv", 5, 2, 2, 12, 2, tapped=True),
-    Stage("mbconv", 3, 2, 1, 16, 1, tapped=True),
-))
+TINY = Architecture(
+    "tiny",
+    8,
+    (
+        Stage("plain", 3, 1, 1, 8, 1, tapped=True),
+        Stage("fused", 3, 2, 2, 8, 2, tapped=True),
+        Stage("mbconv", 5, 2, 2, 12, 2, tapped=True),
+        Stage("mbconv", 3, 2, 1, 16, 1, tapped=True),
+    ),
+)
 
 
 def parameter_shapes(architecture):
     shapes = layer_shapes(architecture)
     tree = {}
     for path, shape in shapes.items():
-        layer = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32),
-                 "bias": jax.ShapeDtypeStruct(shape[-1:], jnp.float32)}
+        layer = {
+            "kernel": jax.ShapeDtypeStruct(shape, jnp.float32),
+            "bias": jax.ShapeDtypeStruct(shape[-1:], jnp.float32),
+        }
         block, _, role = path.partition("/")
         if role:
             tree.setdefault(block, {})[role] = layer
@@ -67,17 +73,20 @@ def test_tap_shapes(name, size):
     assert backbone.channels == CHANNELS[name]
     assert [tap.shape for tap in taps] == [
         (2, size // stride, size // stride, channels)
-        for stride, channels in zip(STRIDES, CHANNELS[name], strict=True)]
+        for stride, channels in zip(STRIDES, CHANNELS[name], strict=True)
+    ]
 
 
 def test_parameter_counts():
     """B4 to block 21 has 3,635,984 parameters before folding: a BatchNorm has two a channel."""
+
     def count(shapes):
         return sum(np.prod(shape) + shape[-1] for shape in shapes.values())
 
     b4 = layer_shapes(EFFICIENTNET_B4)
-    normalized = sum(shape[-1] for path, shape in b4.items()
-                     if not path.endswith(("squeeze", "excite")))
+    normalized = sum(
+        shape[-1] for path, shape in b4.items() if not path.endswith(("squeeze", "excite"))
+    )
     assert count(b4) == 3_611_656
     assert count(b4) + normalized == 3_635_984
     assert count(layer_shapes(ARCHITECTURES["efficientnetv2_b0"])) == 1_361_988
@@ -86,7 +95,8 @@ def test_parameter_counts():
 def test_lowerings_agree(tiny_params, images):
     conv, shifted, auto = (
         jax.jit(Backbone(TINY, 0, lowering, "float32"))(tiny_params, images)
-        for lowering in ("conv", "shifted", "auto"))
+        for lowering in ("conv", "shifted", "auto")
+    )
     for one, other, chosen in zip(conv, shifted, auto, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(other, chosen)
@@ -100,8 +110,10 @@ def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
 
 
 def test_static_padding_changes_the_taps_behind_the_strided_5x5(tiny_params, images):
-    static, same = (jax.jit(Backbone(TINY, nominal, "shifted", "float32"))(tiny_params, images)
-                    for nominal in (380, 0))
+    static, same = (
+        jax.jit(Backbone(TINY, nominal, "shifted", "float32"))(tiny_params, images)
+        for nominal in (380, 0)
+    )
     for tap in (0, 1):
         np.testing.assert_array_equal(static[tap], same[tap])
     for tap in (2, 3):
@@ -114,8 +126,10 @@ def test_static_padding_differs_from_same_in_one_block_of_b4(size):
     differing, level = [], 2
     for block in EFFICIENTNET_B4.blocks:
         x = jax.ShapeDtypeStruct((1, size // level, size // level, 1), jnp.float32)
-        static, same = (Geometry("conv", nominal).padding(x, block.kernel, block.stride, level)
-                        for nominal in (380, 0))
+        static, same = (
+            Geometry("conv", nominal).padding(x, block.kernel, block.stride, level)
+            for nominal in (380, 0)
+        )
         if static != same:
             differing.append((block.name, static[0], same[0]))
         level *= block.stride
@@ -141,8 +155,10 @@ def test_random_weights_follow_the_seed():
 
 
 def test_computation_in_bfloat16(tiny_params, images):
-    full, half = (jax.jit(Backbone(TINY, 0, "shifted", dtype))(tiny_params, images)
-                  for dtype in ("float32", "bfloat16"))
+    full, half = (
+        jax.jit(Backbone(TINY, 0, "shifted", dtype))(tiny_params, images)
+        for dtype in ("float32", "bfloat16")
+    )
     assert {tap.dtype for tap in half} == {jnp.dtype("bfloat16")}
     assert np.abs(full[3] - half[3].astype(jnp.float32)).max() < 0.1 * np.abs(full[3]).max()
 

@@ -5,10 +5,16 @@ import pytest
 from promptmad_jax.models.convolution import convolve, depthwise, same_padding
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "expected"), [
-    (224, 3, 2, (0, 1)), (56, 5, 2, (1, 2)), (95, 5, 2, (2, 2)), (14, 5, 1, (2, 2)),
-    (7, 1, 1, (0, 0)),
-])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (224, 3, 2, (0, 1)),
+        (56, 5, 2, (1, 2)),
+        (95, 5, 2, (2, 2)),
+        (14, 5, 1, (2, 2)),
+        (7, 1, 1, (0, 0)),
+    ],
+)
 def test_same_padding_is_tensorflows(size, kernel, stride, expected):
     assert same_padding(size, kernel, stride) == expected
 

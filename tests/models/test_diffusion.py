@@ -30,8 +30,15 @@ def test_signal_levels_of_the_default_schedule():
     assert rescaled[0] == 1 and rescaled[-1] == 0 and (np.diff(rescaled) < 0).all()
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"zero_terminal_snr": False}, {"prior": "zero", "noise_scale": 1.0}, {"start": "sample", "samples": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"zero_terminal_snr": False},
+        {"prior": "zero", "noise_scale": 1.0},
+        {"start": "sample", "samples": 2},
+    ],
+)
 def test_with_perfect_predictions_the_chain_ends_at_the_truth(options):
     config = DiffusionConfig(**options)
     coarse = jnp.asarray(np.random.default_rng(1).normal(size=TRUTH.shape), jnp.float32)

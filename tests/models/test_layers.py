@@ -24,7 +24,11 @@ def test_hash_bits_are_uniform_and_uncorrelated():
     assert abs(unit.mean() - 0.5) < 3e-3
     histogram = np.histogram(unit, 64, (0, 1))[0] / unit.size
     np.testing.assert_allclose(histogram, 1 / 64, rtol=0.1)
-    for a, b in ((unit, np.asarray(other) / 2**32), (unit[:, 1:], unit[:, :-1]), (unit[1:], unit[:-1])):
+    for a, b in (
+        (unit, np.asarray(other) / 2**32),
+        (unit[:, 1:], unit[:, :-1]),
+        (unit[1:], unit[:-1]),
+    ):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.01
     each_bit = (np.asarray(bits)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
     np.testing.assert_allclose(each_bit.mean((0, 1)), 0.5, atol=5e-3)

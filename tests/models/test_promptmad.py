@@ -14,17 +14,32 @@ from promptmad_jax.models.neck import Features
 from promptmad_jax.models.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.promptmad import PromptMAD, shrink_mask
 from promptmad_jax.models.reconstructor import ReconstructorConfig
-from promptmad_jax.models.segmentor import Condition, SegmentorConfig, depth_to_space, space_to_depth
+from promptmad_jax.models.segmentor import (
+    Condition,
+    SegmentorConfig,
+    depth_to_space,
+    space_to_depth,
+)
 from promptmad_jax.training.step import step_rngs
 
 CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
-RECONSTRUCTOR = ReconstructorConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32)
-SEGMENTOR = SegmentorConfig(width=16, fine_width=8, heads=2, denoiser_width=8, denoiser_deep_width=16)
+RECONSTRUCTOR = ReconstructorConfig(
+    width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32
+)
+SEGMENTOR = SegmentorConfig(
+    width=16, fine_width=8, heads=2, denoiser_width=8, denoiser_deep_width=16
+)
 
 
-def make(diffusion=DiffusionConfig(steps=3), segmentor=SEGMENTOR, text_width=TEXT_WIDTH):
-    return Network.create(lambda rngs: PromptMAD(
-        RECONSTRUCTOR, segmentor, diffusion, CHANNELS, GRID, text_width, rngs))
+THREE_STEPS = DiffusionConfig(steps=3)
+
+
+def make(diffusion=THREE_STEPS, segmentor=SEGMENTOR, text_width=TEXT_WIDTH):
+    return Network.create(
+        lambda rngs: PromptMAD(
+            RECONSTRUCTOR, segmentor, diffusion, CHANNELS, GRID, text_width, rngs
+        )
+    )
 
 
 def inputs(batch=BATCH, seed=0):
@@ -58,7 +73,8 @@ def test_reconstruction_equals_onenips_at_initialisation():
     onenip = Network.create(lambda rngs: OneNIP(RECONSTRUCTOR, RefinerConfig(8), 28, GRID, rngs))
     base, base_stats = jax.jit(onenip.init)(jax.random.key(1))
     shared = jax.tree_util.tree_map_with_path(
-        lambda path, _: _at(params["reconstructor"], path), base["reconstructor"])
+        lambda path, _: _at(params["reconstructor"], path), base["reconstructor"]
+    )
     base["reconstructor"] = shared
     ours = predict(network, params, stats, features, prompt, text)
     theirs = predict(onenip, base, base_stats, features, prompt, None)
@@ -115,7 +131,9 @@ def test_predictions_do_not_depend_on_the_batch(trained):
     features, prompt, text = inputs()
     both = predict(*trained, features, prompt, text)
     one = jax.tree.map(lambda x: x[:1], (features, prompt, text))
-    np.testing.assert_allclose(predict(*trained, *one).refined_logit, both.refined_logit[:1], atol=1e-4)
+    np.testing.assert_allclose(
+        predict(*trained, *one).refined_logit, both.refined_logit[:1], atol=1e-4
+    )
 
 
 def test_gradients_of_the_refined_loss_stay_in_the_denoiser(trained):
@@ -175,8 +193,17 @@ def test_space_to_depth_round_trip():
 
 
 def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():
-    network = Network.create(lambda rngs: PromptMAD(
-        ReconstructorConfig(), SegmentorConfig(), DiffusionConfig(), (24, 32, 56, 160), (14, 14), 512, rngs))
+    network = Network.create(
+        lambda rngs: PromptMAD(
+            ReconstructorConfig(),
+            SegmentorConfig(),
+            DiffusionConfig(),
+            (24, 32, 56, 160),
+            (14, 14),
+            512,
+            rngs,
+        )
+    )
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     assert 8_372_625 < count_params(params) < 11_000_000
 

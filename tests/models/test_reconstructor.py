@@ -9,7 +9,12 @@ from flax import nnx
 from promptmad_jax.models.functional import Network, count_params
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.onenip import OneNIP, RefinerConfig
-from promptmad_jax.models.reconstructor import Reconstructor, ReconstructorConfig, jitter, neighbor_allowed
+from promptmad_jax.models.reconstructor import (
+    Reconstructor,
+    ReconstructorConfig,
+    jitter,
+    neighbor_allowed,
+)
 
 
 @pytest.mark.parametrize(("grid", "corner", "centre"), [(14, 16, 49), (16, 25, 81), (20, 36, 121)])
@@ -31,7 +36,8 @@ def test_jitter_has_the_stated_size():
 def test_onenip_at_full_size(size):
     grid = size // 16
     network = Network.create(
-        lambda rngs: OneNIP(ReconstructorConfig(), RefinerConfig(), 272, (grid, grid), rngs))
+        lambda rngs: OneNIP(ReconstructorConfig(), RefinerConfig(), 272, (grid, grid), rngs)
+    )
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     assert count_params(params) == 8_372_625 + 256 * (grid - 14)
 
@@ -49,9 +55,13 @@ def test_onenip_at_full_size(size):
 def test_initial_weights_have_torchs_bounds():
     model = Reconstructor(ReconstructorConfig(), 272, (14, 14), 0, nnx.Rngs(0))
     attention = model.encoder["layer_0"].attention
-    np.testing.assert_allclose(jnp.abs(attention.query.kernel[...]).max(), np.sqrt(6 / 1024), rtol=1e-3)
-    np.testing.assert_allclose(jnp.abs(attention.out.kernel[...]).max(), np.sqrt(6 / 512), rtol=1e-3)
-    assert 0 < float(model.row_embed[...].min()) and float(model.row_embed[...].max()) < 1
+    np.testing.assert_allclose(
+        jnp.abs(attention.query.kernel[...]).max(), np.sqrt(6 / 1024), rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        jnp.abs(attention.out.kernel[...]).max(), np.sqrt(6 / 512), rtol=1e-3
+    )
+    assert float(model.row_embed[...].min()) > 0 and float(model.row_embed[...].max()) < 1
 
 
 def test_position_puts_columns_before_rows():

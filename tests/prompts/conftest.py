@@ -11,10 +11,17 @@ from promptmad_jax.prompts.clip_config import ClipTextConfig
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "clip_text.npz"
 LETTERS = "abcdefghijklmnopqrs"  # 19 letters, each alone and at a word's end: ids 0 to 37
-SECTION = {"vocab_size": 40, "max_position_embeddings": 12, "hidden_size": 8,
-           "intermediate_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2,
-           "hidden_act": "gelu", "eos_token_id": 39,
-           "projection_dim": 6}
+SECTION = {
+    "vocab_size": 40,
+    "max_position_embeddings": 12,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 2,
+    "hidden_act": "gelu",
+    "eos_token_id": 39,
+    "projection_dim": 6,
+}
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +33,26 @@ def golden():
 @pytest.fixture(scope="session")
 def weights(golden):
     """The tower's tensors under Hugging Face's names."""
-    return {name.removeprefix("weights/"): value for name, value in golden.items()
-            if name.startswith("weights/")}
+    return {
+        name.removeprefix("weights/"): value
+        for name, value in golden.items()
+        if name.startswith("weights/")
+    }
 
 
 @pytest.fixture
 def narrow():
-    return ClipTextConfig(vocabulary=40, context=12, width=8, hidden=16, layers=12, heads=2,
-                          projection=6, activation="gelu", eos_id=39)
+    return ClipTextConfig(
+        vocabulary=40,
+        context=12,
+        width=8,
+        hidden=16,
+        layers=12,
+        heads=2,
+        projection=6,
+        activation="gelu",
+        eos_id=39,
+    )
 
 
 @pytest.fixture
@@ -44,8 +63,11 @@ def clip_folder(tmp_path, weights):
         folder = tmp_path / name
         folder.mkdir()
         save_file(dict(tensors), folder / "model.safetensors")
-        document = config or {"model_type": "clip_text_model", **SECTION,
-                              "architectures": ["CLIPTextModelWithProjection"]}
+        document = config or {
+            "model_type": "clip_text_model",
+            **SECTION,
+            "architectures": ["CLIPTextModelWithProjection"],
+        }
         (folder / "config.json").write_text(json.dumps(document))
         words = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
         words += ["<|startoftext|>", "<|endoftext|>"]

@@ -36,9 +36,17 @@ def test_matches_torch_live(activation, eos_id):
     torch = pytest.importorskip("torch")
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-    theirs = CLIPTextConfig(vocab_size=91, max_position_embeddings=20, hidden_size=32,
-                            intermediate_size=64, projection_dim=24, num_hidden_layers=3,
-                            num_attention_heads=4, hidden_act=activation, eos_token_id=eos_id)
+    theirs = CLIPTextConfig(
+        vocab_size=91,
+        max_position_embeddings=20,
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        hidden_act=activation,
+        eos_token_id=eos_id,
+    )
     torch.manual_seed(1)
     model = CLIPTextModelWithProjection(theirs).eval()
     ids = np.random.default_rng(1).integers(0, 89, (5, 20)).astype(np.int32)
@@ -75,8 +83,9 @@ def test_quick_gelu_by_hand():
     np.testing.assert_allclose(quick_gelu(x), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("width", "heads", "count"),
-                         [(512, 8, 63_428_096), (768, 12, 123_650_304)])
+@pytest.mark.parametrize(
+    ("width", "heads", "count"), [(512, 8, 63_428_096), (768, 12, 123_650_304)]
+)
 def test_parameter_count_at_published_size(width, heads, count):
     config = ClipTextConfig(width=width, hidden=4 * width, heads=heads, projection=width)
     _, shapes = graph_and_shapes(config)

@@ -9,9 +9,16 @@ from promptmad_jax.prompts.clip_text import encode_ids
 from promptmad_jax.prompts.encoders import clip_encoder, load_clip
 from promptmad_jax.runtime.errors import UserError
 
-SECTION = {"vocab_size": 40, "max_position_embeddings": 12, "hidden_size": 8,
-           "intermediate_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2,
-           "hidden_act": "gelu", "eos_token_id": 39}
+SECTION = {
+    "vocab_size": 40,
+    "max_position_embeddings": 12,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 2,
+    "hidden_act": "gelu",
+    "eos_token_id": 39,
+}
 
 
 def vectors_of(folder, ids):
@@ -21,9 +28,11 @@ def vectors_of(folder, ids):
 
 def full_model(weights):
     old_buffer = {"text_model.embeddings.position_ids": np.arange(12)[None]}
-    vision = {"vision_model.embeddings.class_embedding": np.zeros(4, np.float32),
-              "visual_projection.weight": np.zeros((6, 4), np.float32),
-              "logit_scale": np.array(2.6, np.float32)}
+    vision = {
+        "vision_model.embeddings.class_embedding": np.zeros(4, np.float32),
+        "visual_projection.weight": np.zeros((6, 4), np.float32),
+        "logit_scale": np.array(2.6, np.float32),
+    }
     return {**weights, **vision, **old_buffer}
 
 
@@ -32,19 +41,31 @@ def without_prefix(weights):
 
 
 def test_loads_each_form_of_file(clip_folder, weights, golden):
-    full = {"model_type": "clip", "projection_dim": 6, "text_config": SECTION,
-            "text_config_dict": None}
-    folders = [clip_folder("projected"), clip_folder("short names", without_prefix(weights)),
-               clip_folder("full", full_model(weights), full)]
+    full = {
+        "model_type": "clip",
+        "projection_dim": 6,
+        "text_config": SECTION,
+        "text_config_dict": None,
+    }
+    folders = [
+        clip_folder("projected"),
+        clip_folder("short names", without_prefix(weights)),
+        clip_folder("full", full_model(weights), full),
+    ]
     for folder in folders:
-        np.testing.assert_allclose(vectors_of(folder, golden["ids"]), golden["vectors/gelu"],
-                                   rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            vectors_of(folder, golden["ids"]), golden["vectors/gelu"], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_loads_a_file_without_projection(clip_folder, weights, golden):
     bare = {name: value for name, value in weights.items() if name != "text_projection.weight"}
-    config = {"model_type": "clip_text_model", "architectures": ["CLIPTextModel"], **SECTION,
-              "projection_dim": 6}
+    config = {
+        "model_type": "clip_text_model",
+        "architectures": ["CLIPTextModel"],
+        **SECTION,
+        "projection_dim": 6,
+    }
     folder = clip_folder(tensors=bare, config=config)
     assert vectors_of(folder, golden["ids"]).shape == (4, 8)
 
@@ -98,28 +119,42 @@ def test_config_defaults_are_those_of_base_32(tmp_path):
 
 
 def test_large_14_config(tmp_path):
-    section = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
-               "eos_token_id": 2}
-    config = read_config(write_config(tmp_path, {"model_type": "clip", "projection_dim": 768,
-                                                 "text_config": section}))
-    assert config == ClipTextConfig(width=768, hidden=3072, heads=12, projection=768,
-                                    eos_id=LEGACY_EOS)
+    section = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "eos_token_id": 2,
+    }
+    config = read_config(
+        write_config(
+            tmp_path, {"model_type": "clip", "projection_dim": 768, "text_config": section}
+        )
+    )
+    assert config == ClipTextConfig(
+        width=768, hidden=3072, heads=12, projection=768, eos_id=LEGACY_EOS
+    )
 
 
 def test_text_config_dict_wins(tmp_path):
-    document = {"model_type": "clip", "text_config": {"hidden_act": "quick_gelu"},
-                "text_config_dict": {"hidden_act": "gelu"}}
+    document = {
+        "model_type": "clip",
+        "text_config": {"hidden_act": "quick_gelu"},
+        "text_config_dict": {"hidden_act": "gelu"},
+    }
     assert read_config(write_config(tmp_path, document)).activation == "gelu"
 
 
-@pytest.mark.parametrize(("document", "reason"), [
-    ("{", "cannot be read as JSON"),
-    ({"model_type": "bert"}, "type 'bert'"),
-    ([1], "type None"),
-    ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "hidden_act 'relu'"),
-    ({"model_type": "clip", "text_config": {"num_attention_heads": 7}}, "do not divide"),
-    ({"model_type": "clip", "text_config": {"eos_token_id": [1, 2]}}, "not a whole number"),
-])
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("{", "cannot be read as JSON"),
+        ({"model_type": "bert"}, "type 'bert'"),
+        ([1], "type None"),
+        ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "hidden_act 'relu'"),
+        ({"model_type": "clip", "text_config": {"num_attention_heads": 7}}, "do not divide"),
+        ({"model_type": "clip", "text_config": {"eos_token_id": [1, 2]}}, "not a whole number"),
+    ],
+)
 def test_config_errors_name_the_file(tmp_path, document, reason):
     with pytest.raises(UserError, match=reason) as caught:
         read_config(write_config(tmp_path, document))

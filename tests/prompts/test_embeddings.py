@@ -9,12 +9,23 @@ from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.embeddings import encode_classes
 from promptmad_jax.runtime.errors import UserError
 
-WORDS = {"cup": {"name": "cup", "normal": ["n1", "n2"],
-                 "defects": {"chip": ["c1"], "stain": ["s1", "s2"]}},
-         "jar": {"name": "jar", "normal": ["j1"], "defects": {}}}
+WORDS = {
+    "cup": {
+        "name": "cup",
+        "normal": ["n1", "n2"],
+        "defects": {"chip": ["c1"], "stain": ["s1", "s2"]},
+    },
+    "jar": {"name": "jar", "normal": ["j1"], "defects": {}},
+}
 SMALL = TextConfig(source="random", width=16, layers=1)
-VECTORS = {"n1": [2, 0, 0], "n2": [0, 3, 0], "c1": [0, 0, 5], "s1": [1, 0, 0], "s2": [1, 0, 0],
-           "j1": [0, 1, 1]}
+VECTORS = {
+    "n1": [2, 0, 0],
+    "n2": [0, 3, 0],
+    "c1": [0, 0, 5],
+    "s1": [1, 0, 0],
+    "s2": [1, 0, 0],
+    "j1": [0, 1, 1],
+}
 
 
 def write_vectors(path, table):
@@ -29,8 +40,14 @@ def vectors_config(tmp_path):
     weights = write_vectors(tmp_path / "vectors.npz", VECTORS)
 
     def make(**changes):
-        return TextConfig(**{"source": "vectors", "weights": weights,
-                             "vocabulary": str(tmp_path / "words.json"), **changes})
+        return TextConfig(
+            **{
+                "source": "vectors",
+                "weights": weights,
+                "vocabulary": str(tmp_path / "words.json"),
+                **changes,
+            }
+        )
 
     return make
 
@@ -52,13 +69,16 @@ def test_missing_phrase_is_named(vectors_config, tmp_path):
         encode_classes(vectors_config(weights=weights), ("cup",), None)
 
 
-@pytest.mark.parametrize(("arrays", "reason"), [
-    ({"phrases": np.array(["n1"])}, "has no array vectors"),
-    ({"phrases": np.array(["n1"]), "vectors": np.ones((2, 3))}, "it needs `phrases`"),
-    ({"phrases": np.array([1]), "vectors": np.ones((1, 3))}, "it needs `phrases`"),
-    ({"phrases": np.array(list(VECTORS)), "vectors": np.zeros((6, 3))}, "'n1' is zero"),
-    ({"phrases": np.array(list(VECTORS)), "vectors": np.full((6, 3), np.nan)}, "not finite"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"phrases": np.array(["n1"])}, "has no array vectors"),
+        ({"phrases": np.array(["n1"]), "vectors": np.ones((2, 3))}, "it needs `phrases`"),
+        ({"phrases": np.array([1]), "vectors": np.ones((1, 3))}, "it needs `phrases`"),
+        ({"phrases": np.array(list(VECTORS)), "vectors": np.zeros((6, 3))}, "'n1' is zero"),
+        ({"phrases": np.array(list(VECTORS)), "vectors": np.full((6, 3), np.nan)}, "not finite"),
+    ],
+)
 def test_malformed_vectors(vectors_config, tmp_path, arrays, reason):
     path = tmp_path / "bad.npz"
     np.savez(path, **arrays)
@@ -83,8 +103,9 @@ def test_random_tower_gives_unit_tokens_for_shipped_classes():
 
 
 def test_seed_makes_another_random_tower():
-    first, again, other = (encode_classes(replace(SMALL, seed=seed), ("screw",), None).tokens
-                           for seed in (0, 0, 1))
+    first, again, other = (
+        encode_classes(replace(SMALL, seed=seed), ("screw",), None).tokens for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other, atol=0.1)
 
@@ -97,8 +118,10 @@ def test_clip_folder_from_words_to_tokens(clip_folder):
 
 
 def test_shuffled_moves_every_vector_and_keeps_the_set():
-    plain, mixed = (encode_classes(replace(SMALL, control=control), ("screw", "bottle", "01"), None)
-                    for control in ("none", "shuffled"))
+    plain, mixed = (
+        encode_classes(replace(SMALL, control=control), ("screw", "bottle", "01"), None)
+        for control in ("none", "shuffled")
+    )
     np.testing.assert_array_equal(plain.mask, mixed.mask)
     assert plain.names == mixed.names
     before, after = plain.tokens[plain.mask], mixed.tokens[mixed.mask]
@@ -149,7 +172,7 @@ def test_cache_is_by_content(counted, tmp_path):
 def test_damaged_cache_is_computed_again(counted, tmp_path, caplog, damage):
     config = SMALL
     first = encode_classes(config, ("screw",), tmp_path)
-    path, = tmp_path.iterdir()
+    (path,) = tmp_path.iterdir()
     path.write_bytes(damage)
     again = encode_classes(config, ("screw",), tmp_path)
     np.testing.assert_array_equal(first.tokens, again.tokens)
@@ -159,15 +182,18 @@ def test_damaged_cache_is_computed_again(counted, tmp_path, caplog, damage):
     assert len(counted) == 2
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"source": "bert"}, "text.source is 'bert'; choose one of clip, random, vectors"),
-    ({"defects": "all"}, "text.defects"),
-    ({"control": "no"}, "text.control"),
-    ({"source": "vectors", "weights": ""}, "needs text.weights: an .npz file"),
-    ({"weights": ""}, "a Hugging Face id or a folder"),
-    ({"width": 10, "heads": 4}, "must divide"),
-    ({"layers": 0}, "at least 1"),
-])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"source": "bert"}, "text.source is 'bert'; choose one of clip, random, vectors"),
+        ({"defects": "all"}, "text.defects"),
+        ({"control": "no"}, "text.control"),
+        ({"source": "vectors", "weights": ""}, "needs text.weights: an .npz file"),
+        ({"weights": ""}, "a Hugging Face id or a folder"),
+        ({"width": 10, "heads": 4}, "must divide"),
+        ({"layers": 0}, "at least 1"),
+    ],
+)
 def test_config_refuses_what_does_not_fit(changes, reason):
     with pytest.raises(UserError, match=reason):
         TextConfig(**changes)

@@ -7,8 +7,18 @@ import pytest
 from promptmad_jax.prompts.tokenizer import byte_tokenizer, load_tokenizer, tokenize
 from promptmad_jax.runtime.errors import UserError
 
-WORDS = ["a", "b", "c", "a</w>", "b</w>", "c</w>", "ab", "abc</w>", "<|startoftext|>",
-         "<|endoftext|>"]
+WORDS = [
+    "a",
+    "b",
+    "c",
+    "a</w>",
+    "b</w>",
+    "c</w>",
+    "ab",
+    "abc</w>",
+    "<|startoftext|>",
+    "<|endoftext|>",
+]
 MERGES = "#version: 0.2\na b\nab c</w>\n"
 
 
@@ -35,8 +45,9 @@ def test_tokenizer_json_gives_the_same(files, tmp_path, pairs):
     model = {"vocab": {word: i for i, word in enumerate(WORDS)}, "merges": pairs}
     path.write_text(json.dumps({"model": model}))
     phrases = ("abc cab", "b")
-    np.testing.assert_array_equal(tokenize(load_tokenizer(path), phrases, 77),
-                                  tokenize(load_tokenizer(*files), phrases, 77))
+    np.testing.assert_array_equal(
+        tokenize(load_tokenizer(path), phrases, 77), tokenize(load_tokenizer(*files), phrases, 77)
+    )
 
 
 def test_a_long_phrase_is_cut_and_named(files, caplog):
@@ -55,10 +66,15 @@ def test_bytes_tell_every_text_apart():
     assert (rows == 513).any(1).all()
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("vocab.json", "{"), ("vocab.json", "[]"), ("vocab.json", '{"a": 0}'),
-    ("merges.txt", "a b c\n"),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vocab.json", "{"),
+        ("vocab.json", "[]"),
+        ("vocab.json", '{"a": 0}'),
+        ("merges.txt", "a b c\n"),
+    ],
+)
 def test_damaged_files_are_named(files, tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match="tokenizer"):

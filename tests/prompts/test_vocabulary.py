@@ -6,10 +6,28 @@ import pytest
 from promptmad_jax.prompts.vocabulary import find_classes, generic_phrases, read_user_file
 from promptmad_jax.runtime.errors import UserError
 
-ENTRY = {"name": "red cup", "normal": ["a photo of a red cup"],
-         "defects": {"chip": ["a chipped red cup"]}}
-MVTEC = ("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill",
-         "screw", "tile", "toothbrush", "transistor", "wood", "zipper")
+ENTRY = {
+    "name": "red cup",
+    "normal": ["a photo of a red cup"],
+    "defects": {"chip": ["a chipped red cup"]},
+}
+MVTEC = (
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+)
 
 
 def write(tmp_path, document, name="words.json"):
@@ -34,7 +52,7 @@ def test_shipped_words_cover_the_synthetic_classes():
 
 
 def test_unknown_class_gets_generic_words():
-    words, = find_classes(("my_new-part",), "", "named")
+    (words,) = find_classes(("my_new-part",), "", "named")
     assert (words.source, words.name) == ("generic", "my new part")
     assert [state for state, _ in words.states] == ["normal", "damaged"]
     assert all("my new part" in phrase for _, phrases in words.states for phrase in phrases)
@@ -45,8 +63,8 @@ def test_a_name_without_letters_still_reads():
 
 
 def test_generic_defects_tell_no_defect_names():
-    screw, = find_classes(("screw",), "", "generic")
-    named, = find_classes(("screw",), "", "named")
+    (screw,) = find_classes(("screw",), "", "generic")
+    (named,) = find_classes(("screw",), "", "named")
     assert screw.states[0] == named.states[0]
     assert [state for state, _ in screw.states] == ["normal", "damaged"]
     told = " ".join(screw.states[1][1])
@@ -61,8 +79,10 @@ def test_users_words_win(tmp_path):
 
 
 def test_yaml_with_and_without_group(tmp_path):
-    yaml = ("my_factory:\n  cup:\n    name: red cup\n    normal: [a photo of a red cup]\n"
-            "    defects:\n      chip:\n      - a chipped red cup\n")
+    yaml = (
+        "my_factory:\n  cup:\n    name: red cup\n    normal: [a photo of a red cup]\n"
+        "    defects:\n      chip:\n      - a chipped red cup\n"
+    )
     grouped = read_user_file(write(tmp_path, yaml, "grouped.yaml"))
     flat = read_user_file(write(tmp_path, {"cup": ENTRY}, "flat.json"))
     assert grouped == flat
@@ -70,8 +90,10 @@ def test_yaml_with_and_without_group(tmp_path):
 
 
 def test_yaml_merge_keys_share_words(tmp_path):
-    yaml = ("cup: &cup\n  name: red cup\n  normal: [a cup]\n  defects: {}\n"
-            "mug:\n  <<: *cup\n  name: mug\n")
+    yaml = (
+        "cup: &cup\n  name: red cup\n  normal: [a cup]\n  defects: {}\n"
+        "mug:\n  <<: *cup\n  name: mug\n"
+    )
     words = read_user_file(write(tmp_path, yaml, "words.yml"))
     assert (words["mug"].name, words["mug"].states) == ("mug", words["cup"].states)
 
@@ -94,20 +116,23 @@ def test_first_of_two_groups_counts(tmp_path, caplog):
     assert "several groups" in caplog.text
 
 
-@pytest.mark.parametrize(("document", "reason"), [
-    ("[]", r"is \[\]; it must map"),
-    ({"cup": "a cup"}, "cup: is 'a cup'"),
-    ({"group": {"cup": 3}}, "group/cup: is 3"),
-    ({"cup": {"name": "cup", "normal": ["a cup"]}}, "cup: lacks defects"),
-    ({"cup": {**ENTRY, "defect": {}}}, "cup: has defect; the form is"),
-    ({"cup": {**ENTRY, "name": ""}}, "cup: name: is ''"),
-    ({"cup": {**ENTRY, "normal": "a cup"}}, "cup: normal: is 'a cup'; it must be a list"),
-    ({"cup": {**ENTRY, "normal": []}}, r"cup: normal: is \[\]"),
-    ({"cup": {**ENTRY, "defects": ["chip"]}}, r"cup: defects: is \['chip'\]"),
-    ({"cup": {**ENTRY, "defects": {"chip": [1]}}}, "cup: defects: chip: item 1: is 1"),
-    ("{", "not well-formed"),
-    ('{"cup": 1, "cup": 2}', "the key 'cup' stands twice"),
-])
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("[]", r"is \[\]; it must map"),
+        ({"cup": "a cup"}, "cup: is 'a cup'"),
+        ({"group": {"cup": 3}}, "group/cup: is 3"),
+        ({"cup": {"name": "cup", "normal": ["a cup"]}}, "cup: lacks defects"),
+        ({"cup": {**ENTRY, "defect": {}}}, "cup: has defect; the form is"),
+        ({"cup": {**ENTRY, "name": ""}}, "cup: name: is ''"),
+        ({"cup": {**ENTRY, "normal": "a cup"}}, "cup: normal: is 'a cup'; it must be a list"),
+        ({"cup": {**ENTRY, "normal": []}}, r"cup: normal: is \[\]"),
+        ({"cup": {**ENTRY, "defects": ["chip"]}}, r"cup: defects: is \['chip'\]"),
+        ({"cup": {**ENTRY, "defects": {"chip": [1]}}}, "cup: defects: chip: item 1: is 1"),
+        ("{", "not well-formed"),
+        ('{"cup": 1, "cup": 2}', "the key 'cup' stands twice"),
+    ],
+)
 def test_malformed_json_names_file_class_and_key(tmp_path, document, reason):
     path = write(tmp_path, document)
     with pytest.raises(UserError, match=reason) as caught:
@@ -115,14 +140,17 @@ def test_malformed_json_names_file_class_and_key(tmp_path, document, reason):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("01:\n  name: x\n", "key 1 is no text"),
-    ("cup:\n", "cup: is empty"),
-    ("cup: [\n", "not well-formed"),
-    ("cup: 1\ncup: 2\n", "the key 'cup' stands twice"),
-    ("", "is empty; it must map"),
-    ("cup: !!python/object/apply:os.getcwd []\n", "not well-formed"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("01:\n  name: x\n", "key 1 is no text"),
+        ("cup:\n", "cup: is empty"),
+        ("cup: [\n", "not well-formed"),
+        ("cup: 1\ncup: 2\n", "the key 'cup' stands twice"),
+        ("", "is empty; it must map"),
+        ("cup: !!python/object/apply:os.getcwd []\n", "not well-formed"),
+    ],
+)
 def test_malformed_yaml_names_file_class_and_key(tmp_path, text, reason):
     path = write(tmp_path, text, "words.yaml")
     with pytest.raises(UserError, match=reason) as caught:
@@ -130,8 +158,9 @@ def test_malformed_yaml_names_file_class_and_key(tmp_path, text, reason):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "reason"),
-                         [("absent.yaml", "no such file"), ("words.txt", "is a .yaml")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("absent.yaml", "no such file"), ("words.txt", "is a .yaml")]
+)
 def test_wrong_files(tmp_path, name, reason):
     write(tmp_path, "cup", "words.txt")
     with pytest.raises(UserError, match=reason):

@@ -16,9 +16,13 @@ def test_the_rate_falls_exactly_after_801_epochs():
 
 
 def test_cosine_with_warmup():
-    config = OptimizerConfig(learning_rate=1.0, schedule="cosine", decay_factor=0.1, warmup_steps=10)
+    config = OptimizerConfig(
+        learning_rate=1.0, schedule="cosine", decay_factor=0.1, warmup_steps=10
+    )
     schedule = make_schedule(config, 110, 1)
-    np.testing.assert_allclose([schedule(0), schedule(5), schedule(10), schedule(110)], [0, 0.5, 1, 0.1], atol=1e-6)
+    np.testing.assert_allclose(
+        [schedule(0), schedule(5), schedule(10), schedule(110)], [0, 0.5, 1, 0.1], atol=1e-6
+    )
 
 
 def test_unknown_schedule():

@@ -75,8 +75,10 @@ def write(path, name, title, prefix="", extra=()):
         if not origin.torch:
             keras_depthwise = title == "folded Keras" and layer.endswith("depthwise")
             stored = kernel.swapaxes(2, 3) if keras_depthwise else kernel
-            tensors |= {f"{names.convolution}/kernel": stored,
-                        f"{names.convolution}/bias": channels[1]}
+            tensors |= {
+                f"{names.convolution}/kernel": stored,
+                f"{names.convolution}/bias": channels[1],
+            }
             continue
         tensors[f"{names.convolution}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         if names.norm is None:
@@ -118,8 +120,9 @@ def test_folding(tmp_path):
     x = np.random.default_rng(1).standard_normal((5, 112))
     expected = (x @ kernel[0, 0] - mean) / np.sqrt(variance + 1e-3) * scale + bias
     layer = params["block5e"]["expand"]
-    np.testing.assert_allclose(x @ layer["kernel"][0, 0] + layer["bias"], expected, rtol=1e-4,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        x @ layer["kernel"][0, 0] + layer["bias"], expected, rtol=1e-4, atol=1e-4
+    )
     _, (_, bias, _, _) = arrays["block5e/excite"]
     np.testing.assert_array_equal(params["block5e"]["excite"]["bias"], bias)
 
@@ -134,13 +137,16 @@ def test_folded_origins_are_taken_as_they_are(tmp_path, title):
         np.testing.assert_array_equal(params["block4b"][layer]["bias"], channels[1])
 
 
-@pytest.mark.parametrize(("title", "prefix", "beside"), [
-    ("EfficientNet-PyTorch", "module.backbone.", "module.reconstruction.input_proj.weight"),
-    ("EfficientNet-PyTorch", "", "_fc.weight"),
-    ("EfficientNet-PyTorch", "", "_blocks.31._bn0.weight"),
-    ("timm", "", "blocks.6.1.conv_pw.weight"),
-    ("transformers", "efficientnet.", "classifier.weight"),
-])
+@pytest.mark.parametrize(
+    ("title", "prefix", "beside"),
+    [
+        ("EfficientNet-PyTorch", "module.backbone.", "module.reconstruction.input_proj.weight"),
+        ("EfficientNet-PyTorch", "", "_fc.weight"),
+        ("EfficientNet-PyTorch", "", "_blocks.31._bn0.weight"),
+        ("timm", "", "blocks.6.1.conv_pw.weight"),
+        ("transformers", "efficientnet.", "classifier.weight"),
+    ],
+)
 def test_what_is_not_needed_may_stand_beside(tmp_path, title, prefix, beside):
     path = tmp_path / "w.safetensors"
     tensors = write(path, "efficientnet_b4", title, prefix)
