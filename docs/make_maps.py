@@ -24,10 +24,9 @@ def main(workdir: str) -> None:
     config = files.config()
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files)
-    scale = files.read_calibration().fusion_scale
-    maps = class_maps(
-        maker, state.params, state.stats, load_split(config, "test"), config.eval.fusion, scale
-    )
+    calibration = files.read_calibration()
+    test = load_split(config, "test")
+    maps = class_maps(maker, state.params, state.stats, test, config.eval.fusion, calibration)
     rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
     Image.fromarray(np.concatenate(rows)).save("docs/maps.png")
 
@@ -35,7 +34,7 @@ def main(workdir: str) -> None:
 def separation(one) -> float:
     """How far the best-found defect stands above the class's normal images."""
     peaks = one.maps["final"].max((1, 2))
-    return float(peaks[one.labels == 1].max() / peaks[one.labels == 0].mean())
+    return float(peaks[one.labels == 1].max() - peaks[one.labels == 0].mean())
 
 
 def draw(one) -> np.ndarray:

@@ -53,8 +53,11 @@ class EvalConfig:
         batch_size: images a forward pass.
         fusion: the final map. "calibrated" is OneNIP's rule with its scale from training images and
             their pseudo-anomalies (the reference reads it off the whole test set, which the compat
-            rows `onenip_fusion` report); "reconstruction" or "segmentor" takes one part alone.
-        calibration_images: how many training images set that scale.
+            rows `onenip_fusion` report); "image_local" is that rule with a scale an image;
+            "standardized" adds the reconstruction map and the segmentor's log-odds, each in
+            standard deviations of the class's normal training pixels; "reconstruction" or
+            "segmentor" takes one part alone.
+        calibration_images: how many training images set those constants.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
         aupro_limit: false-positive rate up to which AUPRO integrates.
         prompt_index: which training image of a class, in file order, is its prompt.
@@ -98,7 +101,13 @@ CHOICES = {
     "optimizer.schedule": ("step", "cosine", "constant"),
     "train.resident": ("auto", "yes", "no"),
     "train.fine_dtype": ("bfloat16", "float32"),
-    "eval.fusion": ("calibrated", "reconstruction", "segmentor"),
+    "eval.fusion": (
+        "calibrated",
+        "image_local",
+        "standardized",
+        "reconstruction",
+        "segmentor",
+    ),
 }
 
 

@@ -168,9 +168,7 @@ def evaluate_state(
 ) -> dict:
     """The metrics.json object of a state."""
     settings = experiment.config.eval
-    maps = class_maps(
-        maker, state.params, state.stats, test, settings.fusion, calibration.fusion_scale
-    )
+    maps = class_maps(maker, state.params, state.stats, test, settings.fusion, calibration)
     protocol = Protocol(image_pool=settings.image_pool, aupro_limit=settings.aupro_limit)
     result = evaluate_maps(maps, protocol, report.add if report is not None else None)
     result["protocol"] |= {

@@ -1,6 +1,8 @@
 """Constants read off training images, so that no figure depends on the test set."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,16 +13,35 @@ from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.models.outputs import fuse
 
+# A float32 probability cannot come nearer to 1 than 6e-8.
+_LEAST_PROBABILITY = 1e-7
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of the pixels of a class's normal maps."""
+
+    mean: float
+    deviation: float
+
+
+class NormalMaps(NamedTuple):
+    """A class's normal pixels: the reconstruction's distances and the segmentor's log-odds."""
+
+    reconstruction: Moments
+    segmentation: Moments
+
 
 @dataclass(frozen=True)
 class Calibration:
     """Attributes:
     fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
+    normal: what each class's maps look like on normal training images.
     score_range: (low, high) of a class's final map, for drawing: the median of its normal
         training pixels, and the 99.9th percentile of its pseudo-anomalous ones.
     """
 
     fusion_scale: float
+    normal: dict[str, NormalMaps]
     score_range: dict[str, tuple[float, float]]
 
 
@@ -47,28 +68,75 @@ def calibrate(
     normal = maker.maps(params, stats, bank, images, ids)
     anomalous = maker.maps(params, stats, bank, np.asarray(damaged).astype(np.uint8), ids)
     both = np.concatenate([normal["reconstruction"], anomalous["reconstruction"]])
-    scale = float((both.max() + both.min()) / 2)
-    ranges = {}
-    for k, name in enumerate(train.class_names):
-        low = np.median(final_map({m: x[ids == k] for m, x in normal.items()}, fusion, scale))
-        high = np.quantile(
-            final_map({m: x[ids == k] for m, x in anomalous.items()}, fusion, scale), 0.999
-        )
-        ranges[name] = (float(low), float(high))
-    return Calibration(scale, ranges)
+    calibration = Calibration(
+        float((both.max() + both.min()) / 2),
+        {
+            name: NormalMaps(
+                _moments(normal["reconstruction"][ids == k]),
+                _moments(log_odds(segmentation(normal)[ids == k])),
+            )
+            for k, name in enumerate(train.class_names)
+        },
+        {},
+    )
+    names = [train.class_names[k] for k in ids]
+    low, high = (final_map(maps, fusion, calibration, names) for maps in (normal, anomalous))
+    ranges = {
+        name: (float(np.median(low[ids == k])), float(np.quantile(high[ids == k], 0.999)))
+        for k, name in enumerate(train.class_names)
+    }
+    return replace(calibration, score_range=ranges)
 
 
-def final_map(maps: dict[str, np.ndarray], fusion: str, scale: float) -> np.ndarray:
-    """The map that is measured, of the model's maps [n, S, S], by the rule `fusion`."""
-    segmentation = maps["refined"] if "refined" in maps else maps["coarse"]
+def final_map(
+    maps: dict[str, np.ndarray], fusion: str, calibration: Calibration, class_names: Sequence[str]
+) -> np.ndarray:
+    """The map that is measured, of the model's maps [n, S, S] of images of `class_names` [n].
+
+    Args:
+        fusion: the rule, one of `config.eval.fusion`.
+    """
+    reconstruction, probability = maps["reconstruction"], segmentation(maps)
     match fusion:
         case "reconstruction":
-            return maps["reconstruction"]
+            return reconstruction
         case "segmentor":
-            return segmentation
+            return probability
         case "calibrated":
-            return fuse(maps["reconstruction"], segmentation, np.float32(scale))
+            return fuse(reconstruction, probability, np.float32(calibration.fusion_scale))
+        case "image_local":
+            extent = reconstruction.max((1, 2), keepdims=True) + reconstruction.min(
+                (1, 2), keepdims=True
+            )
+            return fuse(reconstruction, probability, extent / 2)
+        case "standardized":
+            normal = [calibration.normal[name] for name in class_names]
+            return standardize(reconstruction, [n.reconstruction for n in normal]) + standardize(
+                log_odds(probability), [n.segmentation for n in normal]
+            )
     raise ValueError(f"fusion rule {fusion!r} is unknown")
+
+
+def segmentation(maps: dict[str, np.ndarray]) -> np.ndarray:
+    """The best of the segmentor's maps: the refined one where there is one."""
+    return maps["refined"] if "refined" in maps else maps["coarse"]
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)), finite for every float32 probability."""
+    p = np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return np.log(p) - np.log1p(-p)
+
+
+def standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:
+    """Maps [n, S, S] less their class's normal mean, in its standard deviations."""
+    mean, deviation = np.asarray(moments, np.float32).T[..., None, None]
+    return (maps - mean) / deviation
+
+
+def _moments(pixels: np.ndarray) -> Moments:
+    # A dead map, constant on normal images, must not turn its noise into a score.
+    return Moments(float(pixels.mean()), max(float(pixels.std()), 1e-6))
 
 
 def _spread(class_ids: np.ndarray, per_class: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.evaluation.calibration import final_map
+from promptmad_jax.evaluation.calibration import Calibration, final_map
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
@@ -13,7 +13,12 @@ from promptmad_jax.models.functional import Params, Stats
 
 
 def class_maps(
-    maker: MapMaker, params: Params, stats: Stats, test: ImageSet, fusion: str, scale: float
+    maker: MapMaker,
+    params: Params,
+    stats: Stats,
+    test: ImageSet,
+    fusion: str,
+    calibration: Calibration,
 ) -> Iterator[ClassMaps]:
     """Yields the maps of each class that has test images; memory is bounded by the largest."""
     bank = maker.bank(params, stats)
@@ -23,7 +28,7 @@ def class_maps(
             continue
         images = np.asarray(test.images[rows])
         maps = maker.maps(params, stats, bank, images, test.class_ids[rows])
-        maps["final"] = final_map(maps, fusion, scale)
+        maps["final"] = final_map(maps, fusion, calibration, [name] * len(rows))
         yield ClassMaps(
             name,
             tuple(test.filenames[i] for i in rows),

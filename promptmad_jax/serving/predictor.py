@@ -60,9 +60,9 @@ class Predictor:
         resized = np.stack([resize_image(image, size) for image in images])
         ids = self._class_ids(resized, class_name)
         maps = self._maker.maps(self._params, self._stats, self._bank, resized, ids)
-        final = final_map(maps, self._fusion, self._calibration.fusion_scale)
-        scores = image_scores(final, self._image_pool)
         names = [self.class_names[k] for k in ids]
+        final = final_map(maps, self._fusion, self._calibration, names)
+        scores = image_scores(final, self._image_pool)
         ranges = self._calibration.score_range
         return [
             Prediction(name, float(score), one, ranges[name])

@@ -1,0 +1,90 @@
+"""The fusion rules against their formulas, and the constants' way to disk and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from promptmad_jax.evaluation.calibration import (
+    Calibration,
+    Moments,
+    NormalMaps,
+    final_map,
+    log_odds,
+)
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.workdir import Workdir
+
+NAMES = ["bolt", "tile", "bolt"]
+CALIBRATION = Calibration(
+    3.0,
+    {
+        "bolt": NormalMaps(Moments(1.0, 0.5), Moments(-4.0, 2.0)),
+        "tile": NormalMaps(Moments(2.0, 0.25), Moments(-6.0, 1.0)),
+    },
+    {"bolt": (0.0, 1.0), "tile": (0.5, 2.0)},
+)
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(0)
+    return {
+        "reconstruction": rng.uniform(0, 4, (3, 8, 8)).astype(np.float32),
+        "coarse": rng.uniform(size=(3, 8, 8)).astype(np.float32),
+        "refined": rng.uniform(0.01, 0.99, (3, 8, 8)).astype(np.float32),
+    }
+
+
+def test_one_part_alone(maps):
+    assert final_map(maps, "reconstruction", CALIBRATION, NAMES) is maps["reconstruction"]
+    assert final_map(maps, "segmentor", CALIBRATION, NAMES) is maps["refined"]
+    del maps["refined"]
+    assert final_map(maps, "segmentor", CALIBRATION, NAMES) is maps["coarse"]
+
+
+def test_calibrated_and_image_local(maps):
+    r, p = maps["reconstruction"], maps["refined"]
+    found = final_map(maps, "calibrated", CALIBRATION, NAMES)
+    np.testing.assert_allclose(found, r / 2 + 1.5 * p, rtol=1e-6)
+    found = final_map(maps, "image_local", CALIBRATION, NAMES)
+    for i in range(3):
+        expected = r[i] / 2 + (r[i].max() + r[i].min()) / 4 * p[i]
+        np.testing.assert_allclose(found[i], expected, rtol=1e-6)
+        alone = {name: one[i : i + 1] for name, one in maps.items()}
+        np.testing.assert_array_equal(
+            final_map(alone, "image_local", CALIBRATION, NAMES[i : i + 1])[0], found[i]
+        )
+
+
+def test_standardized(maps):
+    found = final_map(maps, "standardized", CALIBRATION, NAMES)
+    r, p = maps["reconstruction"].astype(np.float64), maps["refined"].astype(np.float64)
+    odds = np.log(p / (1 - p))
+    bolt = (r - 1) / 0.5 + (odds + 4) / 2
+    tile = (r - 2) / 0.25 + (odds + 6)
+    np.testing.assert_allclose(found, [bolt[0], tile[1], bolt[2]], rtol=1e-4, atol=1e-4)
+
+
+def test_log_odds_are_finite_and_keep_the_order():
+    p = np.array([0, 1e-30, 1e-6, 0.5, 1 - 1e-6, 1], np.float32)
+    odds = log_odds(p)
+    assert np.isfinite(odds).all() and (np.diff(odds) >= 0).all() and odds[3] == 0
+
+
+def test_unknown_rule(maps):
+    with pytest.raises(ValueError, match="'sum'"):
+        final_map(maps, "sum", CALIBRATION, NAMES)
+
+
+def test_to_disk_and_back(tmp_path):
+    files = Workdir(str(tmp_path))
+    files.write_calibration(CALIBRATION, 7)
+    assert files.read_calibration() == CALIBRATION
+    assert json.loads((tmp_path / "calibration.json").read_text())["step"] == 7
+
+
+def test_calibration_of_an_older_version(tmp_path):
+    (tmp_path / "calibration.json").write_text('{"fusion_scale": 1.0, "score_range": {}}')
+    with pytest.raises(UserError, match="calibration.json.*older.*promptmad_jax.evaluate"):
+        Workdir(str(tmp_path)).read_calibration()
