@@ -44,6 +44,7 @@ setuptools.setup(
         "jax>=0.10.2",
         "matplotlib>=3.9",
         "ml-collections>=1.0",
+        "ml_dtypes>=0.5",
         "numpy>=2.0",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12.8,<1",

@@ -1,9 +1,11 @@
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.files import read_tensors
+from promptmad_jax.weights.files import read_foreign_tensors, read_tensors, write_tensors
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.ones(4, np.float16)}
 
@@ -70,3 +72,31 @@ def test_unknown_suffix_and_absent_file(tmp_path):
         read_tensors(tmp_path / "w.h5")
     with pytest.raises(UserError, match="no such file"):
         read_tensors(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
+def test_writes_what_is_read(tmp_path, name):
+    path = tmp_path / "new" / name
+    write_tensors(path, TENSORS | {"t": TENSORS["a"].T}, {"network": "small"})
+    back = read_tensors(path)
+    np.testing.assert_array_equal(back["t"], TENSORS["a"].T)
+    assert back["b/c"].dtype == np.float16
+    assert [p.name for p in path.parent.iterdir()] == [name]
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="np") as file:
+            assert file.metadata() == {"network": "small"}
+
+
+def test_bfloat16_is_kept_or_refused(tmp_path):
+    value = np.arange(4, dtype=np.float32).astype(ml_dtypes.bfloat16)
+    write_tensors(tmp_path / "w.safetensors", {"a": value})
+    back = read_tensors(tmp_path / "w.safetensors")["a"]
+    assert back.dtype == ml_dtypes.bfloat16 and (back == value).all()
+    with pytest.raises(UserError, match="npz cannot hold bfloat16"):
+        write_tensors(tmp_path / "w.npz", {"a": value})
+    with pytest.raises(UserError, match=r"written as \.safetensors or \.npz"):
+        write_tensors(tmp_path / "w.h5", {"a": value})
+
+
+def test_foreign_reader_reads_the_safe_kinds_too(tmp_path):
+    assert sorted(read_foreign_tensors(write(tmp_path / "w.npz"))) == ["a", "b/c"]
