@@ -31,13 +31,16 @@ def test_offline_says_what_to_fetch_and_which_key_to_set(tmp_path, monkeypatch):
     assert "set backbone.weights to that folder" in message
 
 
-def test_cache_comes_first(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "spec, reference", [("owner/name", "main"), ("owner/name@refs/pr/15", "refs/pr/15")]
+)
+def test_cache_comes_first(tmp_path, monkeypatch, spec, reference):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--owner--name"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "refs" / reference).parent.mkdir(parents=True)
+    (repository / "refs" / reference).write_text("0" * 40)
     (snapshot / "model.safetensors").write_bytes(b"x")
-    found = resolve_file("owner/name", "model.safetensors")
+    found = resolve_file(spec, "model.safetensors")
     assert found == snapshot / "model.safetensors"
