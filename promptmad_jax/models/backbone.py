@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ from promptmad_jax.models.efficientnet import (
     Architecture,
     EfficientNet,
     Geometry,
+    Padding,
 )
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.efficientnet import load_efficientnet
+from promptmad_jax.weights.efficientnet import NORM_EPSILON, load_efficientnet
 from promptmad_jax.weights.hub import resolve_file
 
-PADDINGS = {"onenip_static380": 380, "same": 0}
+PADDINGS = get_args(Padding)
 LOWERINGS = ("auto", "conv", "shifted")
 DTYPES = ("float32", "bfloat16")
 STRIDES = (2, 4, 8, 16)
@@ -39,9 +40,15 @@ class BackboneConfig:
         weights: `random`, `shipped` (nano only), a .safetensors or .npz file, a folder
             with `model.safetensors`, or a hub id such as `timm/tf_efficientnet_b4.aa_in1k`.
         seed: of the `random` weights.
-        padding: EfficientNet-B4 only. `onenip_static380` pads as OneNIP's PyTorch port does, whose
-            padding is fixed for 380 pixels: one layer differs, and its checkpoints expect it.
-            `same` is TensorFlow's, which EfficientNetV2-B0 always uses.
+        padding: EfficientNet-B4 only, and a matter of where its weights come from; the others
+            always pad as `same`. `onenip_static380` is the padding of a 380-pixel image at every
+            size: OneNIP's and UniAD's checkpoints, EfficientNet-PyTorch's `efficientnet-b4`, and
+            transformers' `google/efficientnet-b4` (`depthwise_padding=[6]`). `same` is
+            TensorFlow's: timm's `tf_efficientnet_b4`, and transformers with an empty
+            `depthwise_padding`. One layer of B4 tells them apart. `symmetric` pads k//2 on all
+            sides, also with a stride: timm's `efficientnet_b4` and torchvision's.
+        norm_epsilon: of the BatchNorms that are folded while loading: 1e-3, but 1e-5 for timm's
+            `efficientnet_b4` and torchvision's. Weights that are folded already do without.
         depthwise: lowering of the convolutions; `auto` takes `shifted` on a CPU, else `conv`.
         dtype: of the computation and the taps; parameters stay float32.
     """
@@ -50,6 +57,7 @@ class BackboneConfig:
     weights: str = "random"
     seed: int = 0
     padding: str = "onenip_static380"
+    norm_epsilon: float = NORM_EPSILON
     depthwise: str = "auto"
     dtype: str = "float32"
 
@@ -63,7 +71,7 @@ class Backbone:
     """
 
     architecture: Architecture
-    nominal: int
+    padding: Padding
     lowering: Literal["auto"] | Lowering
     dtype: str
 
@@ -76,7 +84,7 @@ class Backbone:
         def forward(lowering: Lowering):
             def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
                 network = nnx.merge(_graph(self.architecture)[0], params)
-                return network(images.astype(self.dtype), Geometry(lowering, self.nominal))
+                return network(images.astype(self.dtype), Geometry(lowering, self.padding))
 
             return run
 
@@ -96,7 +104,7 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
     Raises:
         UserError: an unknown option, or weights that cannot be found, read or fitted.
     """
-    backbone = _backbone(config)
+    backbone = build_backbone(config)
     shapes = layer_shapes(backbone.architecture)
     if config.weights == "random":
         params = calibrated_params(backbone.architecture, shapes, config.seed)
@@ -104,7 +112,7 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
         params = load_efficientnet(_shipped(config.name), shapes)
     else:
         path = resolve_file(config.weights, "model.safetensors", "backbone.weights")
-        params = load_efficientnet(path, shapes)
+        params = load_efficientnet(path, shapes, config.norm_epsilon)
     return backbone, jax.tree.map(jnp.asarray, params)
 
 
@@ -117,14 +125,25 @@ def _shipped(name: str) -> Path:
     return path
 
 
-def _backbone(config: BackboneConfig) -> Backbone:
+def build_backbone(config: BackboneConfig) -> Backbone:
     _choice("name", config.name, ARCHITECTURES)
     _choice("padding", config.padding, PADDINGS)
     _choice("depthwise", config.depthwise, LOWERINGS)
     _choice("dtype", config.dtype, DTYPES)
+    if not config.norm_epsilon > 0:
+        raise UserError(f"backbone.norm_epsilon={config.norm_epsilon}: must be positive")
     architecture = ARCHITECTURES[config.name]
-    nominal = PADDINGS[config.padding] if architecture == EFFICIENTNET_B4 else 0
-    return Backbone(architecture, nominal, config.depthwise, config.dtype)
+    return Backbone(architecture, _padding(config), config.depthwise, config.dtype)
+
+
+def _padding(config: BackboneConfig) -> Padding:
+    if config.name == EFFICIENTNET_B4.name:
+        return config.padding
+    if config.padding == "symmetric":
+        raise UserError(
+            f"backbone.padding=symmetric: for efficientnet_b4 alone; {config.name} pads as `same`"
+        )
+    return "same"
 
 
 def _choice(field: str, value: str, choices) -> None:

@@ -15,6 +15,8 @@ from flax import nnx
 from promptmad_jax.models.convolution import Lowering, convolve, depthwise, same_padding
 
 Kind = Literal["plain", "fused", "mbconv"]
+Padding = Literal["onenip_static380", "same", "symmetric"]
+STATIC_SIDE = 380
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,19 @@ ARCHITECTURES = {net.name: net for net in (EFFICIENTNET_B4, EFFICIENTNETV2_B0, E
 class Geometry:
     """Where the pixels of a layer lie: how it pads, and by which lowering it runs.
 
-    `nominal` is the image side that the padding is computed for; 0 stands for the true one
-    (TensorFlow's SAME). A fixed side is how PyTorch ports made the padding static.
+    `same` is TensorFlow's for the true size; `onenip_static380` is that of a 380-pixel image for
+    every size, as PyTorch ports have it whose padding is static; `symmetric` is k//2 on all sides.
     """
 
     lowering: Lowering
-    nominal: int
+    padding: Padding
 
-    def padding(self, x: jax.Array, kernel: int, stride: int, level: int):
-        sides = (-(-self.nominal // level),) * 2 if self.nominal else x.shape[1:3]
+    def pads(self, x: jax.Array, kernel: int, stride: int, level: int):
+        """Padding of both axes of x, which is at `level` times the image's stride."""
+        if self.padding == "symmetric":
+            return ((kernel // 2, kernel // 2),) * 2
+        static = self.padding == "onenip_static380"
+        sides = (-(-STATIC_SIDE // level),) * 2 if static else x.shape[1:3]
         return tuple(same_padding(side, kernel, stride) for side in sides)
 
 
@@ -166,7 +172,7 @@ class Convolution(nnx.Module):
 
     def product(self, x: jax.Array, geometry: Geometry) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype)
-        padding = geometry.padding(x, kernel.shape[0], self.stride, self.level)
+        padding = geometry.pads(x, kernel.shape[0], self.stride, self.level)
         return convolve(x, kernel, self.stride, padding, geometry.lowering)
 
     def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
@@ -180,7 +186,7 @@ class DepthwiseConvolution(Convolution):
 
     def product(self, x: jax.Array, geometry: Geometry) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype)
-        padding = geometry.padding(x, kernel.shape[0], self.stride, self.level)
+        padding = geometry.pads(x, kernel.shape[0], self.stride, self.level)
         return depthwise(x, kernel, self.stride, padding, geometry.lowering)
 
 

@@ -54,7 +54,7 @@ def write_tensors(
         raise UserError(f"{path}: npz cannot hold bfloat16; write a .safetensors file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     if path.suffix == ".npz":
         np.savez(partial, **arrays)
     else:

@@ -73,7 +73,7 @@ def to_ours(
     expected = {row.theirs: _their_shape(row, shapes) for row in table}
     _check(tensors, expected, re.compile(unused), origin)
     return {
-        path: np.ascontiguousarray(array)
+        path: np.asarray(array, order="C")
         for row in table
         for path, array in zip(row.ours, row.transform.to_ours(tensors[row.theirs]), strict=True)
     }
@@ -90,7 +90,7 @@ def to_theirs(table: Iterable[Row], ours: Tensors, origin: str) -> dict[str, np.
     faults = {"missing": sorted(paths - ours.keys()), "unexpected": sorted(ours.keys() - paths)}
     _refuse(faults, origin)
     return {
-        row.theirs: np.ascontiguousarray(row.transform.to_theirs([ours[p] for p in row.ours]))
+        row.theirs: np.asarray(row.transform.to_theirs([ours[p] for p in row.ours]), order="C")
         for row in table
     }
 

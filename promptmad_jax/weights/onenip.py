@@ -1,115 +1,129 @@
-"""OneNIP's released checkpoints: their keys, without `module.` and `reconstruction.`, to our paths.
+"""Checkpoints of OneNIP and UniAD: what follows the backbone, under our names and back.
 
-The packed attention matrix `in_proj` [3 D, D] becomes query, key and value; dense kernels are
-transposed, convolutions go from OIHW to HWIO, transposed ones from IOHW to IHWO.
+The canonical form is a flat mapping from our slash-joined paths to arrays in the file's types;
+parameters and BatchNorm's running statistics stand in it together. The backbone of the same file is
+read by `weights.efficientnet`.
+
+OneNIP's two releases, `checkpoints` and `checkpoints-v2`, have the same keys and shapes. The first
+was trained with another decoder, which added the MLP's output where the image tokens attend to the
+prompt; ours is the second's. So a first release converts without complaint and gives other figures
+than its authors' logs: nothing in the file tells which it is.
 """
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-Tensors = dict[str, np.ndarray]
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.key_table import Row, Shapes, Tensors, to_ours, to_theirs
+from promptmad_jax.weights.onenip_names import onenip_rows, uniad_rows
+
+_TABLES = {"onenip": onenip_rows, "uniad": uniad_rows}
+FORMATS = tuple(_TABLES)
+# The released files are of a model inside DistributedDataParallel, whose loader wants the prefix.
+WRAPPER = "module."
+_SIGNATURES = {
+    "reconstruction.seghead.predictor.weight": "onenip",
+    "reconstruction.transformer.decoder.layers.0.learned_embed.weight": "uniad",
+}
+# The backbone has a table of its own; the counter is of no use where the momentum is constant.
+_UNUSED = r"backbone\..+|.+\.num_batches_tracked"
+_STATISTICS = ("mean", "var")
 
 
-def _dense(theirs: str, ours: str) -> dict[str, str]:
-    return {f"{theirs}.weight": f"{ours}/kernel:transpose", f"{theirs}.bias": f"{ours}/bias"}
+def detect(tensors: Tensors) -> str | None:
+    """The model of a checkpoint by its keys, one of `FORMATS`, or None."""
+    plain = _plain(tensors)
+    return next((name for key, name in _SIGNATURES.items() if key in plain), None)
 
 
-def _norm(theirs: str, ours: str) -> dict[str, str]:
-    return {f"{theirs}.weight": f"{ours}/scale", f"{theirs}.bias": f"{ours}/bias"}
+def key_rows(format: str, encoder_layers: int = 4, decoder_layers: int = 4) -> list[Row]:
+    """The key table of one of `FORMATS`, without the prefix of the wrapping module."""
+    return _TABLES[format](encoder_layers, decoder_layers)
 
 
-def _attention(theirs: str, ours: str) -> dict[str, str]:
-    return {
-        f"{theirs}.in_proj_weight": f"{ours}:packed_kernel",
-        f"{theirs}.in_proj_bias": f"{ours}:packed_bias",
-        **_dense(f"{theirs}.out_proj", f"{ours}/out"),
-    }
+def read_canonical(
+    tensors: Tensors, shapes: Shapes, origin: str, format: str | None = None
+) -> dict[str, np.ndarray]:
+    """The tensors of a whole checkpoint under our names, without its backbone.
 
-
-def _encoder_layer(i: int) -> dict[str, str]:
-    theirs, ours = f"transformer.encoder.layers.{i}", f"reconstructor/encoder/layer_{i}"
-    return {
-        **_attention(f"{theirs}.self_attn", f"{ours}/attention"),
-        **_dense(f"{theirs}.linear1", f"{ours}/mlp/lin1"),
-        **_dense(f"{theirs}.linear2", f"{ours}/mlp/lin2"),
-        **_norm(f"{theirs}.norm1", f"{ours}/norm1"),
-        **_norm(f"{theirs}.norm2", f"{ours}/norm2"),
-    }
-
-
-def _decoder_layer(i: int) -> dict[str, str]:
-    theirs, ours = f"transformer.decoder.layers.{i}", f"reconstructor/decoder/layer_{i}"
-    table = {
-        **_attention(f"{theirs}.cross_attn_prompt_to_image", f"{ours}/prompt_to_image"),
-        **_attention(f"{theirs}.cross_attn_image_to_prompt", f"{ours}/image_to_prompt"),
-        **_dense(f"{theirs}.mlp.lin1", f"{ours}/mlp/lin1"),
-        **_dense(f"{theirs}.mlp.lin2", f"{ours}/mlp/lin2"),
-    }
-    for n in (1, 2, 3):
-        table |= _norm(f"{theirs}.norm{n}", f"{ours}/norm{n}")
-    return table
-
-
-def _refiner_block(i: int) -> dict[str, str]:
-    theirs, ours = f"seghead.upconv{i}", f"refiner/up{i}"
-    return {
-        f"{theirs}.0.weight": f"{ours}/conv/kernel:convolution",
-        **_norm(f"{theirs}.1", f"{ours}/norm"),
-        f"{theirs}.1.running_mean": f"{ours}/norm/mean",
-        f"{theirs}.1.running_var": f"{ours}/norm/var",
-        f"{theirs}.3.weight": f"{ours}/up/kernel:transposed_convolution",
-        f"{theirs}.3.bias": f"{ours}/up/bias",
-    }
-
-
-def key_table(encoder_layers: int = 4, decoder_layers: int = 4) -> dict[str, str]:
-    """Their key to `our/path[:transform]`; `/mean` and `/var` are running statistics."""
-    table = {
-        "pos_embed.row_embed.weight": "reconstructor/row_embed",
-        "pos_embed.col_embed.weight": "reconstructor/column_embed",
-        **_dense("input_proj", "reconstructor/input_proj"),
-        **_dense("output_proj", "reconstructor/output_proj"),
-        **_attention(
-            "transformer.decoder.final_attn_token_to_image", "reconstructor/final_attention"
-        ),
-        **_norm("transformer.decoder.norm", "reconstructor/final_norm"),
-        "seghead.predictor.weight": "refiner/predictor/kernel:pointwise",
-        "seghead.predictor.bias": "refiner/predictor/bias",
-    }
-    for i in range(encoder_layers):
-        table |= _encoder_layer(i)
-    for i in range(decoder_layers):
-        table |= _decoder_layer(i)
-    return table | _refiner_block(1) | _refiner_block(2)
-
-
-def _place(path: str, transform: str, value: np.ndarray) -> Tensors:
-    match transform:
-        case "":
-            return {path: value}
-        case "transpose":
-            return {path: value.T}
-        case "pointwise":
-            return {path: value[:, :, 0, 0].T}
-        case "convolution":
-            return {path: value.transpose(2, 3, 1, 0)}
-        case "transposed_convolution":
-            return {path: value.transpose(0, 2, 3, 1)}
-        case "packed_kernel" | "packed_bias":
-            leaf = transform.removeprefix("packed_")
-            parts = zip(("query", "key", "value"), np.split(value, 3), strict=True)
-            return {f"{path}/{name}/{leaf}": part.T for name, part in parts}
-    raise ValueError(f"unknown transform {transform}")
-
-
-def from_onenip(tensors: Tensors) -> tuple[Tensors, Tensors]:
-    """Their tensors (keys after `reconstruction.`) to our flat (params, stats) by path.
+    Args:
+        shapes: of all our parameters and statistics, by path; they tell the number of layers.
+        origin: the file, for messages.
+        format: one of `FORMATS`; None finds it out.
 
     Raises:
-        KeyError: a key is missing.
+        UserError: a checkpoint of neither model, or of another than `shapes`; or keys that are
+            missing, unexpected or of another shape, which are listed.
     """
-    params, stats = {}, {}
-    for key, target in key_table().items():
-        path, _, transform = target.partition(":")
-        for name, value in _place(path, transform, tensors[key]).items():
-            (stats if name.endswith(("/mean", "/var")) else params)[name] = value
+    format = format or _detected(tensors, origin)
+    table = key_rows(format, *_layer_counts(shapes))
+    if {path for row in table for path in row.ours} != shapes.keys():
+        raise UserError(
+            f"{origin}: a checkpoint of {format}, and the configured model is another one; "
+            f"set config.model={format}"
+        )
+    return to_ours(table, _plain(tensors), shapes, f"{origin}, read as {format}", _UNUSED)
+
+
+def write_format(canonical: Tensors, format: str) -> dict[str, np.ndarray]:
+    """Our arrays under the keys of a released checkpoint; the inverse of `read_canonical`.
+
+    `num_batches_tracked` is not written: torch takes a missing one as 0.
+
+    Raises:
+        UserError: lists the paths that are missing or that the model does not have.
+    """
+    table = key_rows(format, *_layer_counts(canonical))
+    theirs = to_theirs(table, canonical, f"the weights to write as {format}")
+    return {WRAPPER + key: value for key, value in theirs.items()}
+
+
+def split_params_stats(canonical: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The canonical form to nested (params, stats)."""
+    params: dict[str, Any] = {}
+    stats: dict[str, Any] = {}
+    for path, value in canonical.items():
+        *parents, leaf = path.split("/")
+        node = stats if leaf in _STATISTICS else params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
     return params, stats
+
+
+def join_params_stats(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested (params, stats) to the canonical form, or anything else of the same paths."""
+    return dict(_flat(params)) | dict(_flat(stats))
+
+
+def _flat(tree: Mapping[str, Any], parent: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{parent}{name}/")
+        else:
+            yield f"{parent}{name}", value
+
+
+def _plain(tensors: Tensors) -> dict[str, np.ndarray]:
+    return {key.removeprefix(WRAPPER): value for key, value in tensors.items()}
+
+
+def _detected(tensors: Tensors, origin: str) -> str:
+    format = detect(tensors)
+    if format is None:
+        raise UserError(
+            f"{origin}: a checkpoint of neither OneNIP nor UniAD; its first keys are "
+            f"{', '.join(sorted(tensors)[:4]) or 'none'}"
+        )
+    return format
+
+
+def _layer_counts(paths: Iterable[str]) -> tuple[int, int]:
+    """Number of encoder and of decoder layers."""
+    found = [re.match(r"reconstructor/(encoder|decoder)/(layer_\d+)/", path) for path in paths]
+    layers = {match.groups() for match in found if match}
+    encoder = sum(part == "encoder" for part, _ in layers)
+    return encoder, len(layers) - encoder

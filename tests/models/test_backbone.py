@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.models.backbone import (
+    PADDINGS,
     STRIDES,
     Backbone,
     BackboneConfig,
@@ -66,8 +67,9 @@ def images():
 
 @pytest.mark.parametrize("size", [224, 256, 320])
 @pytest.mark.parametrize("name", CHANNELS)
-def test_tap_shapes(name, size):
-    backbone = Backbone(ARCHITECTURES[name], 380, "conv", "float32")
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_tap_shapes(padding, name, size):
+    backbone = Backbone(ARCHITECTURES[name], padding, "conv", "float32")
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     taps = jax.eval_shape(backbone, parameter_shapes(ARCHITECTURES[name]), images)
     assert backbone.channels == CHANNELS[name]
@@ -94,7 +96,7 @@ def test_parameter_counts():
 
 def test_lowerings_agree(tiny_params, images):
     conv, shifted, auto = (
-        jax.jit(Backbone(TINY, 0, lowering, "float32"))(tiny_params, images)
+        jax.jit(Backbone(TINY, "same", lowering, "float32"))(tiny_params, images)
         for lowering in ("conv", "shifted", "auto")
     )
     for one, other, chosen in zip(conv, shifted, auto, strict=True):
@@ -103,7 +105,7 @@ def test_lowerings_agree(tiny_params, images):
 
 
 def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
-    jitted = jax.jit(Backbone(TINY, 0, "auto", "float32"))
+    jitted = jax.jit(Backbone(TINY, "same", "auto", "float32"))
     for platform, expected in (("tpu", True), ("cuda", True), ("cpu", False)):
         text = jitted.trace(tiny_params, images).lower(lowering_platforms=(platform,)).as_text()
         assert ("feature_group_count = 16" in text) == expected, platform
@@ -111,8 +113,8 @@ def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
 
 def test_static_padding_changes_the_taps_behind_the_strided_5x5(tiny_params, images):
     static, same = (
-        jax.jit(Backbone(TINY, nominal, "shifted", "float32"))(tiny_params, images)
-        for nominal in (380, 0)
+        jax.jit(Backbone(TINY, padding, "shifted", "float32"))(tiny_params, images)
+        for padding in ("onenip_static380", "same")
     )
     for tap in (0, 1):
         np.testing.assert_array_equal(static[tap], same[tap])
@@ -127,8 +129,8 @@ def test_static_padding_differs_from_same_in_one_block_of_b4(size):
     for block in EFFICIENTNET_B4.blocks:
         x = jax.ShapeDtypeStruct((1, size // level, size // level, 1), jnp.float32)
         static, same = (
-            Geometry("conv", nominal).padding(x, block.kernel, block.stride, level)
-            for nominal in (380, 0)
+            Geometry("conv", padding).pads(x, block.kernel, block.stride, level)
+            for padding in ("onenip_static380", "same")
         )
         if static != same:
             differing.append((block.name, static[0], same[0]))
@@ -136,9 +138,20 @@ def test_static_padding_differs_from_same_in_one_block_of_b4(size):
     assert differing == [("block3a", (2, 2), (1, 2))]
 
 
+def test_symmetric_padding_differs_from_same_in_every_stride():
+    x = jax.ShapeDtypeStruct((1, 64, 48, 1), jnp.float32)
+    for kernel in (3, 5):
+        symmetric, same = Geometry("conv", "symmetric"), Geometry("conv", "same")
+        sides = (kernel // 2, kernel // 2)
+        assert symmetric.pads(x, kernel, 1, 4) == same.pads(x, kernel, 1, 4) == (sides, sides)
+        assert symmetric.pads(x, kernel, 2, 4) == (sides, sides)
+        assert same.pads(x, kernel, 2, 4) == ((kernel // 2 - 1, kernel // 2),) * 2
+    assert symmetric.pads(x, 1, 1, 4) == ((0, 0), (0, 0))
+
+
 def test_random_weights_are_calibrated(tiny_params):
     """Taps without a skip or swish are normalised over the images of the calibration."""
-    taps = jax.jit(Backbone(TINY, 0, "conv", "float32"))(tiny_params, procedural_images(3))
+    taps = jax.jit(Backbone(TINY, "same", "conv", "float32"))(tiny_params, procedural_images(3))
     last = np.asarray(taps[3])
     np.testing.assert_allclose(last.mean(axis=(0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(last.std(axis=(0, 1, 2)), 1, atol=1e-2)
@@ -156,7 +169,7 @@ def test_random_weights_follow_the_seed():
 
 def test_computation_in_bfloat16(tiny_params, images):
     full, half = (
-        jax.jit(Backbone(TINY, 0, "shifted", dtype))(tiny_params, images)
+        jax.jit(Backbone(TINY, "same", "shifted", dtype))(tiny_params, images)
         for dtype in ("float32", "bfloat16")
     )
     assert {tap.dtype for tap in half} == {jnp.dtype("bfloat16")}
@@ -169,9 +182,21 @@ def test_backbones_of_equal_options_are_one_static_value():
     assert one == other and hash(one) == hash(other)
 
 
-def test_only_b4_knows_the_static_padding():
-    nominal = {name: load_backbone(BackboneConfig(name))[0].nominal for name in CHANNELS}
-    assert nominal == {"efficientnet_b4": 380, "efficientnetv2_b0": 0}
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_b4_pads_as_configured(padding):
+    assert load_backbone(BackboneConfig(padding=padding))[0].padding == padding
+
+
+def test_the_others_pad_as_same():
+    assert load_backbone(BackboneConfig("efficientnetv2_b0"))[0].padding == "same"
+    with pytest.raises(UserError, match="padding=symmetric: for efficientnet_b4 alone"):
+        load_backbone(BackboneConfig("efficientnetv2_b0", padding="symmetric"))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1e-3, float("nan")])
+def test_epsilon_must_be_positive(epsilon):
+    with pytest.raises(UserError, match=r"backbone\.norm_epsilon=.*: must be positive"):
+        load_backbone(BackboneConfig(norm_epsilon=epsilon))
 
 
 @pytest.mark.parametrize("field", ["name", "padding", "depthwise", "dtype"])
