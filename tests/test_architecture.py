@@ -14,13 +14,14 @@ PACKAGE = ROOT / "promptmad_jax"
 RANK = {
     "runtime": 0,
     "weights": 1,
-    "data": 2,
-    "prompts": 3,
-    "models": 4,
-    "losses": 5,
-    "training": 6,
-    "evaluation": 7,
-    "serving": 8,
+    "clip": 2,
+    "data": 3,
+    "prompts": 4,
+    "models": 5,
+    "losses": 6,
+    "training": 7,
+    "evaluation": 8,
+    "serving": 9,
 }
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
 DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz"}

@@ -9,20 +9,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
-from flax import nnx, traverse_util
+from flax import nnx
 
-from promptmad_jax.prompts.clip_config import (
-    LEGACY_EOS,
-    ClipTextConfig,
-    infer_config,
-    read_config,
-)
-from promptmad_jax.prompts.clip_text import encode_ids, graph_and_shapes, random_params
+from promptmad_jax.clip.loading import load_text
+from promptmad_jax.clip.text import ClipText, encode_ids
+from promptmad_jax.clip.tokenizer import OPENAI_FILE, byte_tokenizer, load_tokenizer, tokenize
+from promptmad_jax.clip.transformer import graph_and_shapes, random_params
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip import convert_text, text_tensors
-from promptmad_jax.weights.files import read_tensors
+from promptmad_jax.weights.clip_config import LEGACY_EOS, ClipTextConfig
 from promptmad_jax.weights.hub import resolve_file
 
 _BATCH = 64  # phrases in one call of the tower
@@ -51,7 +46,7 @@ class _ClipFiles:
 
 
 def clip_encoder(weights: str) -> TextEncoder:
-    """CLIP's text tower from a Hugging Face id or folder; nothing is loaded until it encodes.
+    """CLIP's text tower from a hub id or folder; nothing is loaded until it encodes.
 
     Raises:
         UserError: files are missing, offline or not; `encode` raises it for files that do not fit.
@@ -84,13 +79,13 @@ def _find_weights(folder: Path) -> Path:
 
 
 def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
-    for names in (("vocab.json", "merges.txt"), ("tokenizer.json",)):
+    for names in (("vocab.json", "merges.txt"), ("tokenizer.json",), (OPENAI_FILE,)):
         paths = tuple(folder / name for name in names)
         if all(path.is_file() for path in paths):
             return paths
     raise UserError(
-        f"{folder}: holds no CLIP tokenizer; put vocab.json and merges.txt, or "
-        "tokenizer.json, of the same model beside the weights"
+        f"{folder}: holds no CLIP tokenizer; put vocab.json and merges.txt, or tokenizer.json, "
+        f"of the same model beside the weights, or OpenAI's {OPENAI_FILE}"
     )
 
 
@@ -102,40 +97,15 @@ def _hash_files(files: _ClipFiles) -> str:
     return f"clip:{digest.hexdigest()}"
 
 
-def load_clip(weights: Path, config: Path | None) -> tuple[ClipTextConfig, nnx.GraphDef, dict]:
-    """The text tower of a Hugging Face safetensors file: configuration, graph, nested parameters.
-
-    Without a config.json the sizes follow from the weights.
-
-    Raises:
-        UserError: the file is damaged, or does not fit the configuration in any key.
-    """
-    tensors = text_tensors(read_tensors(weights))
-    if config is None:
-        logging.warning(
-            "no config.json beside %s: sizes from the weights, activation quick_gelu", weights
-        )
-        tower = infer_config({name: value.shape for name, value in tensors.items()}, str(weights))
-    else:
-        tower = read_config(config)
-    graph, shapes = graph_and_shapes(tower)
-    flat = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
-    params = convert_text(tensors, flat, str(weights))
-    return tower, graph, traverse_util.unflatten_dict(params, sep="/")
-
-
 def _encode_clip(files: _ClipFiles, phrases: tuple[str, ...]) -> np.ndarray:
-    # transformers takes a second to import, and cached or given vectors do not need it.
-    from promptmad_jax.prompts.tokenizer import load_tokenizer, tokenize
-
-    tower, graph, params = load_clip(files.weights, files.config)
+    tower, graph, params = load_text(files.weights, files.config)
     tokenizer = load_tokenizer(*files.tokenizer)
     # Legacy pooling is at the largest id of a text.
     end = len(tokenizer) - 1 if tower.eos_id == LEGACY_EOS else tower.eos_id
-    if len(tokenizer) > tower.vocabulary or tokenizer.eos_token_id != end:
+    if len(tokenizer) > tower.vocabulary or tokenizer.end != end:
         raise UserError(
             f"{files.tokenizer[0]}: {len(tokenizer)} tokens with the end token "
-            f"{tokenizer.eos_token_id}, where {files.weights} has {tower.vocabulary} "
+            f"{tokenizer.end}, where {files.weights} has {tower.vocabulary} "
             f"tokens and the end token {end}; take both from one model"
         )
     return _encode(graph, params, tokenize(tokenizer, phrases, tower.context))
@@ -161,10 +131,8 @@ def random_encoder(config: TextConfig) -> TextEncoder:
 
 
 def _encode_random(tower: ClipTextConfig, seed: int, phrases: tuple[str, ...]) -> np.ndarray:
-    from promptmad_jax.prompts.tokenizer import byte_tokenizer, tokenize
-
-    graph, _ = graph_and_shapes(tower)
-    params = random_params(tower, jax.random.key(seed))
+    graph, _ = graph_and_shapes(ClipText, tower)
+    params = random_params(ClipText, tower, jax.random.key(seed))
     return _encode(graph, params, tokenize(byte_tokenizer(), phrases, tower.context))
 
 

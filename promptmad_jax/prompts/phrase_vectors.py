@@ -15,7 +15,7 @@ from promptmad_jax.prompts.encoders import TextEncoder, clip_encoder, random_enc
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.files import read_tensors
 
-_FORMAT = 1  # raised whenever the code gives other vectors for the same inputs
+_FORMAT = 2  # raised whenever the code gives other vectors for the same inputs
 _LISTED = 3
 
 

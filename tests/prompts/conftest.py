@@ -1,15 +1,12 @@
-"""The narrow tower of goldens/clip_text.npz, and folders in Hugging Face's form made from it."""
+"""Folders in Hugging Face's form, made from the narrow tower of goldens/clip_text.npz."""
 
 import json
-import pathlib
 
-import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from promptmad_jax.prompts.clip_config import ClipTextConfig
+from tests.clip.narrow import golden_weights
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "goldens" / "clip_text.npz"
 LETTERS = "abcdefghijklmnopqrs"  # 19 letters, each alone and at a word's end: ids 0 to 37
 SECTION = {
     "vocab_size": 40,
@@ -24,35 +21,10 @@ SECTION = {
 }
 
 
-@pytest.fixture(scope="session")
-def golden():
-    with np.load(GOLDEN) as file:
-        return {name: file[name] for name in file.files}
-
-
-@pytest.fixture(scope="session")
-def weights(golden):
-    """The tower's tensors under Hugging Face's names."""
-    return {
-        name.removeprefix("weights/"): value
-        for name, value in golden.items()
-        if name.startswith("weights/")
-    }
-
-
 @pytest.fixture
-def narrow():
-    return ClipTextConfig(
-        vocabulary=40,
-        context=12,
-        width=8,
-        hidden=16,
-        layers=12,
-        heads=2,
-        projection=6,
-        activation="gelu",
-        eos_id=39,
-    )
+def weights():
+    """The tower's tensors under Hugging Face's names."""
+    return golden_weights("clip_text")
 
 
 @pytest.fixture

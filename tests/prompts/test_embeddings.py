@@ -110,11 +110,17 @@ def test_seed_makes_another_random_tower():
     assert not np.allclose(first, other, atol=0.1)
 
 
-def test_clip_folder_from_words_to_tokens(clip_folder):
-    config = TextConfig(weights=str(clip_folder()), defects="generic")
-    text = encode_classes(config, ("screw", "bottle"), None)
+def test_clip_folder_from_words_to_tokens(clip_folder, tmp_path):
+    # Words of the letters that the narrow tokenizer knows.
+    words = {
+        "hook": {"name": "hook", "normal": ["a clean hook"], "defects": {"chip": ["chipped hook"]}},
+        "disc": {"name": "disc", "normal": ["a good disc"], "defects": {"crack": ["cracked disc"]}},
+    }
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    config = TextConfig(weights=str(clip_folder()), vocabulary=str(tmp_path / "words.json"))
+    text = encode_classes(config, ("hook", "disc"), None)
     assert text.tokens.shape == (2, 2, 6)
-    assert text.names == (("normal", "damaged"),) * 2
+    assert text.names == (("normal", "chip"), ("normal", "crack"))
 
 
 def test_shuffled_moves_every_vector_and_keeps_the_set():

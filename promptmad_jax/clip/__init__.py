@@ -1,0 +1,1 @@
+"""CLIP (Radford et al., 2021, arXiv 2103.00020): tokenizer, text tower and vision tower."""

@@ -1,0 +1,111 @@
+"""The Transformer that both towers of CLIP are made of."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.weights.clip_config import TowerConfig
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """x * sigmoid(1.702 x)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+_ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": partial(jax.nn.gelu, approximate=False)}
+
+
+def layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A LayerNorm of the tower's width and epsilon."""
+    # The fast variance E[x^2] - E[x]^2 loses digits on CLIP's few huge channels.
+    return nnx.LayerNorm(config.width, epsilon=config.epsilon, use_fast_variance=False, rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: TowerConfig, rngs: nnx.Rngs):
+        self.heads = config.heads
+        self.query = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.key = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.value = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.out = nnx.Linear(config.width, config.width, rngs=rngs)
+
+    def __call__(self, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
+        """[B, L, D] to [B, L, D]; position i attends to j where allowed[i, j], bool [L, L]."""
+        batch, length, width = x.shape
+        split = (batch, length, self.heads, width // self.heads)
+        query = self.query(x).reshape(split) * split[-1] ** -0.5
+        key, value = self.key(x).reshape(split), self.value(x).reshape(split)
+        logits = jnp.einsum("blhd,bmhd->bhlm", query, key)
+        if allowed is not None:
+            logits = jnp.where(allowed[None, None], logits, -jnp.inf)
+        weights = jax.nn.softmax(logits, axis=-1)
+        return self.out(jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(x.shape))
+
+
+class Layer(nnx.Module):
+    """A pre-norm Transformer layer."""
+
+    def __init__(self, config: TowerConfig, rngs: nnx.Rngs):
+        self.activation = _ACTIVATIONS[config.activation]
+        self.norm1 = layer_norm(config, rngs)
+        self.attention = Attention(config, rngs)
+        self.norm2 = layer_norm(config, rngs)
+        self.lin1 = nnx.Linear(config.width, config.hidden, rngs=rngs)
+        self.lin2 = nnx.Linear(config.hidden, config.width, rngs=rngs)
+
+    def __call__(self, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
+        """[B, L, D] to [B, L, D]; `allowed` as in `Attention`."""
+        x = x + self.attention(self.norm1(x), allowed)
+        return x + self.lin2(self.activation(self.lin1(self.norm2(x))))
+
+
+def make_layers(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Dict:
+    """The tower's layers under "0", "1", ..., as the weights name them."""
+    return nnx.Dict({str(i): Layer(config, rngs) for i in range(config.layers)})
+
+
+def in_order(layers: nnx.Dict) -> list[Layer]:
+    """The layers, first to last: a dict's own order is "0", "1", "10", "11", "2", ..."""
+    return [layers[str(i)] for i in range(len(layers))]
+
+
+def run_layers(
+    layers: nnx.Dict,
+    x: jax.Array,
+    allowed: jax.Array | None = None,
+    taps: tuple[int, ...] = (),
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The layers one after the other.
+
+    Args:
+        x: [B, L, D].
+        allowed: as in `Attention`.
+        taps: layers whose output is kept, counted from 1; 0 is `x` itself.
+
+    Returns:
+        The output of the last layer and those of `taps`, in their order; each [B, L, D].
+    """
+    states = [x]
+    for layer in in_order(layers):
+        states.append(layer(states[-1], allowed))
+    return states[-1], tuple(states[tap] for tap in taps)
+
+
+def causal(length: int) -> jax.Array:
+    """A position sees itself and what stands before it; bool [L, L]."""
+    return jnp.tril(jnp.ones((length, length), bool))
+
+
+def graph_and_shapes(tower: type[nnx.Module], config: TowerConfig) -> tuple[nnx.GraphDef, dict]:
+    """A tower's graph definition and the nested dict of its parameters' shapes; no memory."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: tower(config, nnx.Rngs(0))))
+    return graph, nnx.to_pure_dict(state)
+
+
+def random_params(tower: type[nnx.Module], config: TowerConfig, key: jax.Array) -> dict:
+    """Parameters of an untrained tower, a nested dict of float32 arrays."""
+    return nnx.to_pure_dict(nnx.state(tower(config, nnx.Rngs(key)), nnx.Param))
