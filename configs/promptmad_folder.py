@@ -1,4 +1,4 @@
-"""PromptMAD (or, with `:onenip`, OneNIP) on your own folder in MVTec layout.
+"""PromptMAD (or, with `:onenip` or `:uniad`, a baseline) on your own folder in MVTec layout.
 
     python -m promptmad_jax.prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
     python -m promptmad_jax.train --config=configs/promptmad_folder.py --workdir=runs/mine \
@@ -12,14 +12,17 @@ from configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, onenip=False)
+    arg = common.parse_arg(arg, onenip=False, uniad=False)
     config = common.defaults()
-    config.name = "onenip_folder" if arg.onenip else "promptmad_folder"
-    config.model = "onenip" if arg.onenip else "promptmad"
-    config.data.dataset = "anomaly_folder"
+    config.model = "uniad" if arg.uniad else "onenip" if arg.onenip else "promptmad"
+    config.name = f"{config.model}_folder"
+    config.data.update(dataset="anomaly_folder", holdout=0.1)
     config.backbone.name = "efficientnetv2_b0"
     config.text.source = "random"
-    config.loss.focal = 0.0 if arg.onenip else 1.0
+    config.loss.focal = 1.0 if config.model == "promptmad" else 0.0
+    if arg.uniad:
+        config.reconstructor.neighbor_size = 7
+        config.eval.fusion = "reconstruction"
     config.train.steps = 20_000
     config.train.seed = arg.seed
     if arg.smoke:

@@ -16,7 +16,7 @@ def get_config(arg=None):
     config.name = "quickstart"
     config.model = "onenip" if arg.onenip else "promptmad"
     config.data.dataset = "synthetic_mvtec"
-    config.data.image_size = 128
+    config.data.update(image_size=128, holdout=0.1)
     config.backbone.update(name="efficientnetv2_nano", weights="shipped")
     config.text.source = "random"
     config.reconstructor.update(

@@ -12,7 +12,10 @@ from promptmad_jax.models.outputs import Outputs, full_size_logit
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights. OneNIP: feature 1, Dice 0.5. PromptMAD adds focal 1 and the refined map's terms."""
+    """Weights. OneNIP: feature 1, Dice 0.5. PromptMAD adds focal 1 and the refined map's terms.
+
+    A term of a map that the model does not have is left out: UniAD's loss is the feature error.
+    """
 
     feature: float = 1.0
     dice: float = 0.5
@@ -31,14 +34,15 @@ def objective(
     """Total loss and its unweighted terms.
 
     Args:
-        outputs: of 2B images, [clean; pseudo-anomalous].
+        outputs: of 2B images, [clean; pseudo-anomalous], or of the B clean ones alone.
         clean: neck features of the B clean images, the target of both halves, [B, h, w, C].
         masks: [2B, S, S] 0/1.
     """
-    terms = {
-        "feature": feature_error(outputs.reconstruction, jnp.concatenate([clean, clean])).mean()
-    }
-    terms |= _segmentation("", outputs.coarse_logit, masks, config)
+    halves = len(outputs.reconstruction) // len(clean)
+    target = jnp.concatenate([clean] * halves)
+    terms = {"feature": feature_error(outputs.reconstruction, target).mean()}
+    if outputs.coarse_logit is not None:
+        terms |= _segmentation("", outputs.coarse_logit, masks, config)
     if outputs.refined_logit is not None:
         terms |= _segmentation("refined_", outputs.refined_logit, masks, config)
     if outputs.noise_error is not None:

@@ -13,7 +13,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         reconstruction: [B, h, w, C], the rebuilt features.
-        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit at stride 4.
+        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit at stride 4, or None for a
+            model that segments nothing.
         refined_logit: [B, 4h, 4w] after the diffusion, or None for a model without one.
             In training it is the denoiser's prediction at one random step.
         noise_error: [B, 4h, 4w], in training with the epsilon objective only: predicted minus
@@ -21,7 +22,7 @@ class Outputs(NamedTuple):
     """
 
     reconstruction: jax.Array
-    coarse_logit: jax.Array
+    coarse_logit: jax.Array | None
     refined_logit: jax.Array | None
     noise_error: jax.Array | None = None
 
@@ -38,14 +39,12 @@ def full_size_logit(logit: jax.Array, size: int) -> jax.Array:
 
 
 def anomaly_maps(outputs: Outputs, features: jax.Array, size: int) -> dict[str, jax.Array]:
-    """The model's maps [B, size, size]: `reconstruction` (a distance), `coarse` and, where there is
-    one, `refined` (probabilities)."""
-    maps = {
-        "reconstruction": reconstruction_map(outputs.reconstruction, features, size),
-        "coarse": jax.nn.sigmoid(full_size_logit(outputs.coarse_logit, size)),
-    }
-    if outputs.refined_logit is not None:
-        maps["refined"] = jax.nn.sigmoid(full_size_logit(outputs.refined_logit, size))
+    """The model's maps [B, size, size]: `reconstruction` (a distance) and, where the model has
+    them, `coarse` and `refined` (probabilities)."""
+    maps = {"reconstruction": reconstruction_map(outputs.reconstruction, features, size)}
+    for name, logit in (("coarse", outputs.coarse_logit), ("refined", outputs.refined_logit)):
+        if logit is not None:
+            maps[name] = jax.nn.sigmoid(full_size_logit(logit, size))
     return maps
 
 

@@ -7,9 +7,10 @@ from flax import nnx
 from promptmad_jax.models import diffusion
 from promptmad_jax.models.attention import Text
 from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
-from promptmad_jax.models.reconstructor import Reconstructor, ReconstructorConfig
+from promptmad_jax.models.reconstructor import Reconstructor
 from promptmad_jax.models.segmentor import Denoiser, Segmentor, SegmentorConfig, Trunk
 
 

@@ -15,6 +15,7 @@ SURE = 40.0
 def test_dice_of_the_reference():
     mask = jnp.zeros((1, 50, 50)).at[:, :50, :50].set(1.0)
     np.testing.assert_allclose(dice_loss(SURE * mask, mask), 1 - 2501 / 5001, rtol=1e-6)
+    np.testing.assert_allclose(dice_loss(SURE * mask, mask), 0.4999, atol=1e-5)
     empty = jnp.zeros((1, 224, 224))
     np.testing.assert_allclose(dice_loss(empty - SURE, empty), 0, atol=1e-6)
     np.testing.assert_allclose(dice_loss(empty, empty), 0.99992, atol=1e-5)
@@ -55,6 +56,14 @@ def test_the_objective_is_the_weighted_sum(refined):
     weights = {"feature": 2, "dice": 3, "focal": 5, "refined_dice": 7, "refined_focal": 11}
     assert set(terms) == (set(weights) if refined else {"feature", "dice", "focal"})
     np.testing.assert_allclose(total, sum(weights[k] * v for k, v in terms.items()), rtol=1e-5)
+
+
+def test_a_model_that_segments_nothing_has_the_feature_error_alone():
+    clean = jnp.ones((2, 2, 2, 3))
+    outputs = Outputs(clean + 3, None, None)
+    total, terms = objective(outputs, clean, jnp.ones((4, 8, 8)), LossConfig(feature=2.0))
+    assert set(terms) == {"feature"}
+    np.testing.assert_allclose([terms["feature"], total], [9.0, 18.0])
 
 
 def test_both_halves_are_compared_with_the_clean_features():

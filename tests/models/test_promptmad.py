@@ -9,11 +9,11 @@ import pytest
 
 from promptmad_jax.models.attention import Text
 from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.functional import Network, count_params
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.promptmad import PromptMAD, shrink_mask
-from promptmad_jax.models.reconstructor import ReconstructorConfig
 from promptmad_jax.models.segmentor import (
     Condition,
     SegmentorConfig,
