@@ -12,8 +12,8 @@ from PIL import Image
 
 from promptmad_jax.evaluation.overlay import colorize, overlay
 from promptmad_jax.evaluation.run import class_maps
-from promptmad_jax.experiment import load_split
-from promptmad_jax.run import restore_experiment, restore_state
+from promptmad_jax.evaluation_run import restore_experiment, restore_state
+from promptmad_jax.experiment import load_splits
 from promptmad_jax.workdir import Workdir
 
 CLASSES = 5
@@ -25,7 +25,7 @@ def main(workdir: str) -> None:
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files)
     calibration = files.read_calibration()
-    test = load_split(config, "test")
+    test = load_splits(config).test
     maps = class_maps(maker, state.params, state.stats, test, config.eval.fusion, calibration)
     rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
     Image.fromarray(np.concatenate(rows)).save("docs/maps.png")

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
+from promptmad_jax.evaluation.compat import DEFAULT_MODES, check_mode
 from promptmad_jax.losses.objective import LossConfig
 from promptmad_jax.models.backbone import BackboneConfig
 from promptmad_jax.models.diffusion import DiffusionConfig
+from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.onenip import RefinerConfig
-from promptmad_jax.models.reconstructor import ReconstructorConfig
 from promptmad_jax.models.segmentor import SegmentorConfig
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.errors import UserError
@@ -36,6 +37,8 @@ class DataConfig:
         classes: names to keep; empty keeps all.
         texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
             takes the training images.
+        holdout: share of each class's normal training images that are kept out of training and set
+            the thresholds, 0 to 0.5. At 0 the training images set them, which comes out too low.
     """
 
     dataset: str = "mvtec_ad"
@@ -43,6 +46,7 @@ class DataConfig:
     image_size: int = 224
     classes: tuple[str, ...] = ()
     texture_dir: str = ""
+    holdout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,12 @@ class EvalConfig:
             "standardized" adds the reconstruction map and the segmentor's log-odds, each in
             standard deviations of the class's normal training pixels; "reconstruction" or
             "segmentor" takes one part alone.
-        calibration_images: how many training images set those constants.
+        calibration_images: how many training images set those constants, where none are held out.
+        pixel_fpr, image_fpr: share of normal pixels and images above the thresholds.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
         aupro_limit: false-positive rate up to which AUPRO integrates.
+        compat: figures as other code bases define them, beside ours; see `COMPAT_MODES` in
+            evaluation/compat.py.
         prompt_index: which training image of a class, in file order, is its prompt.
     """
 
@@ -68,12 +75,15 @@ class EvalConfig:
     calibration_images: int = 64
     image_pool: int = 16
     aupro_limit: float = 0.3
+    compat: tuple[str, ...] = DEFAULT_MODES
     prompt_index: int = 0
+    pixel_fpr: float = 0.01
+    image_fpr: float = 0.05
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run. `name` is for people; `model` is "promptmad" or "onenip"."""
+    """One run. `name` is for people; `model` is "promptmad", "onenip" or "uniad"."""
 
     name: str = "promptmad"
     model: str = "promptmad"
@@ -93,7 +103,7 @@ class Config:
 
 
 CHOICES = {
-    "model": ("promptmad", "onenip"),
+    "model": ("promptmad", "onenip", "uniad"),
     "reconstructor.text_tokens": ("normal", "all"),
     "diffusion.prior": ("coarse", "zero"),
     "diffusion.objective": ("x0", "epsilon"),
@@ -135,7 +145,22 @@ def parse(values: Mapping[str, Any]) -> Config:
             f"config.data.image_size is {config.data.image_size}; "
             "it must be a multiple of 16, at least 32"
         )
+    for mode in config.eval.compat:
+        check_mode(mode)
+    _check_share("data.holdout", config.data.holdout, 0.5)
+    _check_share("eval.pixel_fpr", config.eval.pixel_fpr, 1)
+    _check_share("eval.image_fpr", config.eval.image_fpr, 1)
+    if config.model == "uniad" and config.eval.fusion != "reconstruction":
+        raise UserError(
+            f"config.eval.fusion is {config.eval.fusion!r}; UniAD segments nothing, so there is no "
+            "map to fuse: set it to 'reconstruction'"
+        )
     return config
+
+
+def _check_share(path: str, value: float, most: float) -> None:
+    if not 0 <= value <= most:
+        raise UserError(f"config.{path} is {value}; it must lie between 0 and {most}")
 
 
 def _lookup(config: Any, path: str) -> Any:

@@ -1,33 +1,64 @@
-"""Evaluates a trained run: `python -m promptmad_jax.evaluate --workdir=DIR [--output=DIR2]`."""
+"""Evaluates a trained run, or a weight file.
+
+    python -m promptmad_jax.evaluate --workdir=DIR [--output=DIR2] [--prompts=N]
+    python -m promptmad_jax.evaluate --config=configs/X.py --weights=FILE --output=DIR
+
+Writes metrics.json and report/.
+"""
 
 import dataclasses
 
 from absl import flags
+from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli
+from promptmad_jax.runtime.errors import UserError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the working directory of a trained run")
-_OUTPUT = flags.DEFINE_string(
-    "output", "", "where metrics.json and report/ go; the workdir if empty"
-)
+_WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
+_OUTPUT = flags.DEFINE_string("output", "", "where the results go; the workdir if empty")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lies, if it has moved")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configs/X.py[:arguments], of the model that --weights are for"
+)
+_WEIGHTS = flags.DEFINE_string("weights", "", "a weight file in place of a trained run")
+_PROMPTS = flags.DEFINE_integer(
+    "prompts", 1, "with --workdir: how many prompt images a class, for their spread", lower_bound=1
+)
+_PROMPT_IMAGE = flags.DEFINE_multi_string(
+    "prompt_image", [], "with --weights: CLASS=PATH, a normal image in place of a training image"
+)
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then evaluates."""
-    from promptmad_jax.run import run_evaluation
+    from promptmad_jax.config import parse
+    from promptmad_jax.evaluation_run import run_evaluation
+    from promptmad_jax.foreign import evaluate_weights
     from promptmad_jax.workdir import Workdir
 
     del argv
+    if _WEIGHTS.value:
+        if _WORKDIR.value or _CONFIG.value is None or not _OUTPUT.value:
+            raise UserError("--weights goes with --config and --output, without --workdir")
+        config, output = parse(_CONFIG.value), Workdir(_OUTPUT.value)
+        evaluate_weights(_at(config), _WEIGHTS.value, _PROMPT_IMAGE.value, output)
+        return
+    if not _WORKDIR.value or _CONFIG.value is not None or _PROMPT_IMAGE.value:
+        raise UserError("give --workdir alone, or --weights with --config and --output")
     files = Workdir(_WORKDIR.value)
-    config = files.config()
-    if _DATA_DIR.value:
-        config = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value)
-        )
-    run_evaluation(config, files, Workdir(_OUTPUT.value or _WORKDIR.value))
+    run_evaluation(
+        _at(files.config()), files, Workdir(_OUTPUT.value or _WORKDIR.value), _PROMPTS.value
+    )
+
+
+def _at(config):
+    """The configuration with its data where --data_dir says."""
+    if not _DATA_DIR.value:
+        return config
+    return dataclasses.replace(
+        config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value)
+    )
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("workdir")
     cli.run(main)

@@ -2,20 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
+from promptmad_jax.data.holdout import hold_out
 from promptmad_jax.data.image_set import ImageSet, load_image_set
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.models.attention import Text
-from promptmad_jax.models.backbone import load_backbone
+from promptmad_jax.models.backbone import Backbone, build_backbone, load_backbone
 from promptmad_jax.models.detector import Detector, Frozen
-from promptmad_jax.models.functional import Network
+from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.onenip import OneNIP
 from promptmad_jax.models.promptmad import PromptMAD
+from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
 from promptmad_jax.runtime.mesh import make_mesh, replicated
 
@@ -36,53 +39,74 @@ class Experiment:
         return MapMaker(self.detector, self.frozen, self.mesh, self.config.eval.batch_size, prompts)
 
 
-def load_split(config: Config, split: str) -> ImageSet:
-    """The resized images of a split, of the configured classes."""
+class Splits(NamedTuple):
+    """The resized images of the configured classes: to train on, normal ones held out of training
+    (none where `data.holdout` is 0), and to test on."""
+
+    train: ImageSet
+    held: ImageSet
+    test: ImageSet
+
+
+def load_splits(config: Config) -> Splits:
+    """Reads the prepared data set; see `load_image_set` for errors."""
     data = config.data
-    return load_image_set(data.dataset, data.data_dir, split, data.image_size, data.classes)
+    train, test = (
+        load_image_set(data.dataset, data.data_dir, split, data.image_size, data.classes)
+        for split in ("train", "test")
+    )
+    return Splits(*hold_out(train, data.holdout), test)
+
+
+def class_text(config: Config, class_names: tuple[str, ...]) -> TextTokens | None:
+    """The text tokens of the classes; None for a model without text."""
+    if config.model != "promptmad":
+        return None
+    return encode_classes(config.text, class_names, str(Path(config.data.data_dir) / "text_cache"))
 
 
 def build_experiment(
-    config: Config, class_names: tuple[str, ...], text: TextTokens | None = None
+    config: Config,
+    class_names: tuple[str, ...],
+    text: TextTokens | None,
+    backbone_params: Params | None = None,
 ) -> Experiment:
-    """Loads backbone and text tokens and lays them on the mesh.
+    """Lays backbone and text tokens on the mesh.
 
     Args:
-        text: tokens that were computed before; None encodes the class names' phrases.
+        text: from `class_text`, or as a run keeps it.
+        backbone_params: None loads those of the configuration.
     """
     mesh = make_mesh(config.mesh)
-    backbone, backbone_params = load_backbone(config.backbone)
-    if config.model == "promptmad" and text is None:
-        text = encode_classes(
-            config.text, class_names, str(Path(config.data.data_dir) / "text_cache")
-        )
-    tokens = Text(text.tokens, text.mask) if config.model == "promptmad" else None
-    detector = make_detector(config, backbone, text.tokens.shape[-1] if tokens else 0)
+    if backbone_params is None:
+        backbone, backbone_params = load_backbone(config.backbone)
+    else:
+        backbone = build_backbone(config.backbone)
+    tokens = None if text is None else Text(text.tokens, text.mask)
+    detector = make_detector(config, backbone, text)
     frozen = jax.device_put(Frozen(backbone_params, tokens), replicated(mesh))
     return Experiment(config, mesh, detector, frozen, class_names, text)
 
 
-def make_detector(config: Config, backbone, text_width: int) -> Detector:
+def make_detector(config: Config, backbone: Backbone, text: TextTokens | None) -> Detector:
     """The static detector of a configuration."""
+    text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
     grid = (size // 16, size // 16)
-    if config.model == "onenip":
-        build = lambda rngs: OneNIP(
-            config.reconstructor, config.refiner, sum(backbone.channels), grid, rngs
-        )
-        fine = OneNIP.uses_fine_levels
-    else:
-        build = lambda rngs: PromptMAD(
-            config.reconstructor,
-            config.segmentor,
-            config.diffusion,
-            backbone.channels,
-            grid,
-            text_width,
-            rngs,
-        )
-        fine = PromptMAD.uses_fine_levels
-    return Detector(backbone, Network.create(build), size, fine)
+    reconstructor, channels = config.reconstructor, backbone.channels
+    match config.model:
+        case "uniad":
+            model = UniAD
+            build = lambda rngs: UniAD(reconstructor, sum(channels), grid, rngs)
+        case "onenip":
+            model = OneNIP
+            build = lambda rngs: OneNIP(reconstructor, config.refiner, sum(channels), grid, rngs)
+        case "promptmad":
+            model = PromptMAD
+            build = lambda rngs: PromptMAD(
+                reconstructor, config.segmentor, config.diffusion, channels, grid, text_width, rngs
+            )
+    return Detector(backbone, Network.create(build), size, model.uses_fine_levels)
 
 
 def class_prompts(train: ImageSet, index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A whole run: data, parts, loop, evaluation, report."""
+"""A whole training run: data, parts, loop, then its evaluation and report."""
 
 import json
 
@@ -9,19 +9,21 @@ from promptmad_jax.config import Config, to_dict
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pipeline import BatchOrder, HostSource, ResidentSource, Source, TrainArrays
 from promptmad_jax.data.textures import load_textures
-from promptmad_jax.evaluation.calibration import Calibration, calibrate
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.protocol import Protocol
-from promptmad_jax.evaluation.report import Report
-from promptmad_jax.evaluation.run import class_maps, evaluate_maps
-from promptmad_jax.evaluation.tables import format_table
-from promptmad_jax.experiment import Experiment, build_experiment, class_prompts, load_split
+from promptmad_jax.evaluation_run import calibrate_state, evaluate_state, finish
+from promptmad_jax.experiment import (
+    Experiment,
+    Splits,
+    build_experiment,
+    class_prompts,
+    class_text,
+    load_splits,
+)
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.logging import MetricsWriter, Progress, read_metrics
 from promptmad_jax.runtime.manifest import write_manifest
-from promptmad_jax.serving.predictor import Predictor
 from promptmad_jax.training.feature_cache import load_clean_features
 from promptmad_jax.training.loop import total_steps, train_loop
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
@@ -33,20 +35,21 @@ from promptmad_jax.workdir import Workdir
 def run_training(config: Config, workdir: str) -> dict:
     """Trains, or resumes, to the end; evaluates; writes the report. Returns the metrics."""
     files = Workdir(workdir)
-    train, test = load_split(config, "train"), load_split(config, "test")
-    experiment = build_experiment(config, train.class_names)
+    splits = load_splits(config)
+    names = splits.train.class_names
+    experiment = build_experiment(config, names, class_text(config, names))
     _check_batch(config, experiment.mesh.size)
-    maker = experiment.map_maker(class_prompts(train, config.eval.prompt_index))
+    maker = experiment.map_maker(class_prompts(splits.train, config.eval.prompt_index))
     checkpoints = files.checkpoints(config.train.keep)
     try:
-        state = _start(experiment, train, checkpoints)
+        state = _start(experiment, splits.train, checkpoints)
         # Only now: a run that is refused must leave what was there as it was.
         checkpoints.write_config(to_dict(config))
-        _describe(experiment, maker, train, test, files)
-        state = _train(experiment, state, maker, train, test, files, checkpoints)
+        _describe(experiment, maker, splits, files)
+        state = _train(experiment, state, maker, splits, files, checkpoints)
     finally:
         checkpoints.close()
-    result = finish(experiment, maker, state, train, test, files, files)
+    result = finish(experiment, maker, state, splits, files, files)
     _log_last(files, int(state.step), result)
     return result
 
@@ -64,127 +67,9 @@ def _defined(means: dict) -> dict[str, float]:
     return {name: value for name, value in means.items() if isinstance(value, float)}
 
 
-def run_evaluation(config: Config, files: Workdir, output: Workdir) -> dict:
-    """Evaluates the newest checkpoint of a run and writes metrics and report to `output`."""
-    train, test = load_split(config, "train"), load_split(config, "test")
-    experiment, maker = restore_experiment(config, files)
-    return finish(experiment, maker, restore_state(experiment, files), train, test, files, output)
-
-
-def load_predictor(workdir: str) -> Predictor:
-    """The newest checkpoint of a run, ready for new images; the data set is not needed."""
-    files = Workdir(workdir)
-    config = files.config()
-    calibration = files.read_calibration()
-    experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files)
-    return Predictor(
-        maker,
-        state.params,
-        state.stats,
-        experiment.class_names,
-        calibration,
-        config.eval.fusion,
-        config.eval.image_pool,
-    )
-
-
-def restore_experiment(config: Config, files: Workdir) -> tuple[Experiment, MapMaker]:
-    """The parts of a run, its text tokens and prompts read from the working directory."""
-    class_names, prompts, text = files.read_bank()
-    experiment = build_experiment(config, class_names, text)
-    return experiment, experiment.map_maker(prompts)
-
-
-def restore_state(experiment: Experiment, files: Workdir) -> TrainState:
-    """The newest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    config = experiment.config
-    checkpoints = files.checkpoints(config.train.keep)
-    try:
-        latest = checkpoints.latest_step()
-        if latest is None:
-            raise UserError(
-                f"{files.path} has no checkpoint yet; let the training reach "
-                f"step {config.train.checkpoint_every}"
-            )
-        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
-        state, _ = create_state(experiment.detector.network, tx, config.train.seed, experiment.mesh)
-        return checkpoints.restore(latest, abstract_state(state))
-    finally:
-        checkpoints.close()
-
-
-def finish(
-    experiment: Experiment,
-    maker: MapMaker,
-    state: TrainState,
-    train: ImageSet,
-    test: ImageSet,
-    files: Workdir,
-    output: Workdir,
-) -> dict:
-    """Evaluates the state with everything: writes metrics.json and the report, prints the table."""
-    calibration = calibrate_state(experiment, maker, state, train)
-    output.write_calibration(calibration, int(state.step))
-    report = Report(output.path / "report", image_pool=experiment.config.eval.image_pool)
-    result = evaluate_state(experiment, maker, state, test, calibration, report)
-    write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
-    manifest = json.loads(files.manifest.read_text())
-    page = report.write(result, manifest, read_metrics(files.log))
-    print(format_table(result))
-    print(f"metrics: {output.path / 'metrics.json'}")
-    print(f"report: {page}")
-    return result
-
-
-def calibrate_state(
-    experiment: Experiment, maker: MapMaker, state: TrainState, train: ImageSet
-) -> Calibration:
-    """The constants of this state, from training images and their pseudo-anomalies."""
-    config = experiment.config
-    return calibrate(
-        maker,
-        state.params,
-        state.stats,
-        train,
-        config.eval.fusion,
-        config.pseudo_anomaly,
-        config.eval.calibration_images,
-        config.train.seed,
-    )
-
-
-def evaluate_state(
-    experiment: Experiment,
-    maker: MapMaker,
-    state: TrainState,
-    test: ImageSet,
-    calibration: Calibration,
-    report: Report | None = None,
-) -> dict:
-    """The metrics.json object of a state."""
-    settings = experiment.config.eval
-    maps = class_maps(maker, state.params, state.stats, test, settings.fusion, calibration)
-    protocol = Protocol(image_pool=settings.image_pool, aupro_limit=settings.aupro_limit)
-    result = evaluate_maps(maps, protocol, report.add if report is not None else None)
-    result["protocol"] |= {
-        "fusion": settings.fusion,
-        "fusion_scale": calibration.fusion_scale,
-        "prompt": f"training image {settings.prompt_index} of the class, in file order",
-        "step": int(state.step),
-    }
-    return result
-
-
-def _describe(
-    experiment: Experiment, maker: MapMaker, train: ImageSet, test: ImageSet, files: Workdir
-) -> None:
+def _describe(experiment: Experiment, maker: MapMaker, splits: Splits, files: Workdir) -> None:
     """Writes the bank and the manifest."""
-    config = experiment.config
+    config, train = experiment.config, splits.train
     files.write_bank(train.class_names, maker.prompts, experiment.text)
     write_manifest(
         files.manifest,
@@ -195,7 +80,8 @@ def _describe(
         {
             "classes": list(train.class_names),
             "train_images": len(train.images),
-            "test_images": len(test.images),
+            "held_out_images": len(splits.held.images),
+            "test_images": len(splits.test.images),
         },
     )
 
@@ -223,12 +109,11 @@ def _train(
     experiment: Experiment,
     state: TrainState,
     maker: MapMaker,
-    train: ImageSet,
-    test: ImageSet,
+    splits: Splits,
     files: Workdir,
     checkpoints: Checkpoints,
 ) -> TrainState:
-    config, mesh = experiment.config, experiment.mesh
+    config, mesh, train = experiment.config, experiment.mesh, splits.train
     steps, schedule, tx = _optimizer(config, len(train.images))
     if int(state.step) >= steps:
         return state
@@ -241,8 +126,8 @@ def _train(
     )
 
     def evaluate(state: TrainState, step: int) -> dict[str, float]:
-        calibration = calibrate_state(experiment, maker, state, train)
-        result = evaluate_state(experiment, maker, state, test, calibration)
+        calibration = calibrate_state(experiment, maker, state, splits)
+        result = evaluate_state(experiment, maker, state, splits, calibration)
         write_text_atomic(
             files.path / "evaluations" / f"step_{step}.json", json.dumps(result, indent=2) + "\n"
         )

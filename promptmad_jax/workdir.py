@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from promptmad_jax.config import Config, parse
-from promptmad_jax.evaluation.calibration import Calibration, Moments, NormalMaps
+from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.fusion import Moments, NormalMaps
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
@@ -105,14 +106,15 @@ class Workdir:
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
             )
         values = json.loads(path.read_text())
-        if "normal" not in values:
+        if "thresholds" not in values:
             raise UserError(
                 f"{path} is of an older version; write it again with "
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
             )
         normal = {
-            name: NormalMaps(*(Moments(*pair) for pair in pairs))
+            name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
             for name, pairs in values["normal"].items()
         }
         ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
-        return Calibration(values["fusion_scale"], normal, ranges)
+        thresholds = {name: Thresholds(*row) for name, row in values["thresholds"].items()}
+        return Calibration(values["source"], values["fusion_scale"], normal, ranges, thresholds)

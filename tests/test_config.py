@@ -9,7 +9,7 @@ from configs import common
 from promptmad_jax.config import Config, parse, to_dict
 from promptmad_jax.runtime.errors import UserError
 
-NAMES = ("quickstart", "promptmad_mvtec", "onenip_mvtec", "promptmad_folder")
+NAMES = ("quickstart", "promptmad_mvtec", "onenip_mvtec", "uniad_mvtec", "promptmad_folder")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -19,6 +19,14 @@ def test_shipped_configurations_parse(name, arg):
     parsed = parse(config)
     assert parsed.train.seed == (3 if arg and "seed" in arg else 0)
     assert (parsed.train.steps == 4) == bool(arg)
+
+
+@pytest.mark.parametrize("model", ["promptmad", "onenip", "uniad"])
+def test_the_baselines_on_a_folder(model):
+    arg = None if model == "promptmad" else model
+    parsed = parse(importlib.import_module("configs.promptmad_folder").get_config(arg))
+    assert parsed.model == model and parsed.name == f"{model}_folder"
+    assert (parsed.eval.fusion == "reconstruction") == (model == "uniad")
 
 
 def test_every_setting_survives_the_round_trip():
@@ -37,7 +45,8 @@ def test_every_setting_survives_the_round_trip():
             "config.train.batch_size is '8', of type str; it must be int",
         ),
         ({"train": 3}, "config.train is 3; it is a group"),
-        ({"model": "uniad"}, "config.model is 'uniad'; it can be 'promptmad', 'onenip'"),
+        ({"model": "unet"}, "config.model is 'unet'; it can be 'promptmad', 'onenip'"),
+        ({"model": "uniad"}, "config.eval.fusion is 'calibrated'; UniAD segments nothing"),
         ({"diffusion": {"objective": "v"}}, "config.diffusion.objective"),
         ({"diffusion": {"noise_scale": 0.0}}, "noise_scale"),
         ({"data": {"image_size": 100}}, "multiple of 16"),

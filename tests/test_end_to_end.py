@@ -135,6 +135,9 @@ def test_predict_files_and_folders(finished, tmp_path):
         assert anomaly_map.dtype == np.float32 and anomaly_map.shape == shape
         assert Image.open(output / row["overlay"]).size == shape[::-1]
         assert np.isfinite(row["score"])
+        assert row["verdict"] == ("defective" if row["score"] > row["threshold"] else "normal")
+        for region in row["regions"]:
+            assert region["area"] >= 1 and anomaly_map.min() < region["peak"]
 
 
 def test_predict_mistakes(finished, tmp_path):
@@ -166,16 +169,49 @@ def test_predict_mistakes(finished, tmp_path):
     assert "holds no trained model" in nowhere
 
 
-def test_onenip_trains_on_the_same_parts(data, tmp_path):
-    args = (
+def test_onenip_and_its_weights_in_a_file(data, tmp_path):
+    config = (
         "--config=configs/quickstart.py:smoke,onenip",
-        f"--workdir={tmp_path}",
         f"--config.data.data_dir={data}",
         "--config.train.steps=2",
     )
-    run("train", *args)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    workdir, weights, out = tmp_path / "run", tmp_path / "w.safetensors", tmp_path / "out"
+    run("train", *config, f"--workdir={workdir}")
+    metrics = json.loads((workdir / "metrics.json").read_text())
     assert set(metrics["maps"]) == {"reconstruction", "coarse"}
+
+    assert "OneNIP" in run("convert", f"--input={workdir}", f"--output={weights}")
+    run("evaluate", *config, f"--weights={weights}", f"--output={out}")
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["classes"] == metrics["classes"] and again["compat"] == metrics["compat"]
+
+    image = tmp_path / "part.png"
+    Image.new("RGB", (40, 40), (90, 80, 70)).save(image)
+    given = (*config, f"--weights={weights}", "--class_name=part", f"--output={tmp_path / 'p'}")
+    run("predict", *given, f"--prompt_image={image}", str(image))
+    row = json.loads((tmp_path / "p" / "scores.jsonl").read_text())
+    assert np.isfinite(row["score"]) and "verdict" not in row
+    assert "--prompt_image" in run("predict", *given, str(image), status=2)
+
+
+def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
+    config = (
+        "--config=configs/quickstart.py:smoke",
+        f"--config.data.data_dir={data}",
+        "--config.model=uniad",
+        "--config.eval.fusion=reconstruction",
+        f"--workdir={tmp_path}",
+    )
+    run("train", *config, "--config.train.steps=2")
+    assert "resumed from step 2 of 3" in run("train", *config, "--config.train.steps=3")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["maps"]["reconstruction"]["mean"] == metrics["mean"]
+    assert set(metrics["maps"]) == {"reconstruction"}
+    assert metrics["protocol"]["fusion"] == "reconstruction"
+    assert set(metrics["protocol"]["compat_left_out"]) == {"onenip_fusion"}
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row for row in rows if row["kind"] == "train"]
+    assert losses and all(row["loss"] == row["feature"] for row in losses)
 
 
 # absl itself reports a value that is not of the flag's type, with status 1.
@@ -184,7 +220,7 @@ def test_onenip_trains_on_the_same_parts(data, tmp_path):
     [
         ("--config.train.bach_size=4", "did you mean batch_size?", 2),
         ("--config.train.batch_size=x", "batch_size", 1),
-        ("--config.model=uniad", "can be 'promptmad', 'onenip'", 2),
+        ("--config.model=unet", "can be 'promptmad', 'onenip'", 2),
     ],
 )
 def test_train_refuses_wrong_settings(data, tmp_path, override, message, status):

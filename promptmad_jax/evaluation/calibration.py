@@ -1,5 +1,6 @@
-"""Constants read off training images, so that no figure depends on the test set."""
+"""Constants read off normal images, so that no figure depends on the test set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -9,140 +10,131 @@ import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.models.functional import Params, Stats
-from promptmad_jax.models.outputs import fuse
 
-# A float32 probability cannot come nearer to 1 than 6e-8.
-_LEAST_PROBABILITY = 1e-7
+_DRAWING_QUANTILE = 0.999
 
 
-class Moments(NamedTuple):
-    """Mean and standard deviation of the pixels of a class's normal maps."""
+class Thresholds(NamedTuple):
+    """Above these, a pixel and an image of a class count as defective.
 
-    mean: float
-    deviation: float
+    Attributes:
+        pixel, image: on the final map and on the image score. images: how many set them.
+    """
+
+    pixel: float
+    image: float
+    images: int
 
 
-class NormalMaps(NamedTuple):
-    """A class's normal pixels: the reconstruction's distances and the segmentor's log-odds."""
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Attributes:
+    fusion: the rule of the final map. image_pool: window of the image score.
+    pixel_fpr, image_fpr: share of normal pixels and images that may pass the threshold.
+    """
 
-    reconstruction: Moments
-    segmentation: Moments
+    fusion: str
+    image_pool: int
+    pixel_fpr: float
+    image_fpr: float
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Attributes:
-    fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
-    normal: what each class's maps look like on normal training images.
-    score_range: (low, high) of a class's final map, for drawing: the median of its normal
-        training pixels, and the 99.9th percentile of its pseudo-anomalous ones.
+    """Constants of one state of a model, by class where they differ.
+
+    Attributes:
+        source: where they were read off: "held-out" normal images; or, where none were held out,
+            "training" images, which score lower than new ones, so that thresholds come out low.
+        fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
+        normal: what normal maps look like.
+        score_range: (low, high) of the final map, for drawing: the median of normal pixels, and the
+            99.9th percentile of pseudo-anomalous ones.
+        thresholds: at the false-positive rates of the configuration; empty where none were set.
     """
 
+    source: str
     fusion_scale: float
     normal: dict[str, NormalMaps]
     score_range: dict[str, tuple[float, float]]
+    thresholds: dict[str, Thresholds]
+
+    def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
+        """The map that is measured, of the model's maps [n, S, S] of images of `class_names`."""
+        normal = [self.normal[name] for name in class_names]
+        return final_map(maps, fusion, self.fusion_scale, normal)
+
+    def without_thresholds(self) -> "Calibration":
+        """The same, read off too few images to set thresholds."""
+        return replace(self, thresholds={})
 
 
 def calibrate(
     maker: MapMaker,
     params: Params,
     stats: Stats,
-    train: ImageSet,
-    fusion: str,
+    images: ImageSet,
+    source: str,
+    config: CalibrationConfig,
     pseudo: PseudoAnomalyConfig,
-    count: int,
     seed: int,
 ) -> Calibration:
-    """Maps about `count` training images, at least two a class, and their pseudo-anomalies.
+    """Maps normal images, at least one a class, and pseudo-anomalies made of them.
 
     The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
-    included; here the pseudo-anomalies stand for them.
+    included, for the scale of the fusion; here the pseudo-anomalies stand for them.
     """
-    rows = _spread(train.class_ids, max(2, count // len(train.class_names)))
-    images, ids = np.asarray(train.images[rows]), train.class_ids[rows]
-    keys = jax.random.split(jax.random.key(seed), len(rows))
-    damaged, _ = jax.jit(synthesize, static_argnums=3)(keys, images, np.roll(images, 1, 0), pseudo)
+    pictures, ids = np.asarray(images.images), images.class_ids
+    keys = jax.random.split(jax.random.key(seed), len(pictures))
+    damaged, _ = jax.jit(synthesize, static_argnums=3)(
+        keys, pictures, np.roll(pictures, 1, 0), pseudo
+    )
     bank = maker.bank(params, stats)
-    normal = maker.maps(params, stats, bank, images, ids)
+    normal = maker.maps(params, stats, bank, pictures, ids)
     anomalous = maker.maps(params, stats, bank, np.asarray(damaged).astype(np.uint8), ids)
     both = np.concatenate([normal["reconstruction"], anomalous["reconstruction"]])
-    calibration = Calibration(
-        float((both.max() + both.min()) / 2),
-        {
-            name: NormalMaps(
-                _moments(normal["reconstruction"][ids == k]),
-                _moments(log_odds(segmentation(normal)[ids == k])),
-            )
-            for k, name in enumerate(train.class_names)
-        },
-        {},
-    )
-    names = [train.class_names[k] for k in ids]
-    low, high = (final_map(maps, fusion, calibration, names) for maps in (normal, anomalous))
-    ranges = {
-        name: (float(np.median(low[ids == k])), float(np.quantile(high[ids == k], 0.999)))
-        for k, name in enumerate(train.class_names)
-    }
-    return replace(calibration, score_range=ranges)
+    scale = float((both.max() + both.min()) / 2)
+    moments, ranges, thresholds = {}, {}, {}
+    for k, name in enumerate(images.class_names):
+        own, damaged = ({key: one[ids == k] for key, one in m.items()} for m in (normal, anomalous))
+        moments[name] = normal_maps(own)
+        own, damaged = (
+            final_map(m, config.fusion, scale, [moments[name]] * len(m["reconstruction"]))
+            for m in (own, damaged)
+        )
+        ranges[name] = float(np.median(own)), float(np.quantile(damaged, _DRAWING_QUANTILE))
+        thresholds[name] = set_thresholds(own, config)
+    return Calibration(source, scale, moments, ranges, thresholds)
 
 
-def final_map(
-    maps: dict[str, np.ndarray], fusion: str, calibration: Calibration, class_names: Sequence[str]
-) -> np.ndarray:
-    """The map that is measured, of the model's maps [n, S, S] of images of `class_names` [n].
+def set_thresholds(maps: np.ndarray, config: CalibrationConfig) -> Thresholds:
+    """The lowest values that at most the stated share of normal pixels and images exceeds.
 
     Args:
-        fusion: the rule, one of `config.eval.fusion`.
+        maps: final maps of a class's normal images, [n, S, S]. With fewer than 1 / image_fpr
+            images, the image threshold is the highest of their scores.
     """
-    reconstruction, probability = maps["reconstruction"], segmentation(maps)
-    match fusion:
-        case "reconstruction":
-            return reconstruction
-        case "segmentor":
-            return probability
-        case "calibrated":
-            return fuse(reconstruction, probability, np.float32(calibration.fusion_scale))
-        case "image_local":
-            extent = reconstruction.max((1, 2), keepdims=True) + reconstruction.min(
-                (1, 2), keepdims=True
-            )
-            return fuse(reconstruction, probability, extent / 2)
-        case "standardized":
-            normal = [calibration.normal[name] for name in class_names]
-            return standardize(reconstruction, [n.reconstruction for n in normal]) + standardize(
-                log_odds(probability), [n.segmentation for n in normal]
-            )
-    raise ValueError(f"fusion rule {fusion!r} is unknown")
+    scores = image_scores(maps, config.image_pool)
+    return Thresholds(
+        _exceeded_by(maps.ravel(), config.pixel_fpr),
+        _exceeded_by(scores, config.image_fpr),
+        len(maps),
+    )
 
 
-def segmentation(maps: dict[str, np.ndarray]) -> np.ndarray:
-    """The best of the segmentor's maps: the refined one where there is one."""
-    return maps["refined"] if "refined" in maps else maps["coarse"]
+def _exceeded_by(values: np.ndarray, share: float) -> float:
+    allowed = math.floor(share * len(values))
+    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
 
 
-def log_odds(probability: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)), finite for every float32 probability."""
-    p = np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    return np.log(p) - np.log1p(-p)
-
-
-def standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:
-    """Maps [n, S, S] less their class's normal mean, in its standard deviations."""
-    mean, deviation = np.asarray(moments, np.float32).T[..., None, None]
-    return (maps - mean) / deviation
-
-
-def _moments(pixels: np.ndarray) -> Moments:
-    # A dead map, constant on normal images, must not turn its noise into a score.
-    return Moments(float(pixels.mean()), max(float(pixels.std()), 1e-6))
-
-
-def _spread(class_ids: np.ndarray, per_class: int) -> np.ndarray:
-    """Rows evenly spread over each class's images."""
-    rows = []
-    for k in np.unique(class_ids):
-        members = np.flatnonzero(class_ids == k)
+def spread_over(images: ImageSet, count: int) -> ImageSet:
+    """About `count` images, at least two a class where there are two, evenly over its files."""
+    per_class, rows = max(2, count // len(images.class_names)), []
+    for k in np.unique(images.class_ids):
+        members = np.flatnonzero(images.class_ids == k)
         rows.append(members[np.unique(np.linspace(0, len(members) - 1, per_class).astype(int))])
-    return np.concatenate(rows)
+    return images.select(np.concatenate(rows))

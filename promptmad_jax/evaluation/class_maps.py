@@ -1,13 +1,13 @@
 """What the evaluation is given of one class: its test images and the maps a model made of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMaps:
-    """The test images of one class with their anomaly maps.
+    """The test images of one class with their anomaly maps, or one process's share of them.
 
     Attributes:
       class_name: the class.
@@ -18,6 +18,9 @@ class ClassMaps:
       masks: bool [n, H, W], true on defects.
       maps: float32 [n, H, W] each. "final" carries the metrics of the class; "reconstruction",
         "coarse" and "refined" are the parts of the model that made it, where the model has them.
+      indices: int [n], the images' places in the class; 0 to n - 1 where nothing is given.
+      original_masks: n masks bool [H', W'] of the sizes of the files, for the compatibility mode
+        "original_size" alone.
 
     Raises:
       ValueError: where the shapes do not fit together or there is no "final" map.
@@ -30,12 +33,18 @@ class ClassMaps:
     images: np.ndarray
     masks: np.ndarray
     maps: dict[str, np.ndarray]
+    indices: np.ndarray | None = None
+    original_masks: tuple[np.ndarray, ...] | None = None
 
     def __post_init__(self):
         count, shape = len(self.filenames), self.masks.shape
+        if self.indices is None:
+            object.__setattr__(self, "indices", np.arange(count))
         if "final" not in self.maps:
             raise ValueError(f"class {self.class_name}: no 'final' map among {sorted(self.maps)}")
-        if not len(self.defect_types) == len(self.labels) == len(self.masks) == count:
+        rows = [self.defect_types, self.labels, self.masks, self.indices]
+        rows += [] if self.original_masks is None else [self.original_masks]
+        if any(len(row) != count for row in rows):
             raise ValueError(f"class {self.class_name}: {count} file names do not fit the rest")
         if self.images.shape != (*shape, 3):
             raise ValueError(f"class {self.class_name}: images {self.images.shape}, masks {shape}")
@@ -44,3 +53,19 @@ class ClassMaps:
                 raise ValueError(
                     f"class {self.class_name}: map '{name}' {values.shape}, masks {shape}"
                 )
+
+    def share(self, index: int, count: int) -> "ClassMaps":
+        """Every `count`-th image from `index` on, possibly none: what one of `count` processes
+        gives to the evaluation where each of them holds the whole class."""
+        rows = slice(index, None, count)
+        return replace(
+            self,
+            filenames=self.filenames[rows],
+            defect_types=self.defect_types[rows],
+            labels=self.labels[rows],
+            images=self.images[rows],
+            masks=self.masks[rows],
+            maps={name: values[rows] for name, values in self.maps.items()},
+            indices=self.indices[rows],
+            original_masks=None if self.original_masks is None else self.original_masks[rows],
+        )

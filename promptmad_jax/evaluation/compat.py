@@ -1,85 +1,136 @@
-"""Figures as other code bases define them, under names of their own."""
+"""Figures as other code bases define them, each mode a block under its own name."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
-import numpy as np
-
-from promptmad_jax.evaluation.blocks import Block, class_metrics
+from promptmad_jax.evaluation.blocks import Block, ClassScores
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.metrics import IMAGE_METRICS, image_metrics, split_pixels
-from promptmad_jax.evaluation.scratch import Scratch
+from promptmad_jax.evaluation.compat_figures import (
+    binned,
+    f1_max_of,
+    figures_of_scores,
+    mean_top_percent,
+    plain_max,
+    pro,
+    trapezoid_ap,
+)
+from promptmad_jax.evaluation.distributed import Communicator
+from promptmad_jax.evaluation.exact import Reasons, Values
+from promptmad_jax.evaluation.metrics import IMAGE_METRICS, PIXEL_METRICS
+from promptmad_jax.evaluation.onenip_modes import OneNipFusion, ResizedMaskLabel
+from promptmad_jax.evaluation.original_size import OriginalSize
+from promptmad_jax.evaluation.scratch import Keep
+from promptmad_jax.runtime.errors import UserError
 
-COMPAT_MODES = ("onenip_fusion", "resized_mask_label")
+DEFAULT_MODES = ("onenip_fusion", "resized_mask_label")
+# N is a number from 2 to 100000.
+COMPAT_MODES = {
+    "onenip_fusion": "half the reconstruction map plus half the segmentor's, scaled by the middle "
+    "of the reconstruction maps of the whole test set; label of resized_mask_label",
+    "resized_mask_label": "an image is defective where its resized mask is not empty",
+    "plain_max": "the image score is the greatest pixel",
+    "mean_top_1pct": "the image score is the mean of the highest 1 % of the pixels",
+    "trapezoid_ap": "AP is the area below the precision-recall points joined by straight lines",
+    "f1max_N": "F1-max over N evenly spaced thresholds from the least to the greatest score",
+    "pro_N": "AUPRO from N evenly spaced thresholds, over the false-positive rates below 0.3 "
+    "stretched to 0..1",
+    "bins_N": "pixel scores in N equal bins from the least to the greatest of the class",
+    "original_size": "pixels at the size of the files, maps enlarged bilinearly",
+}
+_NOT_THERE = {
+    "mask_127": "prepared data sets keep only whether a mask is above 0; the figures agree where "
+    "masks hold 0 and 255 alone"
+}
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    reconstruction: np.ndarray
-    segmentation: np.ndarray
-    masks: np.ndarray
+def check_mode(name: str) -> None:
+    """Refuses what is no mode.
+
+    Raises:
+      UserError: naming the known modes.
+    """
+    if name in _NOT_THERE:
+        raise UserError(f"compat mode {name!r} is not available: {_NOT_THERE[name]}")
+    pattern, count = _split(name)
+    if pattern not in COMPAT_MODES or pattern.endswith("_N") != (count is not None):
+        known = ", ".join(COMPAT_MODES)
+        raise UserError(f"compat mode {name!r} is unknown; known: {known} (N: 2 to 100000)")
 
 
-class OneNipFusion:
-    """OneNIP's evaluation: final = 0.5 rec + 0.5 (M + m) / 2 seg.
+def describe_mode(name: str) -> str:
+    """The definition of a mode in words."""
+    pattern, count = _split(name)
+    return COMPAT_MODES[pattern].replace(" N ", f" {count} ")
 
-    M and m are the largest and the smallest value of all reconstruction maps of the whole test
-    set, so nothing is known before the last class: the maps wait on disk. seg is the refined map,
-    or the coarse one where there is no refined. The image label is OneNIP's: whether any defect is
-    left in the resized mask. Needs the test set, so it is for comparison and not for deployment.
+
+def _split(name: str) -> tuple[str, int | None]:
+    """The key of `COMPAT_MODES` and N: those of bins_50 are bins_N and 50. N may be None."""
+    found = re.fullmatch(r"(bins|f1max|pro)_([1-9]\d*)", name)
+    if found is None or not 2 <= int(found[2]) <= 100_000:
+        return name, None
+    return f"{found[1]}_N", int(found[2])
+
+
+class Mode(Protocol):
+    """A block in the making.
+
+    Attributes:
+      left_out: why there is no block; empty where there is one.
     """
 
-    def __init__(self, pool: int, limit: float, scratch: Scratch):
-        self._pool, self._limit, self._scratch = pool, limit, scratch
-        self._kept: dict[str, _Kept] = {}
-        self._bounds: list[float] = []
-        self.left_out = ""
+    left_out: str
 
-    def add(self, class_maps: ClassMaps) -> None:
-        """Keeps the maps of one class on disk, or notes that it lacks them."""
-        maps = class_maps.maps
-        segmentation = maps["refined"] if "refined" in maps else maps.get("coarse")
-        if "reconstruction" not in maps or segmentation is None:
-            self.left_out = (
-                f"class {class_maps.class_name} has no reconstruction and segmentation maps to fuse"
-            )
-            return
-        reconstruction = maps["reconstruction"]
-        self._bounds += [float(reconstruction.max()), float(reconstruction.min())]
-        keep = self._scratch.keep
-        self._kept[class_maps.class_name] = _Kept(
-            keep(reconstruction), keep(segmentation), keep(class_maps.masks)
-        )
+    def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
+        """Takes a class and its final map, scored; all processes do so together."""
+        ...
 
     def result(self) -> dict:
-        """The fused figures as a block, with `scale` = (M + m) / 2."""
-        scale = (max(self._bounds) + min(self._bounds)) / 2
-        block = Block()
-        for name, kept in self._kept.items():
-            fused = 0.5 * kept.reconstruction + np.float32(0.5 * scale) * kept.segmentation
-            masks = np.asarray(kept.masks)
-            labels = masks.any(axis=(1, 2))
-            pixels = split_pixels(fused, masks)
-            block.add(name, *class_metrics(fused, pixels, labels, self._pool, self._limit))
-        return block.result() | {"scale": scale}
+        """The block of all classes; all processes ask for it together."""
+        ...
 
 
-class ResizedMaskLabel:
-    """Image figures with the label of OneNIP: defective where the resized mask is not empty."""
+class ClassByClass:
+    """A mode whose figures need the final map of one class at a time."""
 
     left_out = ""
 
-    def __init__(self):
-        self._block = Block(IMAGE_METRICS)
-        self._differ: dict[str, list[str]] = {}
+    def __init__(
+        self, metrics: Sequence[str], figures: Callable[[ClassScores], tuple[Values, Reasons]]
+    ):
+        self._block, self._figures = Block(metrics), figures
 
-    def add(self, class_maps: ClassMaps, scores: np.ndarray) -> None:
-        """Takes the image scores [n] of one class."""
-        labels = class_maps.masks.any(axis=(1, 2))
-        self._block.add(class_maps.class_name, *image_metrics(scores, labels))
-        differ = np.flatnonzero(labels != class_maps.labels.astype(bool))
-        if len(differ):
-            self._differ[class_maps.class_name] = [class_maps.filenames[i] for i in differ]
+    def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
+        """See `Mode`."""
+        self._block.add(class_maps.class_name, *self._figures(scored))
 
     def result(self) -> dict:
-        """The block, with `differ`: class -> files whose label is not the data set's."""
-        return self._block.result() | {"differ": self._differ}
+        """See `Mode`."""
+        return self._block.result()
+
+
+def make_mode(name: str, pool: int, limit: float, keep: Keep, communicator: Communicator) -> Mode:
+    """The mode of a name that `check_mode` passed.
+
+    Args:
+      pool, limit: the protocol's `image_pool` and `aupro_limit`.
+      keep: puts an array aside until the end; all processes do so together.
+    """
+    pattern, count = _split(name)
+    match pattern:
+        case "onenip_fusion":
+            return OneNipFusion(pool, limit, keep, communicator)
+        case "resized_mask_label":
+            return ResizedMaskLabel(communicator)
+        case "original_size":
+            return OriginalSize(limit, communicator)
+    metrics, figures = {
+        "plain_max": (IMAGE_METRICS, partial(figures_of_scores, score=plain_max)),
+        "mean_top_1pct": (IMAGE_METRICS, partial(figures_of_scores, score=mean_top_percent)),
+        "trapezoid_ap": (("image_ap", "pixel_ap"), trapezoid_ap),
+        "f1max_N": (("image_f1max", "pixel_f1max"), partial(f1_max_of, count=count)),
+        "pro_N": (("pixel_aupro",), partial(pro, count=count)),
+        "bins_N": (PIXEL_METRICS, partial(binned, count=count, limit=limit)),
+    }[pattern]
+    return ClassByClass(metrics, figures)

@@ -29,6 +29,12 @@ class MapMaker:
         self._maps = jax.jit(
             detector.maps, in_shardings=(None,) * 4 + (split, split), out_shardings=whole
         )
+        # Compiled where it is called first: most uses never ask for the steps.
+        self._steps = jax.jit(
+            detector.diffusion_steps,
+            in_shardings=(None,) * 4 + (split, split),
+            out_shardings=whole,
+        )
         self._sharding = split
 
     def bank(self, params: Params, stats: Stats) -> Bank:
@@ -45,15 +51,29 @@ class MapMaker:
         ]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
+    def diffusion_steps(
+        self, params: Params, stats: Stats, bank: Bank, images: np.ndarray, class_ids: np.ndarray
+    ) -> np.ndarray:
+        """The mask's logit after each diffusion step, float32 [T, n, S / 4, S / 4], of images as in
+        `maps`; for a model with a diffusion alone."""
+        batches = []
+        for rows in self._slices(len(images)):
+            count = rows.stop - rows.start
+            inputs = self._put(images[rows], class_ids[rows])
+            steps = self._steps(params, stats, self.frozen, bank, *inputs)
+            batches.append(np.asarray(steps)[:, :count])
+        return np.concatenate(batches, axis=1)
+
     def _slices(self, count: int) -> Iterator[slice]:
         for start in range(0, count, self.batch_size):
             yield slice(start, min(start + self.batch_size, count))
 
     def _one(self, params, stats, bank, images, class_ids):
-        count = len(images)
-        pad = lambda x: np.concatenate([x, np.repeat(x[-1:], self.batch_size - count, 0)])
-        images, ids = jax.device_put(
-            (pad(images), pad(np.asarray(class_ids, np.int32))), self._sharding
-        )
-        maps = self._maps(params, stats, self.frozen, bank, images, ids)
-        return {name: np.asarray(value)[:count] for name, value in maps.items()}
+        inputs = self._put(images, class_ids)
+        maps = self._maps(params, stats, self.frozen, bank, *inputs)
+        return {name: np.asarray(value)[: len(images)] for name, value in maps.items()}
+
+    def _put(self, images, class_ids):
+        """Images and class ids, padded to the batch size, on the mesh."""
+        pad = lambda x: np.concatenate([x, np.repeat(x[-1:], self.batch_size - len(x), 0)])
+        return jax.device_put((pad(images), pad(np.asarray(class_ids, np.int32))), self._sharding)

@@ -1,21 +1,18 @@
 """The evaluation protocol: class after class in, metrics.json out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.evaluation.blocks import Block, Values, class_metrics
+from promptmad_jax.evaluation.blocks import Block, ClassScores, Pooled, score_maps
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.compat import COMPAT_MODES, OneNipFusion, ResizedMaskLabel
-from promptmad_jax.evaluation.metrics import (
-    PixelScores,
-    check_finite,
-    image_metrics,
-    image_scores,
-    pixel_metrics_of,
-    split_pixels,
-)
+from promptmad_jax.evaluation.compat import DEFAULT_MODES, check_mode, describe_mode, make_mode
+from promptmad_jax.evaluation.distributed import ALONE, Communicator, agree, jointly
+from promptmad_jax.evaluation.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics import SMALL_LIMIT, check_finite
 from promptmad_jax.evaluation.scratch import Scratch
+from promptmad_jax.evaluation.thresholds import Decisions
 from promptmad_jax.runtime.errors import UserError
 
 
@@ -26,7 +23,7 @@ class Protocol:
     Attributes:
       image_pool: window in pixels of the average whose maximum is the image score.
       aupro_limit: the false-positive rate up to which AUPRO integrates.
-      compat: the compatibility modes to add, of `COMPAT_MODES`.
+      compat: the compatibility modes to add, of `compat.COMPAT_MODES` with numbers for N.
       scratch: folder for temporary files, the system's where empty. Pooling takes one float32 a
         pixel of the test set there, "onenip_fusion" two more and one byte.
 
@@ -36,7 +33,7 @@ class Protocol:
 
     image_pool: int = 16
     aupro_limit: float = 0.3
-    compat: tuple[str, ...] = COMPAT_MODES
+    compat: tuple[str, ...] = DEFAULT_MODES
     scratch: str = ""
 
     def __post_init__(self):
@@ -44,9 +41,26 @@ class Protocol:
             raise UserError(f"aupro_limit is {self.aupro_limit}; it must lie in (0, 1]")
         if self.image_pool < 1:
             raise UserError(f"image_pool is {self.image_pool}; it must be 1 or more")
-        unknown = sorted(set(self.compat) - set(COMPAT_MODES))
-        if unknown:
-            raise UserError(f"compat mode {unknown[0]!r} is unknown; known: {COMPAT_MODES}")
+        for name in self.compat:
+            check_mode(name)
+
+    def describe(self) -> dict:
+        """The choices in words and numbers, for metrics.json."""
+        pool = self.image_pool
+        return {
+            "image_score": f"maximum of the {pool}x{pool} average of the map, stride 1",
+            "image_pool": pool,
+            "image_label": "of the data set",
+            "pixel_label": "mask > 0, resized to the map size with nearest",
+            "thresholds": "all distinct scores, exact",
+            "ap": "step-wise",
+            "aupro": "8-connected regions of each image, interpolated at the limit",
+            "aupro_limit": self.aupro_limit,
+            "aupro_05_limit": SMALL_LIMIT,
+            "mean": "plain mean over the classes where the metric is defined",
+            "pooled": "all images and all pixels of all classes together",
+            "compat": {name: describe_mode(name) for name in self.compat},
+        }
 
 
 class Evaluator:
@@ -55,44 +69,65 @@ class Evaluator:
     `maps["final"]` makes the figures of `classes`; every other map gets a block of its own under
     `maps`. Memory is bounded by the largest class. As a context manager it removes its temporary
     files at the end; otherwise `close` does, or the garbage collector.
+
+    Where several processes evaluate together, each adds its own images of every class, possibly
+    none, with their `indices` in the class (`ClassMaps.share`), in one order of classes. The
+    result is equal on all of them, and to that of one process, to the bit.
+
+    Args:
+      protocol: the choices.
+      thresholds: class -> thresholds of a pixel and of an image, which make the block
+        `thresholds`; there is none without them.
+      thresholds_from: where they come from, in words.
+      communicator: the processes, `distributed.this_run()` for those of `jax.distributed`.
     """
 
-    def __init__(self, protocol: Protocol | None = None):
+    def __init__(
+        self,
+        protocol: Protocol | None = None,
+        thresholds: Mapping[str, tuple] | None = None,
+        thresholds_from: str = "given by the user",
+        communicator: Communicator = ALONE,
+    ):
         self._protocol = protocol if protocol is not None else Protocol()
-        self._scratch = Scratch(self._protocol.scratch)
+        self._communicator = communicator
+        self._decisions = Decisions(thresholds) if thresholds else None
+        self._thresholds_from = thresholds_from
+        self._scratch = jointly(communicator, lambda: Scratch(self._protocol.scratch))
         self._final = Block()
         self._others: dict[str, Block] = {}
-        self._pooled: dict[str, tuple[PixelScores, np.ndarray, np.ndarray]] = {}
+        self._pooled = Pooled(self._keep)
         self._images: dict[str, dict[str, int]] = {}
         self._sizes: set[tuple[int, int]] = set()
         pool, limit = self._protocol.image_pool, self._protocol.aupro_limit
-        self._fusion = OneNipFusion(pool, limit, self._scratch)
-        self._mask_label = ResizedMaskLabel()
+        self._compat = {
+            name: make_mode(name, pool, limit, self._keep, communicator)
+            for name in self._protocol.compat
+        }
 
     def add(self, class_maps: ClassMaps) -> None:
         """Measures one class.
 
         Raises:
-          UserError: where a class comes twice, has no images, or a map holds NaN or infinity; the
-            message names the image.
+          UserError: where a class comes twice, has no images or no thresholds, or a map holds NaN
+            or infinity; the message names the image.
+          ValueError: where the processes give different classes or maps, or one image twice.
         """
+        agree(self._communicator, _form(class_maps))
+        jointly(self._communicator, lambda: self._check(class_maps))
         name = class_maps.class_name
-        if name in self._images:
-            raise UserError(f"class {name} was evaluated already; give every class once")
-        if not len(class_maps.labels):
+        truth = GroundTruth(class_maps.masks, class_maps.indices, self._communicator)
+        if not truth.count:
             raise UserError(f"class {name} has no test images; leave it out or add some")
+        labels = truth.images(np.asarray(class_maps.labels).astype(bool))
         for key, values in class_maps.maps.items():
-            check_finite(values, class_maps.filenames, f"{key} map")
-        self._add_final(class_maps)
-        for key, values in class_maps.maps.items():
-            if key != "final":
-                block = self._others.setdefault(key, Block())
-                block.add(name, *self._measure(class_maps, values)[:2])
-        if "onenip_fusion" in self._protocol.compat:
-            self._fusion.add(class_maps)
-        defective = int(np.count_nonzero(class_maps.labels))
-        counts = {"normal": len(class_maps.labels) - defective, "defective": defective}
-        self._images[name] = counts
+            scored = score_maps(values, truth, labels, self._protocol.image_pool)
+            block = self._final if key == "final" else self._others.setdefault(key, Block())
+            block.add(name, *scored.figures(self._protocol.aupro_limit))
+            if key == "final":
+                self._add_final(class_maps, scored)
+        defective = int(np.count_nonzero(labels))
+        self._images[name] = {"normal": truth.count - defective, "defective": defective}
         self._sizes.add(class_maps.masks.shape[1:])
 
     def result(self) -> dict:
@@ -101,7 +136,8 @@ class Evaluator:
         Returns:
           `classes`, `mean`, `defined_classes` and `undefined` of the final maps (see
           `Block.result`), `pooled` (metric -> value over all images and pixels together), `maps`
-          (map -> block), `compat` (mode -> block) and `protocol`, the choices in words.
+          (map -> block), `compat` (mode -> block), `thresholds` (a block) where thresholds were
+          given, and `protocol`, the choices in words.
 
         Raises:
           UserError: before the first class.
@@ -109,15 +145,17 @@ class Evaluator:
         if not self._images:
             raise UserError("there is no class to evaluate; the test split is empty")
         block = self._final.result()
-        pooled, missing = self._pool_classes()
+        pooled, missing = self._pooled.figures(self._protocol.aupro_limit)
         if missing:
             block["undefined"]["pooled"] = missing
-        compat, left_out = self._compat()
+        modes = self._compat.items()
+        decisions = {} if self._decisions is None else {"thresholds": self._decisions.result()}
         return block | {
             "pooled": pooled,
             "maps": {key: other.result() for key, other in self._others.items()},
-            "compat": compat,
-            "protocol": self._describe() | {"compat_left_out": left_out},
+            "compat": {name: mode.result() for name, mode in modes if not mode.left_out},
+            **decisions,
+            "protocol": self._describe(),
         }
 
     def close(self) -> None:
@@ -130,56 +168,40 @@ class Evaluator:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _measure(
-        self, class_maps: ClassMaps, maps: np.ndarray
-    ) -> tuple[Values, dict[str, str], PixelScores]:
-        pixels = split_pixels(maps, class_maps.masks)
-        pool, limit = self._protocol.image_pool, self._protocol.aupro_limit
-        return *class_metrics(maps, pixels, class_maps.labels, pool, limit), pixels
+    def _keep(self, array: np.ndarray) -> np.ndarray:
+        return jointly(self._communicator, lambda: self._scratch.keep(array))
 
-    def _add_final(self, class_maps: ClassMaps) -> None:
-        maps = class_maps.maps["final"]
-        values, undefined, pixels = self._measure(class_maps, maps)
-        self._final.add(class_maps.class_name, values, undefined)
-        scores = image_scores(maps, self._protocol.image_pool)
-        on_disk = PixelScores(
-            self._scratch.keep(pixels.negatives), pixels.positives, pixels.weights
-        )
-        self._pooled[class_maps.class_name] = on_disk, scores, np.asarray(class_maps.labels)
-        if "resized_mask_label" in self._protocol.compat:
-            self._mask_label.add(class_maps, scores)
+    def _check(self, class_maps: ClassMaps) -> None:
+        name = class_maps.class_name
+        if name in self._images:
+            raise UserError(f"class {name} was evaluated already; give every class once")
+        if self._decisions is not None:
+            self._decisions.check(name)
+        for key, values in class_maps.maps.items():
+            check_finite(values, class_maps.filenames, f"{key} map")
 
-    def _pool_classes(self) -> tuple[Values, dict[str, str]]:
-        # By name, so that sums are taken in one order whatever the order of the classes.
-        kept = [self._pooled[name] for name in sorted(self._pooled)]
-        of_pixels, pixels_missing = pixel_metrics_of(
-            [pixels for pixels, _, _ in kept], self._protocol.aupro_limit
-        )
-        of_images, images_missing = image_metrics(
-            np.concatenate([scores for _, scores, _ in kept]),
-            np.concatenate([labels for _, _, labels in kept]),
-        )
-        return of_images | of_pixels, images_missing | pixels_missing
-
-    def _compat(self) -> tuple[dict, dict[str, str]]:
-        modes = {"onenip_fusion": self._fusion, "resized_mask_label": self._mask_label}
-        chosen = {name: modes[name] for name in self._protocol.compat}
-        results = {name: mode.result() for name, mode in chosen.items() if not mode.left_out}
-        return results, {name: mode.left_out for name, mode in chosen.items() if mode.left_out}
+    def _add_final(self, class_maps: ClassMaps, scored: ClassScores) -> None:
+        self._pooled.add(class_maps.class_name, scored)
+        if self._decisions is not None:
+            self._decisions.add(class_maps.class_name, scored)
+        for mode in self._compat.values():
+            mode.add(class_maps, scored)
 
     def _describe(self) -> dict:
-        pool = self._protocol.image_pool
-        return {
-            "image_score": f"maximum of the {pool}x{pool} average of the map, stride 1",
-            "image_pool": pool,
-            "image_label": "of the data set",
-            "pixel_label": "mask > 0, resized to the map size with nearest",
+        own = {
             "map_size": sorted(list(size) for size in self._sizes),
-            "thresholds": "all distinct scores, exact",
-            "ap": "step-wise",
-            "aupro": "8-connected regions of each image, interpolated at the limit",
-            "aupro_limit": self._protocol.aupro_limit,
-            "mean": "plain mean over the classes where the metric is defined",
-            "pooled": "all images and all pixels of all classes together",
             "images": dict(self._images),
+            "compat_left_out": {
+                name: mode.left_out for name, mode in self._compat.items() if mode.left_out
+            },
         }
+        if self._decisions is not None:
+            own["decisions"] = f"above thresholds {self._thresholds_from}"
+        return self._protocol.describe() | own
+
+
+def _form(class_maps: ClassMaps) -> list:
+    """What must be the same on all processes, as JSON has it."""
+    maps = [[key, str(values.dtype)] for key, values in class_maps.maps.items()]
+    size = list(class_maps.masks.shape[1:])
+    return [class_maps.class_name, size, maps, class_maps.original_masks is not None]

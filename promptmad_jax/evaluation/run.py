@@ -1,13 +1,15 @@
 """One evaluation: a model's maps of a test split, class by class, measured and drawn."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.evaluation.calibration import Calibration, final_map
+from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.distributed import this_run
 from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.original_size import OriginalMasks
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from promptmad_jax.models.functional import Params, Stats
 
@@ -19,8 +21,13 @@ def class_maps(
     test: ImageSet,
     fusion: str,
     calibration: Calibration,
+    original_masks: OriginalMasks | None = None,
 ) -> Iterator[ClassMaps]:
-    """Yields the maps of each class that has test images; memory is bounded by the largest."""
+    """Yields the maps of each class that has test images; memory is bounded by the largest.
+
+    Args:
+        original_masks: reads the masks before resizing, for the mode "original_size".
+    """
     bank = maker.bank(params, stats)
     for k, name in enumerate(test.class_names):
         rows = np.flatnonzero(test.class_ids == k)
@@ -28,28 +35,35 @@ def class_maps(
             continue
         images = np.asarray(test.images[rows])
         maps = maker.maps(params, stats, bank, images, test.class_ids[rows])
-        maps["final"] = final_map(maps, fusion, calibration, [name] * len(rows))
+        maps["final"] = calibration.final_map(maps, fusion, [name] * len(rows))
+        filenames = tuple(test.filenames[i] for i in rows)
         yield ClassMaps(
             name,
-            tuple(test.filenames[i] for i in rows),
+            filenames,
             tuple(test.defect_types[i] for i in rows),
             test.labels[rows],
             images,
             np.asarray(test.masks[rows]),
             maps,
+            original_masks=original_masks and original_masks(name, filenames),
         )
 
 
 def evaluate_maps(
-    maps: Iterator[ClassMaps], protocol: Protocol, also: Callable[[ClassMaps], None] | None = None
+    maps: Iterator[ClassMaps],
+    protocol: Protocol,
+    thresholds: Mapping[str, tuple],
+    thresholds_from: str,
+    also: Callable[[ClassMaps], None] | None = None,
 ) -> dict:
-    """The metrics.json object of the maps; `also` sees every class once, for a report."""
-    evaluator = Evaluator(protocol)
-    try:
+    """The metrics.json object of the maps; `also` sees every class once, for a report.
+
+    The processes of a run share the work of measuring; each of them holds all maps.
+    """
+    run = this_run()
+    with Evaluator(protocol, thresholds, thresholds_from, run) as evaluator:
         for one in maps:
-            evaluator.add(one)
+            evaluator.add(one.share(run.index, run.count))
             if also is not None:
                 also(one)
         return evaluator.result()
-    finally:
-        evaluator.close()

@@ -1,11 +1,14 @@
 """Arrays that would not fit into memory together, kept in files of a temporary folder."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from promptmad_jax.runtime.errors import UserError
+
+Keep = Callable[[np.ndarray], np.ndarray]
 
 
 class Scratch:

@@ -25,9 +25,9 @@ PACKAGES = (
     "scikit-learn",
     "pillow",
     "ml-collections",
+    "regex",
     "tensorflow-datasets",
     "transformers",
-    "tokenizers",
     "safetensors",
 )
 

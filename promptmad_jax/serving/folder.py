@@ -12,6 +12,7 @@ from promptmad_jax.data.preprocess import ImageFileError, decode_image
 from promptmad_jax.evaluation.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import Prediction, Predictor
+from promptmad_jax.serving.regions import find_regions
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _BATCH = 8
@@ -110,6 +111,20 @@ def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: 
         "file": str(path),
         "class_name": prediction.class_name,
         "score": prediction.score,
+        **_judge(prediction, anomaly_map),
         "map": str(map_path.relative_to(target)),
         "overlay": str(overlay_path.relative_to(target)),
+    }
+
+
+def _judge(prediction: Prediction, anomaly_map: np.ndarray) -> dict:
+    """Verdict and defective regions, in the image's pixels; nothing where no threshold is known."""
+    if prediction.thresholds is None:
+        return {}
+    threshold = prediction.thresholds.image
+    regions = find_regions(anomaly_map, prediction.thresholds.pixel)
+    return {
+        "threshold": threshold,
+        "verdict": "defective" if prediction.score > threshold else "normal",
+        "regions": [region._asdict() for region in regions],
     }

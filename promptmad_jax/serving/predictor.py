@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from promptmad_jax.data.preprocess import resize_image
-from promptmad_jax.evaluation.calibration import Calibration, final_map
+from promptmad_jax.evaluation.calibration import Calibration, Thresholds
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.models.functional import Params, Stats
@@ -16,12 +16,14 @@ from promptmad_jax.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Prediction:
-    """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing."""
+    """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing;
+    thresholds: of the class, where there are any."""
 
     class_name: str
     score: float
     anomaly_map: np.ndarray
     score_range: tuple[float, float]
+    thresholds: Thresholds | None
 
 
 class Predictor:
@@ -61,11 +63,11 @@ class Predictor:
         ids = self._class_ids(resized, class_name)
         maps = self._maker.maps(self._params, self._stats, self._bank, resized, ids)
         names = [self.class_names[k] for k in ids]
-        final = final_map(maps, self._fusion, self._calibration, names)
+        final = self._calibration.final_map(maps, self._fusion, names)
         scores = image_scores(final, self._image_pool)
-        ranges = self._calibration.score_range
+        ranges, thresholds = self._calibration.score_range, self._calibration.thresholds
         return [
-            Prediction(name, float(score), one, ranges[name])
+            Prediction(name, float(score), one, ranges[name], thresholds.get(name))
             for name, score, one in zip(names, scores, final, strict=True)
         ]
 
