@@ -7,22 +7,24 @@ import pytest
 
 from promptmad_jax.evaluation.calibration import (
     Calibration,
-    Moments,
-    NormalMaps,
-    final_map,
-    log_odds,
+    CalibrationConfig,
+    Thresholds,
+    set_thresholds,
 )
+from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.workdir import Workdir
 
 NAMES = ["bolt", "tile", "bolt"]
 CALIBRATION = Calibration(
+    "held-out",
     3.0,
     {
         "bolt": NormalMaps(Moments(1.0, 0.5), Moments(-4.0, 2.0)),
         "tile": NormalMaps(Moments(2.0, 0.25), Moments(-6.0, 1.0)),
     },
     {"bolt": (0.0, 1.0), "tile": (0.5, 2.0)},
+    {"bolt": Thresholds(1.5, 1.25, 3), "tile": Thresholds(2.5, 2.25, 1)},
 )
 
 
@@ -37,28 +39,28 @@ def maps():
 
 
 def test_one_part_alone(maps):
-    assert final_map(maps, "reconstruction", CALIBRATION, NAMES) is maps["reconstruction"]
-    assert final_map(maps, "segmentor", CALIBRATION, NAMES) is maps["refined"]
+    assert CALIBRATION.final_map(maps, "reconstruction", NAMES) is maps["reconstruction"]
+    assert CALIBRATION.final_map(maps, "segmentor", NAMES) is maps["refined"]
     del maps["refined"]
-    assert final_map(maps, "segmentor", CALIBRATION, NAMES) is maps["coarse"]
+    assert CALIBRATION.final_map(maps, "segmentor", NAMES) is maps["coarse"]
 
 
 def test_calibrated_and_image_local(maps):
     r, p = maps["reconstruction"], maps["refined"]
-    found = final_map(maps, "calibrated", CALIBRATION, NAMES)
+    found = CALIBRATION.final_map(maps, "calibrated", NAMES)
     np.testing.assert_allclose(found, r / 2 + 1.5 * p, rtol=1e-6)
-    found = final_map(maps, "image_local", CALIBRATION, NAMES)
+    found = CALIBRATION.final_map(maps, "image_local", NAMES)
     for i in range(3):
         expected = r[i] / 2 + (r[i].max() + r[i].min()) / 4 * p[i]
         np.testing.assert_allclose(found[i], expected, rtol=1e-6)
         alone = {name: one[i : i + 1] for name, one in maps.items()}
         np.testing.assert_array_equal(
-            final_map(alone, "image_local", CALIBRATION, NAMES[i : i + 1])[0], found[i]
+            CALIBRATION.final_map(alone, "image_local", NAMES[i : i + 1])[0], found[i]
         )
 
 
 def test_standardized(maps):
-    found = final_map(maps, "standardized", CALIBRATION, NAMES)
+    found = CALIBRATION.final_map(maps, "standardized", NAMES)
     r, p = maps["reconstruction"].astype(np.float64), maps["refined"].astype(np.float64)
     odds = np.log(p / (1 - p))
     bolt = (r - 1) / 0.5 + (odds + 4) / 2
@@ -74,7 +76,24 @@ def test_log_odds_are_finite_and_keep_the_order():
 
 def test_unknown_rule(maps):
     with pytest.raises(ValueError, match="'sum'"):
-        final_map(maps, "sum", CALIBRATION, NAMES)
+        CALIBRATION.final_map(maps, "sum", NAMES)
+
+
+def test_thresholds_let_the_stated_share_of_normals_pass():
+    maps = np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32)
+    found = set_thresholds(maps, CalibrationConfig("segmentor", 1, 0.01, 0.1))
+    assert (maps > found.pixel).sum() == maps.size // 100
+    scores = maps.max((1, 2))
+    assert (scores > found.image).sum() == 4 and found.images == 40
+    few = set_thresholds(maps[:5], CalibrationConfig("segmentor", 1, 0.01, 0.1))
+    assert few.image == maps[:5].max()
+
+
+def test_normal_maps_of_a_model_without_a_segmentor(maps):
+    found = normal_maps({"reconstruction": maps["reconstruction"]})
+    assert found.segmentation is None
+    np.testing.assert_allclose(found.reconstruction.mean, maps["reconstruction"].mean(), rtol=1e-6)
+    assert normal_maps({"reconstruction": np.ones((1, 4, 4))}).reconstruction.deviation == 1e-6
 
 
 def test_to_disk_and_back(tmp_path):
@@ -86,5 +105,5 @@ def test_to_disk_and_back(tmp_path):
 
 def test_calibration_of_an_older_version(tmp_path):
     (tmp_path / "calibration.json").write_text('{"fusion_scale": 1.0, "score_range": {}}')
-    with pytest.raises(UserError, match="calibration.json.*older.*promptmad_jax.evaluate"):
+    with pytest.raises(UserError, match=r"calibration\.json.*older.*promptmad_jax\.evaluate"):
         Workdir(str(tmp_path)).read_calibration()

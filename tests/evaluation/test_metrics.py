@@ -1,52 +1,18 @@
 """The exact engine against hand-computed values, scikit-learn and brute force."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from promptmad_jax.evaluation import metrics
+from promptmad_jax.evaluation import exact, metrics
+from promptmad_jax.evaluation.distributed import ALONE
+from promptmad_jax.evaluation.ground_truth import GroundTruth
 from promptmad_jax.evaluation.regions import region_weights
 from promptmad_jax.runtime.errors import UserError
-
-
-def brute_force_aupro(maps, masks, limit):
-    """Every threshold by itself, every region by itself."""
-    regions = []
-    for index, mask in enumerate(masks):
-        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-        for region in range(1, count + 1):
-            regions.append((index, labels == region))
-    rates, overlaps = [0.0], [0.0]
-    for threshold in np.unique(maps)[::-1]:
-        found = maps >= threshold
-        rates.append(found[~masks].mean())
-        overlaps.append(np.mean([found[i][region].mean() for i, region in regions]))
-    fine = np.unique(np.append(np.asarray(rates)[np.asarray(rates) <= limit], limit))
-    area = 0.0
-    for left, right in itertools.pairwise(fine):
-        # At a jump the curve leaves from the higher of its values.
-        start = max(o for r, o in zip(rates, overlaps, strict=True) if r == left)
-        ends = [o for r, o in zip(rates, overlaps, strict=True) if r == right]
-        end = min(ends) if ends else np.interp(right, rates, overlaps)
-        area += (right - left) * (start + end) / 2
-    return area / limit
-
-
-def random_case(seed, levels, images=4, size=12):
-    rng = np.random.default_rng(seed)
-    masks = ndimage.binary_dilation(
-        rng.random((images, size, size)) > 0.97, structure=np.ones((1, 2, 2))
-    )
-    masks[0] = False
-    masks[1, 3, 3] = True
-    maps = rng.random((images, size, size)) + 0.5 * masks
-    return (np.floor(maps * levels) / levels).astype(np.float32), masks
+from tests.evaluation.classes import brute_force_aupro, random_case
 
 
 def test_hand_computed_image_figures():
@@ -108,6 +74,27 @@ def test_aupro_equals_brute_force(levels, limit):
     maps, masks = random_case(levels, levels)
     values, _ = metrics.pixel_metrics(maps, masks, limit=limit)
     assert values["pixel_aupro"] == pytest.approx(brute_force_aupro(maps, masks, limit), abs=1e-12)
+    small = brute_force_aupro(maps, masks, 0.05)
+    assert values["pixel_aupro_05"] == pytest.approx(small, abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 30])
+def test_image_figures_equal_scikit_learn_with_ties(levels):
+    rng = np.random.default_rng(levels)
+    labels = rng.random(80) > 0.6
+    scores = np.floor((rng.random(80) + 0.3 * labels) * levels) / levels
+    values, _ = metrics.image_metrics(scores, labels)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+    expected = roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max()
+    assert tuple(values.values()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_scores_rank_nothing():
+    labels = np.array([1, 0, 0, 0])
+    values, undefined = metrics.image_metrics(np.full(4, 0.25), labels)
+    assert values == {"image_auroc": 0.5, "image_ap": 0.25, "image_f1max": 0.4}
+    assert undefined == {}
 
 
 # Small integers in float64, so that the transforms below are strictly increasing in the dtype too.
@@ -137,9 +124,10 @@ def test_permuting_the_images_changes_nothing(maps, masks, order):
 def test_parts_give_the_same_as_the_whole(maps, masks):
     whole = metrics.pixel_metrics(maps.astype(np.float32), masks)
     parts = [
-        metrics.split_pixels(maps[i : i + 1].astype(np.float32), masks[i : i + 1]) for i in range(3)
+        GroundTruth(masks[i : i + 1], [i]).pixels(maps[i : i + 1].astype(np.float32))
+        for i in range(3)
     ]
-    assert metrics.pixel_metrics_of(parts) == whole
+    assert exact.measure(exact.build_curve(parts), metrics.pixel_figures(0.3)) == whole
 
 
 @pytest.mark.parametrize(("fill", "word"), [(True, "normal"), (False, "defective")])
@@ -165,11 +153,12 @@ def test_not_finite_names_the_image(bad):
 
 
 def test_counts_beyond_float32():
-    negatives = np.zeros(2**24 + 8, np.float32)
-    curve = metrics.build_curve([negatives], np.ones(1, np.float32), np.ones(1))
+    negatives, one = np.zeros(2**24 + 8, np.float32), np.ones(1)
+    sample = exact.Sample("pixel", negatives, one.astype(np.float32), one, len(negatives), ALONE)
+    curve = exact.build_curve([sample])
     assert curve.negatives == 2**24 + 8
-    assert metrics.auroc(curve) == 1.0
-    tied = metrics.count_false_positives(negatives, np.zeros(1, np.float32))
+    assert exact.auroc(curve) == 1.0
+    tied = exact.false_positives([sample], np.zeros(1, np.float32))
     assert tied.tolist() == [[0], [2**24 + 8]]
 
 

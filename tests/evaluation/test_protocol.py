@@ -1,6 +1,7 @@
 """The evaluator: blocks, means, pooling, compatibility modes and refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +12,7 @@ from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from promptmad_jax.evaluation.tables import format_table
 from promptmad_jax.runtime.errors import UserError
-
-SIZE = 24
-
-
-def make_class(name, seed, normal=3, defective=3, keys=("reconstruction", "coarse", "refined")):
-    rng = np.random.default_rng(seed)
-    count = normal + defective
-    labels = np.repeat([0, 1], [normal, defective])
-    masks = np.zeros((count, SIZE, SIZE), bool)
-    masks[normal:, 4:9, 5:12] = True
-
-    def draw(scale):
-        noise = rng.random((count, SIZE, SIZE), np.float32)
-        return (scale * (noise + 0.6 * masks)).astype(np.float32)
-
-    return ClassMaps(
-        class_name=name,
-        filenames=tuple(f"{name}/test/{i:03d}.png" for i in range(count)),
-        defect_types=("good",) * normal + ("dent",) * defective,
-        labels=labels,
-        images=rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
-        masks=masks,
-        maps={"final": draw(1.0)} | {key: draw(3.0 + seed) for key in keys},
-    )
+from tests.evaluation.classes import SIZE, make_class
 
 
 def evaluate(*classes):
@@ -76,6 +54,8 @@ def test_form_of_the_result(result):
     assert result["undefined"] == {}
     assert result["protocol"]["images"]["tile"] == {"normal": 3, "defective": 3}
     assert result["protocol"]["map_size"] == [[SIZE, SIZE]]
+    assert result["protocol"]["aupro_05_limit"] == 0.05
+    assert set(result["protocol"]["compat"]) == {"onenip_fusion", "resized_mask_label"}
 
 
 def test_every_map_has_its_figures(result, two_classes):
@@ -198,10 +178,26 @@ def test_wrong_shapes_are_refused(two_classes):
         {"maps": {"coarse": tile.maps["coarse"]}},
         {"labels": tile.labels[:-1]},
         {"images": tile.images[..., 0]},
+        {"indices": np.arange(3)},
+        {"original_masks": tuple(tile.masks[:2])},
         {"maps": tile.maps | {"coarse": tile.maps["coarse"][:, 1:]}},
     ):
         with pytest.raises(ValueError, match="class tile: "):
             ClassMaps(**(fields | change))
+
+
+def test_shares_make_up_the_class(two_classes):
+    tile = replace(two_classes[0], original_masks=tuple(two_classes[0].masks))
+    shares = [tile.share(index, 4) for index in range(4)]
+    assert [len(share.labels) for share in shares] == [2, 2, 1, 1]
+    assert sorted(i for share in shares for i in share.indices) == list(range(6))
+    for share in shares:
+        for row, index in enumerate(share.indices):
+            assert share.filenames[row] == tile.filenames[index]
+            assert share.labels[row] == tile.labels[index]
+            np.testing.assert_array_equal(share.masks[row], share.original_masks[row])
+            np.testing.assert_array_equal(share.maps["coarse"][row], tile.maps["coarse"][index])
+    assert len(tile.share(6, 1).filenames) == 0
 
 
 def test_table_rows(result):
