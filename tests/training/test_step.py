@@ -7,16 +7,14 @@ from configs import quickstart
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.experiment import make_detector
-from promptmad_jax.models.attention import Text
 from promptmad_jax.models.backbone import load_backbone
 from promptmad_jax.models.detector import Frozen
-from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh, replicated
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import create_state
 from promptmad_jax.training.step import make_train_step
 
-STEPS, BATCH, SIDE = 3, 8, 64
+STEPS, BATCH, SIDE = 2, 8, 64
 
 
 def batch_of(detector, frozen):
@@ -37,13 +35,11 @@ def batch_of(detector, frozen):
 
 def train(mesh_config):
     """Metrics of each of three steps."""
-    config = parse(quickstart.get_config("smoke"))
+    config = parse(quickstart.get_config("smoke,onenip"))
     mesh = make_mesh(mesh_config)
     backbone, params = load_backbone(config.backbone)
-    vectors = np.random.default_rng(1).standard_normal((2, 3, 16), np.float32)
-    text = TextTokens(vectors, np.ones((2, 3), bool), (("normal", "a", "b"),) * 2, ("", ""))
-    detector = make_detector(config, backbone, text)
-    frozen = Frozen(params, Text(text.tokens, text.mask))
+    detector = make_detector(config, backbone, None)
+    frozen = Frozen(params, None)
     batch = jax.device_put(batch_of(detector, frozen), batch_sharding(mesh))
     schedule = make_schedule(config.optimizer, STEPS, STEPS)
     tx = make_optimizer(config.optimizer, schedule)
