@@ -15,6 +15,7 @@ from promptmad_jax.evaluation.original_size import OriginalMasks
 from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.evaluation.report import Report
 from promptmad_jax.evaluation.run import class_maps, evaluate_maps
+from promptmad_jax.evaluation.scores import write_scores
 from promptmad_jax.evaluation.spread import spread
 from promptmad_jax.evaluation.tables import format_table
 from promptmad_jax.experiment import (
@@ -24,6 +25,7 @@ from promptmad_jax.experiment import (
     class_prompts,
     load_splits,
 )
+from promptmad_jax.reporting import make_report
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.logging import read_metrics
@@ -114,12 +116,15 @@ def finish(
     """
     calibration = calibrate_state(experiment, maker, state, splits)
     output.write_calibration(calibration, int(state.step))
-    report = Report(output.path / "report", image_pool=experiment.config.eval.image_pool)
+    report = make_report(experiment, maker, state, output.path / "report")
     result = evaluate_state(experiment, maker, state, splits, calibration, report)
     if other_prompts:
         result["prompts"] = spread([result, *other_prompts])
     write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
-    manifest = json.loads(files.manifest.read_text())
+    write_scores(output.path, report.scores)
+    if output.manifest != files.manifest:
+        write_text_atomic(output.manifest, files.manifest.read_text())
+    manifest = json.loads(output.manifest.read_text())
     page = report.write(result, manifest, read_metrics(files.log))
     print(format_table(result))
     print(f"metrics: {output.path / 'metrics.json'}")
@@ -171,7 +176,7 @@ def evaluate_state(
         maps,
         protocol,
         calibration.thresholds,
-        f"{calibration.source} images: {settings.image_fpr:g} of the images and "
+        f"from {calibration.source} images: {settings.image_fpr:g} of the images and "
         f"{settings.pixel_fpr:g} of the pixels may pass",
         report.add if report is not None else None,
     )

@@ -85,7 +85,12 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
         config.train.seed,
         splits.train.fingerprint,
         experiment.mesh,
-        {"weights": str(path), "classes": list(names), "prompt_images": prompt_images},
+        {
+            "weights": str(path),
+            "classes": list(names),
+            "prompt_images": prompt_images,
+            "test_fingerprint": splits.test.fingerprint,
+        },
     )
     maker = experiment.map_maker(prompts)
     return finish(experiment, maker, state, splits, output, output)

@@ -82,6 +82,7 @@ def _describe(experiment: Experiment, maker: MapMaker, splits: Splits, files: Wo
             "train_images": len(train.images),
             "held_out_images": len(splits.held.images),
             "test_images": len(splits.test.images),
+            "test_fingerprint": splits.test.fingerprint,
         },
     )
 

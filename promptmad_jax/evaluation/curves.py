@@ -1,71 +1,159 @@
-"""The course of the training loss as an inline SVG drawing."""
+"""The exact curves of a class, thinned to what a drawing can show, and the course of training."""
 
-import html
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 56, 34, 12, 30
-POINTS = 240
-SERIES = 4
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.exact import Curve, build_curve, image_sample
+from promptmad_jax.evaluation.ground_truth import GroundTruth
 
+POINTS = 200
+# In units of the drawing's side: a quarter of a pixel on a drawing of 250 pixels.
+TOLERANCE = 1e-3
+_CELLS = 8000
+
+NOT_LOSSES = ("step", "kind", "grad_norm", "learning_rate", "images_per_s")
+
+Points = np.ndarray
 Series = tuple[np.ndarray, np.ndarray]
 
 
-def loss_series(history: Sequence[Mapping]) -> dict[str, Series]:
-    """Collects the losses from the rows of metrics.jsonl.
+def class_curves(class_maps: ClassMaps, scores: np.ndarray, limit: float) -> dict[str, Points]:
+    """The curves of the final map of a class.
 
     Args:
-      history: rows with `step`, `kind` ("train" or "eval") and values; null values are passed over.
+      scores: its image scores, [n].
+      limit: the false-positive rate where the PRO curve is cut.
 
     Returns:
-      Name -> (steps, values) of the training rows whose name contains "loss", the total first,
-      at most four of them.
+      `pixel_roc`, `pixel_pr`, `pixel_pro`, `image_roc` and `image_pr`, float64 [P, 2] with
+      P <= `POINTS`; a curve that is undefined is left out.
     """
-    rows = [row for row in history if row["kind"] == "train"]
-    names = sorted({name for row in rows for name in row if "loss" in name}, key=_total_first)
+    truth = GroundTruth(class_maps.masks, np.arange(len(class_maps.masks)))
+    pixel = build_curve([truth.pixels(class_maps.maps["final"])])
+    image = build_curve([image_sample(scores, class_maps.labels)])
+    curves = {}
+    if pixel.missing() is None:
+        curves |= {"pixel_roc": roc(pixel), "pixel_pr": precision_recall(pixel)}
+        curves["pixel_pro"] = region_overlap(pixel, limit)
+    if image.missing() is None:
+        curves |= {"image_roc": roc(image), "image_pr": precision_recall(image)}
+    return {name: thin(points) for name, points in curves.items()}
+
+
+def roc(curve: Curve) -> Points:
+    """(false-positive rate, true-positive rate) from (0, 0) to (1, 1); its area is the AUROC."""
+    rate = _interleave(curve.fp_above, curve.fp_at) / curve.negatives
+    return _ends(rate, _interleave(curve.tp_before, curve.tp_after) / curve.positives)
+
+
+def precision_recall(curve: Curve) -> Points:
+    """(recall, precision) as steps, the area below which is the AP."""
+    precision = curve.tp_after / (curve.tp_after + curve.fp_at)
+    recall = _interleave(curve.tp_before, curve.tp_after) / curve.positives
+    return np.stack([recall, np.repeat(precision, 2)], axis=1)
+
+
+def region_overlap(curve: Curve, limit: float) -> Points:
+    """(false-positive rate, per-region overlap) up to `limit`; its area over it is the AUPRO."""
+    rate = _interleave(curve.fp_above, curve.fp_at) / curve.negatives
+    points = _ends(rate, _interleave(curve.overlap_before, curve.overlap_after))
+    inside = points[points[:, 0] <= limit]
+    # Just after the limit the curve may rise at once; interpolation takes the value before that.
+    after = points[len(inside) : len(inside) + 1]
+    if len(after) and after[0, 0] > inside[-1, 0]:
+        share = (limit - inside[-1, 0]) / (after[0, 0] - inside[-1, 0])
+        inside = np.append(inside, inside[-1:] + share * (after - inside[-1:]), axis=0)
+    return inside
+
+
+def thin(points: Points, count: int = POINTS) -> Points:
+    """At most `count` of the points, so that the line through them moves as little as possible.
+
+    Points are added where the line is farthest from the curve (Douglas and Peucker, 1973), in
+    units of the curve's own extent, until it is nowhere farther than `TOLERANCE`.
+    """
+    points = _one_per_cell(points)
+    extent = np.ptp(points, axis=0)
+    scaled = points / np.where(extent > 0, extent, 1.0)
+    kept, waiting = {0, len(points) - 1}, []
+    _push(waiting, scaled, 0, len(points) - 1)
+    while waiting and len(kept) < count:
+        distance, first, middle, last = heapq.heappop(waiting)
+        if -distance < TOLERANCE:
+            break
+        kept.add(middle)
+        _push(waiting, scaled, first, middle)
+        _push(waiting, scaled, middle, last)
+    return points[sorted(kept)]
+
+
+def _push(waiting: list, points: Points, first: int, last: int) -> None:
+    """Queues the stretch between two kept points with the one that lies farthest from its chord."""
+    if last - first < 2:
+        return
+    start, chord = points[first], points[last] - points[first]
+    inner = points[first + 1 : last] - start
+    length = float(np.hypot(*chord))
+    if length:
+        away = np.abs(inner[:, 0] * chord[1] - inner[:, 1] * chord[0]) / length
+    else:
+        away = np.hypot(*inner.T)
+    middle = int(np.argmax(away))
+    heapq.heappush(waiting, (-float(away[middle]), first, first + 1 + middle, last))
+
+
+def _one_per_cell(points: Points) -> Points:
+    """Drops points that share a cell of a fine grid with the one before, never the last."""
+    cells = np.rint(points * _CELLS)
+    kept = np.append(True, (cells[1:] != cells[:-1]).any(axis=1))
+    kept[-1] = True
+    return points[kept]
+
+
+def _interleave(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return np.stack([before, after], axis=1).ravel()
+
+
+def _ends(x: np.ndarray, y: np.ndarray) -> Points:
+    return np.concatenate([[[0.0, 0.0]], np.stack([x, y], axis=1), [[1.0, 1.0]]])
+
+
+def training_series(history: Sequence[Mapping]) -> dict[str, dict[str, Series]]:
+    """What the rows of metrics.jsonl say of the course of training, chart by chart.
+
+    Returns:
+      `losses` (the total first), `learning_rate` and `evaluation` (means over the classes), each
+      name -> (steps, values); null values are passed over, single points left out, long series
+      averaged.
+    """
+    train = [row for row in history if row["kind"] == "train"]
+    evaluations = [row for row in history if row["kind"] == "eval"]
+    losses = sorted({name for row in train for name in row} - set(NOT_LOSSES), key=_total_first)
+    metrics = dict.fromkeys(name for row in evaluations for name in row)
+    charts = {
+        "losses": _series(train, losses),
+        "learning_rate": _series(train, ["learning_rate"]),
+        "evaluation": _series(evaluations, [name for name in metrics if name not in NOT_LOSSES]),
+    }
+    return {name: series for name, series in charts.items() if series}
+
+
+def _total_first(name: str) -> tuple[bool, str]:
+    return name != "loss", name
+
+
+def _series(rows: Sequence[Mapping], names: Sequence[str]) -> dict[str, Series]:
     series = {}
-    for name in names[:SERIES]:
+    for name in names:
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         if len(points) > 1:
             steps, values = np.array(points, np.float64).T
             series[name] = _averaged(steps, values)
     return series
-
-
-def draw_curves(series: Mapping[str, Series]) -> str:
-    """Draws the series over the steps, logarithmic where all are positive and span a decade.
-
-    Returns:
-      An `<svg>` element whose colours come from the classes series-0, series-1, ... of the page.
-    """
-    values = np.concatenate([values for _, values in series.values()])
-    logarithmic = bool(values.min() > 0 and values.max() > 10 * values.min())
-    scale = np.log10 if logarithmic else np.asarray
-    low, high = _bounds(scale(values))
-    first = min(float(steps.min()) for steps, _ in series.values())
-    last = max(float(steps.max()) for steps, _ in series.values())
-
-    def x(steps):
-        return LEFT + (steps - first) / max(last - first, 1e-12) * (WIDTH - LEFT - RIGHT)
-
-    def y(values):
-        return HEIGHT - BOTTOM - (values - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    ticks = _decade_ticks(10**low, 10**high) if logarithmic else _ticks(low, high)
-    parts = [_horizontal(y(scale(tick)), tick) for tick in ticks]
-    parts += [_vertical(x(tick), tick) for tick in _ticks(first, last) if tick == round(tick)]
-    for index, (name, (steps, values)) in enumerate(series.items()):
-        parts.append(_line(index, name, x(steps), y(scale(values))))
-    label = "Training loss by step" + (", logarithmic" if logarithmic else "")
-    view = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}"'
-    return f"<svg {view}>{''.join(parts)}</svg>"
-
-
-def _total_first(name: str) -> tuple[bool, str]:
-    return name not in ("loss", "total_loss", "loss_total"), name
 
 
 def _averaged(steps: np.ndarray, values: np.ndarray) -> Series:
@@ -75,44 +163,3 @@ def _averaged(steps: np.ndarray, values: np.ndarray) -> Series:
     starts = np.arange(0, len(steps), math.ceil(len(steps) / POINTS))
     sizes = np.diff(np.append(starts, len(steps)))
     return steps[starts + sizes - 1], np.add.reduceat(values, starts) / sizes
-
-
-def _bounds(values: np.ndarray) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.04 * (high - low) or max(abs(low), 1e-6) * 0.1
-    return low - margin, high + margin
-
-
-def _ticks(low: float, high: float, target: int = 5) -> list[float]:
-    """Round numbers in [low, high], about `target` of them."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / target
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _decade_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten in [low, high], the powers alone where these are many."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(powers) < 5 else (1,)
-    ticks = [factor * 10.0**power for power in powers for factor in factors]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
-def _horizontal(y: float, value: float) -> str:
-    return (
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
-    )
-
-
-def _vertical(x: float, step: float) -> str:
-    return f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{step:,.0f}</text>'
-
-
-def _line(index: int, name: str, x: np.ndarray, y: np.ndarray) -> str:
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    title = f"<title>{html.escape(name)}</title>"
-    return f'<polyline class="series-{index}" points="{points}">{title}</polyline>'

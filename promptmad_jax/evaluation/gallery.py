@@ -1,39 +1,37 @@
-"""Chooses the telling images of a class and draws their maps on one scale, as small data URIs."""
+"""The telling images of a class, their maps on one scale, and why they are telling."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.evaluation.overlay import colorize, overlay
+from promptmad_jax.evaluation.reasons import PARTS, Explainer, Window, highest_window
 
-THUMBNAIL = 160
-MAP_ORDER = ("reconstruction", "coarse", "refined")
-OUTLINE = np.array([96, 214, 255], np.uint8)
+MISSES, FALSE_ALARMS, HITS = "Worst misses", "Worst false alarms", "Best hits"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One image of the gallery.
 
     Attributes:
       filename, defect_type: of the image.
-      score: its image score.
-      pictures: caption -> data URI.
+      score: its image score. reason: why it is so, in words.
+      pictures: caption -> uint8 [H, W, 3]; "mask" is bool [H, W].
+      mask: bool [H, W]. window: the place that made the score.
     """
 
     filename: str
     defect_type: str
     score: float
-    pictures: dict[str, str]
+    reason: str
+    pictures: dict[str, np.ndarray]
+    mask: np.ndarray
+    window: Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """The rows of one class by group, and the scale of each map, which all its images share."""
 
@@ -42,33 +40,33 @@ class Gallery:
     scales: dict[str, tuple[float, float]]
 
 
-def make_gallery(class_maps: ClassMaps, rows: int = 3, pool: int = 16) -> Gallery:
-    """Picks up to `rows` misses, hits and false alarms and encodes their pictures.
+def make_gallery(class_maps: ClassMaps, explainer: Explainer, rows: int, pool: int) -> Gallery:
+    """Picks up to `rows` misses, false alarms and hits; see `choose`.
 
-    Misses are the defective images with the lowest scores, hits those with the highest, false
-    alarms the normal images with the highest; no image comes twice.
+    Args:
+      pool: window of the image score.
     """
-    scores = image_scores(class_maps.maps["final"], pool)
     scales = {name: colour_scale(class_maps, name) for name in class_maps.maps}
+    chosen = choose(explainer.scores, class_maps.labels, rows)
     groups = {
-        title: tuple(_row(class_maps, index, float(scores[index]), scales) for index in indices)
-        for title, indices in choose(scores, class_maps.labels, rows).items()
+        title: tuple(_row(class_maps, explainer, index, scales, pool) for index in indices)
+        for title, indices in chosen.items()
     }
     return Gallery(class_maps.class_name, groups, scales)
 
 
 def choose(scores: np.ndarray, labels: np.ndarray, rows: int) -> dict[str, list[int]]:
-    """The indices of the images to show, most telling first, by title of the group."""
+    """The indices of the images to show, most telling first, by title of the group.
+
+    Misses are the defective images with the lowest scores, hits those with the highest, false
+    alarms the normal images with the highest; no image comes twice.
+    """
     ascending = np.argsort(scores, kind="stable")
     defective = [int(i) for i in ascending if labels[i]]
     normal = [int(i) for i in ascending if not labels[i]]
     misses = defective[: min(rows, (len(defective) + 1) // 2)]
     hits = defective[len(misses) :][::-1][:rows]
-    return {
-        "Worst misses": misses,
-        "Best hits": hits,
-        "Worst false alarms": normal[::-1][:rows],
-    }
+    return {MISSES: misses, FALSE_ALARMS: normal[::-1][:rows], HITS: hits}
 
 
 def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:
@@ -89,53 +87,21 @@ def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + max(abs(low), 1.0) * 1e-3)
 
 
-def _row(class_maps: ClassMaps, index: int, score: float, scales: dict) -> Row:
+def _row(class_maps: ClassMaps, explainer: Explainer, index: int, scales: dict, pool: int) -> Row:
     image, mask = class_maps.images[index], class_maps.masks[index]
-    pictures = {"image": _jpeg(_shrink(image)), "mask": _png(mask)}
-    for name in MAP_ORDER:
+    final = class_maps.maps["final"][index]
+    pictures = {"image": image, "mask": mask}
+    for name in PARTS:
         if name in class_maps.maps:
-            heat = colorize(class_maps.maps[name][index], *scales[name])
-            pictures[name] = _jpeg(_shrink(heat))
-    final = overlay(image, class_maps.maps["final"][index], *scales["final"])
-    pictures["overlay"] = _jpeg(_outlined(_shrink(final), mask))
-    filename, kind = class_maps.filenames[index], class_maps.defect_types[index]
-    return Row(filename, kind, score, pictures)
-
-
-def _size(shape: tuple[int, ...]) -> tuple[int, int]:
-    scale = min(1.0, THUMBNAIL / max(shape[:2]))
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    resized = Image.fromarray(image).resize(_size(image.shape), Image.Resampling.BOX)
-    return np.asarray(resized)
-
-
-def _shrink_mask(mask: np.ndarray) -> np.ndarray:
-    # Averaging first, so that a defect of one pixel is still seen.
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(
-        _size(mask.shape), Image.Resampling.BOX
+            pictures[name] = colorize(class_maps.maps[name][index], *scales[name])
+    pictures["final"] = overlay(image, final, *scales["final"])
+    window = highest_window(final, pool)
+    return Row(
+        class_maps.filenames[index],
+        class_maps.defect_types[index],
+        float(explainer.scores[index]),
+        explainer.reason(index, window),
+        pictures,
+        mask,
+        window,
     )
-    return np.asarray(grey) > 0
-
-
-def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    inside = _shrink_mask(mask)
-    edge = ndimage.binary_dilation(inside) & ~inside
-    return np.where(edge[..., None], OUTLINE, image)
-
-
-def _jpeg(image: np.ndarray) -> str:
-    return _encode(Image.fromarray(image), "jpeg", quality=72, optimize=True)
-
-
-def _png(mask: np.ndarray) -> str:
-    # Mode 1 takes one bit a pixel.
-    return _encode(Image.fromarray(_shrink_mask(mask)), "png", optimize=True)
-
-
-def _encode(picture: Image.Image, kind: str, **options: object) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -11,6 +11,7 @@ _POSITIONS = np.linspace(0, 1, 256)
 COLOURS = np.stack(
     [np.interp(_POSITIONS, np.linspace(0, 1, len(_STEPS)), channel) for channel in _STEPS.T], axis=1
 ).astype(np.float32)
+_RISE, _FALL = (np.array(colour, np.float32) for colour in ((255, 150, 60), (70, 150, 255)))
 
 
 def normalised(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
@@ -50,6 +51,20 @@ def overlay(
     level = normalised(values, vmin, vmax)
     weight = alpha * level[..., None]
     return np.rint((1 - weight) * image + weight * _heat(level)).astype(np.uint8)
+
+
+def diverging(values: np.ndarray, extent: float) -> np.ndarray:
+    """Colours of a signed map: black at 0, orange towards `extent`, blue towards -`extent`.
+
+    Args:
+      values: float [H, W].
+      extent: above 0.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    up, down = (normalised(sign * values, 0.0, extent)[..., None] for sign in (1, -1))
+    return np.rint(up * _RISE + down * _FALL).astype(np.uint8)
 
 
 def _heat(level: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.overlay import colorize, overlay
+from promptmad_jax.evaluation.overlay import colorize, diverging, overlay
 
 
 def test_ends_of_the_scale():
@@ -32,3 +32,11 @@ def test_the_scale_is_the_callers():
     assert (overlay(image, values, 0.0, 1.0) != overlay(image, values, 0.0, 9.0)).any()
     with pytest.raises(ValueError, match="scale is empty"):
         colorize(values, 1.0, 1.0)
+
+
+def test_signed_maps_are_black_at_zero():
+    colours = diverging(np.array([[0.0, 1.0, -1.0, 0.5, 9.0]]), 1.0)[0]
+    assert colours[0].tolist() == [0, 0, 0]
+    assert colours[1].argmax() == 0 and colours[2].argmax() == 2
+    np.testing.assert_allclose(colours[3], colours[1] / 2, atol=1)
+    assert (colours[4] == colours[1]).all()

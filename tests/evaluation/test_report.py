@@ -1,109 +1,57 @@
-"""The HTML page: what stands on it, that it needs nothing else, and the choice of images."""
+"""The report: what stands on the page, that it needs nothing else, and that names are escaped."""
 
 import base64
+import dataclasses
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.curves import POINTS, draw_curves, loss_series
-from promptmad_jax.evaluation.gallery import choose, colour_scale, make_gallery
-from promptmad_jax.evaluation.protocol import Evaluator
+from promptmad_jax.evaluation.pages.page import TIMES
+from promptmad_jax.evaluation.pages.summary import worst_class
 from promptmad_jax.evaluation.report import Report
 from promptmad_jax.runtime.errors import UserError
+from tests.evaluation.report_cases import (
+    HISTORY,
+    MANIFEST,
+    NAME,
+    SIZE,
+    Page,
+    evaluate,
+    fake_steps,
+    foreign_addresses,
+    make_class,
+    manifest_of,
+    with_final,
+    write_report,
+)
 
-SIZE = 40
-VOID = {"meta", "img", "br", "link", "input"}
-NAME = "nut & <bolt>"
-
-
-class Page(HTMLParser):
-    """Collects tags and text and checks that every tag is closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text, self._open = [], "", []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-def make_class(name=NAME, normal=4, defective=7, keys=("reconstruction", "coarse", "refined")):
-    rng = np.random.default_rng(len(name))
-    count = normal + defective
-    masks = np.zeros((count, SIZE, SIZE), bool)
-    masks[normal:, 10:20, 10:20] = True
-    maps = {
-        key: (rng.random((count, SIZE, SIZE), np.float32) + masks).astype(np.float32)
-        for key in ("final", *keys)
-    }
-    return ClassMaps(
-        class_name=name,
-        filenames=tuple(f"{name}/test/{i:03d}.png" for i in range(count)),
-        defect_types=("good",) * normal + ("dent",) * defective,
-        labels=np.repeat([0, 1], [normal, defective]),
-        images=rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
-        masks=masks,
-        maps=maps,
-    )
-
-
-def write(directory, *classes, manifest=None, history=()):
-    report = Report(directory)
-    with Evaluator() as evaluator:
-        for class_maps in classes:
-            evaluator.add(class_maps)
-            report.add(class_maps)
-        result = evaluator.result()
-    path = report.write(result, manifest, history)
-    return path, result
-
-
-MANIFEST = {
-    "time": "2025-03-04T05:06:07+00:00",
-    "seed": 7,
-    "devices": {"platform": "cpu", "kind": "cpu", "count": 8},
-    "config": {"name": "quickstart", "dataset": {"name": "synthetic_mvtec"}},
-}
-HISTORY = [
-    {"step": s, "kind": "train", "loss": 2.0 / s, "loss_coarse": 1.0 / s, "rate": 3.0}
-    for s in range(10, 1001, 10)
-] + [{"step": 1000, "kind": "eval", "loss": 0.5}]
+THRESHOLDS = {NAME: (0.9, 1.05), "tile": (0.9, 1.05)}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     directory = tmp_path_factory.mktemp("report") / "new" / "folder"
-    path, _ = write(directory, make_class(), make_class("tile"), manifest=MANIFEST, history=HISTORY)
-    assert path == directory / "index.html"
-    return path.read_text(encoding="utf-8")
+    text, _, _ = write_report(
+        directory,
+        make_class(),
+        make_class("tile"),
+        manifest=MANIFEST,
+        history=HISTORY,
+        thresholds=THRESHOLDS,
+        steps=fake_steps,
+    )
+    return text
 
 
 def test_page_has_every_picture(page):
     images = Page(page).all("img")
-    # Two classes of 3 misses, 3 hits and 3 false alarms with 6 pictures each.
-    assert len(images) == 2 * 9 * 6
+    # Two classes of 3 misses, 3 false alarms and 3 hits, and two rows more above, with 6 pictures
+    # each; image, mask, coarse map, 4 steps and change of each class.
+    assert len(images) == (2 * 9 + 2) * 6 + 2 * 8
     for attributes in images:
         kind, data = re.fullmatch(r"data:image/(\w+);base64,(.+)", attributes["src"]).groups()
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
@@ -112,115 +60,161 @@ def test_page_has_every_picture(page):
 
 
 def test_page_needs_nothing_else(page):
-    assert "http" not in page
-    assert "url(" not in page
-    assert "@import" not in page
-    parsed = Page(page)
-    assert parsed.all("link") == []
-    assert all("src" not in attributes for attributes in parsed.all("script"))
+    assert foreign_addresses(page) == []
+    assert Page(page).needs_nothing_else()
+    assert "default-src 'none'" in page
 
 
 def test_page_says_what_was_run(page):
     text = Page(page).text
-    for fact in ("quickstart", "synthetic_mvtec", "1,000", "8 x cpu", "2025-03-04 05:06"):
+    for fact in (
+        "quickstart <1>",
+        "synthetic_mvtec",
+        f"8 {TIMES} cpu",
+        "2025-03-04 05:06",
+        "PromptMAD",
+    ):
         assert fact in text
-    assert "2 classes, 8 normal and 14 defective test images" in text
+    images = "2 classes, 8 normal and 14 defective test images"
+    assert f"{images}, maps of 40{TIMES}40 pixels" in text
     assert "prefers-color-scheme: dark" in page
     assert "width=device-width" in page
 
 
 def test_names_are_escaped(page):
-    assert "<bolt>" not in page
-    assert NAME in Page(page).text
+    for foreign in ("<bolt>", "<1>", "</pre><b>"):
+        assert foreign not in page
+        assert foreign in Page(page).text
+
+
+def test_training_curves(page):
+    text = Page(page).text
+    assert all(word in text for word in ("Losses", "dice", "Learning rate", "I-AUROC"))
+    assert page.count('class="series-0"') == 4  # Three charts, and the legend of the losses.
+
+
+def test_histograms_show_the_threshold(page):
+    assert page.count('class="threshold"') == 2
+    assert "threshold 1.05" in page
+    assert "At the threshold, " in Page(page).text
+
+
+def test_diffusion_steps(page):
+    text = Page(page).text
+    assert page.count('<div class="steps">') == 2
+    assert all(text.count(f"step {step}") == 2 for step in range(1, 5))
+    assert "mean probability on the defect" in text
+
+
+def test_nothing_is_published_for_other_data_sets(tmp_path):
+    classes = make_class("bottle"), make_class("screw")
+    text, *_ = write_report(tmp_path, *classes, manifest=MANIFEST)
+    assert "OneNIP" not in Page(text).text
+    text, *_ = write_report(tmp_path, *classes)
+    assert "OneNIP" not in Page(text).text
+
+
+def test_published_columns(tmp_path):
+    classes = make_class("bottle"), make_class("capsule")
+    text, result, _ = write_report(tmp_path, *classes, manifest=manifest_of("mvtec_ad:1.0.0"))
+    words = Page(text).text
+    assert "decoded from a public summary" in words
+    assert f"PromptMAD at 224{TIMES}224" in words
+    assert "85.1" in words and "48.9*" in words
+    difference = 100 * result["classes"]["bottle"]["pixel_ap"] - 85.13
+    cells = [attrs for attrs in Page(text).all("td") if "published" in attrs.get("class", "")]
+    assert f"{difference:.4f}" in [attrs["data-value"] for attrs in cells]
+    # Two of image AUROC and pixel AP, one of pixel AUROC, for two classes and the mean.
+    assert len(cells) == 5 * 3
 
 
 def test_rows_carry_the_numbers_to_sort_by(tmp_path):
-    path, result = write(tmp_path, make_class(), make_class("plain", defective=0))
-    text = path.read_text(encoding="utf-8")
+    text, result, _ = write_report(tmp_path, make_class(), make_class("plain", defective=0))
     values = [attributes.get("data-value") for attributes in Page(text).all("td")]
     assert str(result["classes"][NAME]["pixel_ap"]) in values
-    assert values.count("") >= 7
     assert "plain: I-AUROC, I-AP, I-F1max: there is no defective image" in Page(text).text
     assert "P-AUPRO (1 of 2)" in Page(text).text
+    assert "There is no defective image to compare with." in Page(text).text
 
 
 def test_without_manifest_history_and_parts(tmp_path):
-    path, _ = write(tmp_path, make_class(keys=()))
-    parsed = Page(path.read_text(encoding="utf-8"))
-    assert parsed.all("svg") == []
-    assert len(parsed.all("img")) == 9 * 3
-    assert "Evaluation" in parsed.text
+    text, *_ = write_report(tmp_path, make_class(keys=()))
+    parsed = Page(text)
+    assert len(parsed.all("img")) == (9 + 2) * 3
+    assert "Evaluation" in parsed.text and '<div class="steps">' not in text
+    assert 'id="training"' not in text and 'id="decisions"' not in text
+
+
+def test_page_without_galleries(tmp_path):
+    result = write_report(tmp_path, make_class())[1]
+    page = Report(tmp_path).write(result).read_text(encoding="utf-8")
+    assert Page(page).all("img") == [] and 'id="images"' not in page
+    assert NAME in Page(page).text
+
+
+def test_models_without_a_diffusion_show_no_steps(tmp_path):
+    def steps(class_name, images):
+        raise AssertionError("no steps to show")
+
+    text, *_ = write_report(tmp_path, make_class(keys=("reconstruction", "coarse")), steps=steps)
+    assert '<div class="steps">' not in text
+
+
+def test_worst_class_is_named_first(tmp_path):
+    good, bad = make_class("aaa"), make_class("zzz")
+    bad = with_final(bad, -bad.maps["final"])
+    text, result, _ = write_report(tmp_path, good, bad)
+    assert worst_class(result) == "zzz"
+    words = Page(text).text
+    assert words.index("Worst class") < words.index("zzz") < words.index("Classes")
+    assert 'id="views" data-shown="1"' in text
+    assert "7 of 7 defective images score no higher" in words
+
+
+def test_undefined_figures_make_no_worst_class():
+    values = dict.fromkeys(("image_auroc", "pixel_ap"))
+    classes = {"plain": values, "bad": {"image_auroc": 0.6, "pixel_ap": 0.1}}
+    assert worst_class({"classes": classes}) == "bad"
+    tied = {"a": {"image_auroc": 1.0, "pixel_ap": 0.5}, "b": {"image_auroc": 1.0, "pixel_ap": 0.4}}
+    assert worst_class({"classes": tied}) == "b"
+
+
+def test_scores_are_kept(tmp_path):
+    report = write_report(tmp_path, make_class())[2]
+    assert len(report.scores) == 11
+    assert report.scores[0].filename == f"{NAME}/test/000.png"
+    assert [row.label for row in report.scores] == [0] * 4 + [1] * 7
 
 
 def test_page_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="the report cannot be written"):
-        write(tmp_path / "file", make_class())
+    with pytest.raises(UserError, match="the page cannot be written"):
+        write_report(tmp_path / "file", make_class())
 
 
-def test_choice_of_images():
-    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.8, 0.2])
-    labels = np.array([1, 1, 1, 0, 0, 0])
-    chosen = choose(scores, labels, 2)
-    assert chosen == {"Worst misses": [0, 2], "Best hits": [1], "Worst false alarms": [4, 3]}
-    assert choose(scores[3:], labels[3:], 2)["Worst misses"] == []
-    assert choose(scores[:1], labels[:1], 2) == {
-        "Worst misses": [0],
-        "Best hits": [],
-        "Worst false alarms": [],
+def test_fifteen_classes_stay_below_eight_megabytes(tmp_path):
+    rng = np.random.default_rng(0)
+    blur = lambda shape, width: ndimage.gaussian_filter(rng.random(shape), width)
+    plain = make_class("screw", size=224)
+    count = len(plain.labels)
+    photographs = 255 * blur((count, 224, 224, 3), (0, 2, 2, 0))
+    maps = {
+        name: (10 * blur(plain.masks.shape, (0, 5, 5)) + plain.masks).astype(np.float32)
+        for name in plain.maps
     }
+    class_maps = dataclasses.replace(plain, images=photographs.astype(np.uint8), maps=maps)
+    report = Report(tmp_path, steps=fake_steps)
+    report.add(class_maps)
+    path = report.write(evaluate(class_maps))
+    assert 15 * path.stat().st_size < 8e6
 
 
-def test_scale_belongs_to_the_class():
+def test_spread_over_prompts_and_decisions(tmp_path):
     class_maps = make_class()
-    maps = class_maps.maps["final"]
-    low, high = colour_scale(class_maps, "final")
-    normal = maps[class_maps.labels == 0]
-    assert low == pytest.approx(np.median(normal), abs=1e-6)
-    on_defects = np.quantile(maps[class_maps.masks], 0.99)
-    assert high == pytest.approx(max(on_defects, np.quantile(normal, 0.999)), abs=1e-6)
-    assert make_gallery(class_maps).scales["final"] == (low, high)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.25, 1e6])
-def test_constant_maps_still_have_a_scale(value):
-    class_maps = make_class(keys=())
-    class_maps.maps["final"][:] = value
-    low, high = colour_scale(class_maps, "final")
-    assert high > low
-    assert len(make_gallery(class_maps).groups["Best hits"]) == 3
-
-
-def test_scale_without_normal_images():
-    class_maps = make_class(normal=0)
-    low, _ = colour_scale(class_maps, "final")
-    assert low == pytest.approx(np.median(class_maps.maps["final"][~class_maps.masks]), abs=1e-6)
-
-
-def test_loss_series():
-    series = loss_series(HISTORY)
-    assert list(series) == ["loss", "loss_coarse"]
-    assert series["loss"][0][[0, -1]].tolist() == [10, 1000]
-    broken = [{"step": 1, "kind": "train", "loss": None}, *HISTORY[:2]]
-    assert len(loss_series(broken)["loss"][0]) == 2
-    assert loss_series(HISTORY[:1]) == {}
-
-
-def test_long_runs_are_averaged():
-    history = [{"step": s, "kind": "train", "loss": float(s % 2)} for s in range(1, 2401)]
-    steps, values = loss_series(history)["loss"]
-    assert len(steps) == POINTS
-    assert steps[-1] == 2400
-    assert set(values) == {0.5}
-
-
-@pytest.mark.parametrize("values", [[3.0, 3.0], [100.0, 0.1], [-1.0, 1.0], [0.0, 0.0]])
-def test_curve_lies_inside_the_drawing(values):
-    drawing = draw_curves({"loss": (np.array([1.0, 9.0]), np.array(values))})
-    points = re.search(r'polyline class="series-0" points="([^"]+)"', drawing).group(1)
-    coordinates = np.array([pair.split(",") for pair in points.split()], float)
-    width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', drawing).groups())
-    assert (coordinates >= 0).all()
-    assert (coordinates <= [width, height]).all()
-    assert ("logarithmic" in drawing) == (values[0] == 100.0)
-    assert drawing.count("<line") >= 2
+    result = evaluate(class_maps, thresholds=THRESHOLDS)
+    mean = {metric: {"mean": 0.4321, "std": 0.0123} for metric in result["mean"]}
+    result["prompts"] = {"count": 5, "mean": mean}
+    text = Page(Report(tmp_path).write(result).read_text(encoding="utf-8")).text
+    assert "final, mean of 5 prompts" + "43.2" * len(mean) in text
+    assert "final, std of 5 prompts" + "1.2" * len(mean) in text
+    assert "above thresholds given by the user" in text and "I-acc" in text

@@ -1,0 +1,61 @@
+"""Published figures by class, to print beside a run's own on the same data set."""
+
+import importlib.resources
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """One method's figures on one data set, in percent.
+
+    Attributes:
+      method: its name. image_size: side of its input in pixels.
+      source: where the figures stand.
+      classes: class -> metric -> percent. mean: metric -> percent, over all of them.
+      inferred: (class, metric) that the source does not state but that follow from it.
+    """
+
+    method: str
+    image_size: int
+    source: str
+    classes: Mapping[str, Mapping[str, float]]
+    mean: Mapping[str, float]
+    inferred: frozenset[tuple[str, str]]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.mean)
+
+    def mean_over(self, names: Collection[str], metric: str) -> float | None:
+        """The mean over these classes, None where one of them was not published."""
+        if set(names) == set(self.classes):
+            return self.mean[metric]
+        if not names or not set(names) <= set(self.classes):
+            return None
+        return sum(self.classes[name][metric] for name in names) / len(names)
+
+
+def published_results(dataset: str, image_size: int) -> tuple[Published, ...]:
+    """What was published on a data set, a method at the size nearest to `image_size`.
+
+    Args:
+      dataset: the name in the configuration, with or without `:VERSION`. Names of classes alone
+        say nothing: a user's own "screw" is not MVTec-AD's.
+
+    Returns:
+      Nothing for a data set without published figures.
+    """
+    nearest: dict[str, Published] = {}
+    for values in _tables().get(dataset.partition(":")[0], ()):
+        entry = Published(**values | {"inferred": frozenset(map(tuple, values["inferred"]))})
+        best = nearest.setdefault(entry.method, entry)
+        if abs(entry.image_size - image_size) < abs(best.image_size - image_size):
+            nearest[entry.method] = entry
+    return tuple(nearest.values())
+
+
+def _tables() -> Mapping[str, list[dict]]:
+    resource = importlib.resources.files("promptmad_jax.evaluation") / "published.json"
+    return json.loads(resource.read_text(encoding="utf-8"))

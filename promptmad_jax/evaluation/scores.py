@@ -1,0 +1,58 @@
+"""The score of every test image, as a CSV file beside metrics.json."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_text_atomic
+
+SCORES_FILE = "image_scores.csv"
+
+
+class ImageScore(NamedTuple):
+    """One test image. label: 0 normal, 1 defective; score: higher is more anomalous."""
+
+    class_name: str
+    filename: str
+    defect_type: str
+    label: int
+    score: float
+
+
+def write_scores(directory: str | Path, scores: Sequence[ImageScore]) -> Path:
+    """Writes `image_scores.csv`; the scores are read back to the bit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ImageScore._fields)
+    writer.writerows(score._replace(score=repr(float(score.score))) for score in scores)
+    path = Path(directory) / SCORES_FILE
+    write_text_atomic(path, text.getvalue())
+    return path
+
+
+def read_scores(directory: str | Path) -> list[ImageScore]:
+    """Reads what `write_scores` wrote.
+
+    Raises:
+      UserError: where the file is missing or is not such a file.
+    """
+    path = Path(directory) / SCORES_FILE
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing; `python -m promptmad_jax.evaluate --workdir={path.parent}` "
+            "writes it"
+        )
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        if not rows or tuple(rows[0]) != ImageScore._fields:
+            raise ValueError("its first line does not name the columns")
+        return [ImageScore(c, f, d, int(label), float(s)) for c, f, d, label, s in rows[1:]]
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); `python -m promptmad_jax.evaluate "
+            f"--workdir={path.parent}` writes it again"
+        ) from error

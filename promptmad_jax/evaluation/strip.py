@@ -1,0 +1,97 @@
+"""The diffusion steps of one telling image: how the refined map came out of the coarse one."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import expit
+
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.gallery import colour_scale
+from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.overlay import colorize, diverging
+from promptmad_jax.models.functional import Params, Stats
+
+LONGEST = 10
+
+# (class name, images uint8 [n, S, S, 3]) to the logit after each step, [T, n, h, w].
+StepSource = Callable[[str, np.ndarray], np.ndarray]
+
+
+def step_source(
+    maker: MapMaker, params: Params, stats: Stats, class_names: Sequence[str]
+) -> StepSource:
+    """The steps of a model's images; nothing is computed before the first call."""
+    bank = functools.cache(lambda: maker.bank(params, stats))
+
+    def steps(class_name: str, images: np.ndarray) -> np.ndarray:
+        ids = np.full(len(images), list(class_names).index(class_name))
+        return maker.diffusion_steps(params, stats, bank(), images, ids)
+
+    return steps
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Attributes:
+    filename, defect_type: of the image.
+    summary: in words, what the steps did.
+    pictures: caption -> uint8 [H, W, 3]; "mask" is bool [H, W].
+    """
+
+    filename: str
+    defect_type: str
+    summary: str
+    pictures: dict[str, np.ndarray]
+
+
+def make_strip(class_maps: ClassMaps, steps: StepSource) -> Strip | None:
+    """The strip of the defective image that the refinement changed most on its defect.
+
+    None where no image has a defect to show. Maps share the colour scale of the class's coarse and
+    refined maps.
+    """
+    if not class_maps.masks.any() or "refined" not in class_maps.maps:
+        return None
+    index = most_changed(class_maps)
+    image, mask = class_maps.images[index], class_maps.masks[index]
+    logits = steps(class_maps.class_name, image[None])[:, 0]
+    coarse, refined = (class_maps.maps[name][index] for name in ("coarse", "refined"))
+    scales = [colour_scale(class_maps, name) for name in ("coarse", "refined")]
+    scale = min(low for low, _ in scales), max(high for _, high in scales)
+    pictures = {"image": image, "mask": mask, "coarse": colorize(coarse, *scale)}
+    for step in np.unique(np.linspace(0, len(logits) - 1, LONGEST).round().astype(int)):
+        pictures[f"step {step + 1}"] = colorize(_probability(logits[step], mask.shape), *scale)
+    change = refined - coarse
+    extent = max(float(np.abs(change).max()), 1e-6)
+    pictures[f"change, ±{extent:.2g}"] = diverging(change, extent)
+    return Strip(
+        class_maps.filenames[index],
+        class_maps.defect_types[index],
+        _summary(coarse, refined, mask),
+        pictures,
+    )
+
+
+def most_changed(class_maps: ClassMaps) -> int:
+    """The image whose mean probability on the defect moved farthest from coarse to refined."""
+    change = class_maps.maps["refined"] - class_maps.maps["coarse"]
+    area = class_maps.masks.sum((1, 2))
+    moved = np.abs((change * class_maps.masks).sum((1, 2))) / np.maximum(area, 1)
+    return int(np.argmax(np.where(area > 0, moved, -1.0)))
+
+
+def _summary(coarse: np.ndarray, refined: np.ndarray, mask: np.ndarray) -> str:
+    on = f"{coarse[mask].mean():.2g} to {refined[mask].mean():.2g}"
+    if mask.all():
+        return f"mean probability on the defect: {on}"
+    off = f"{coarse[~mask].mean():.2g} to {refined[~mask].mean():.2g}"
+    return f"mean probability on the defect: {on}; elsewhere: {off}"
+
+
+def _probability(logit: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The logit enlarged bilinearly, corners aligned, as the model does, as a probability."""
+    factors = [size / own for size, own in zip(shape, logit.shape, strict=True)]
+    return expit(ndimage.zoom(logit, factors, order=1))

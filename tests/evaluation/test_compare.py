@@ -1,0 +1,196 @@
+"""Several runs side by side: what is refused, what differs, and what the page says."""
+
+import copy
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from promptmad_jax.evaluation.compare import compare_runs
+from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.report import scores_of
+from promptmad_jax.evaluation.runs import (
+    differing_settings,
+    disputed,
+    load_runs,
+    percentiles,
+)
+from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
+from promptmad_jax.runtime.errors import UserError
+from tests.evaluation.report_cases import (
+    MANIFEST,
+    Page,
+    evaluate,
+    foreign_addresses,
+    make_class,
+    with_final,
+)
+
+
+def store(directory, classes, manifest=MANIFEST, scores=True):
+    """Writes what a finished run leaves."""
+    directory.mkdir(parents=True)
+    (directory / "metrics.json").write_text(json.dumps(evaluate(*classes)))
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    if scores:
+        rows = (scores_of(one, image_scores(one.maps["final"])) for one in classes)
+        write_scores(directory, list(itertools.chain(*rows)))
+    return directory
+
+
+def changed_config(**entries):
+    manifest = copy.deepcopy(MANIFEST)
+    manifest["config"] |= entries
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    nut, tile = make_class("nut & <b>"), make_class("tile")
+    worse = with_final(tile, -tile.maps["final"])
+    return [
+        store(root / "one" / "run", (nut, tile)),
+        store(root / "two" / "run", (nut, worse), changed_config(model="onenip")),
+        store(root / "three" / "run", (worse, nut)[::-1], changed_config(model="uniad")),
+    ]
+
+
+def test_page(runs, tmp_path):
+    path = compare_runs(runs, tmp_path / "new")
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == tmp_path / "new" / "index.html"
+    assert foreign_addresses(text) == [] and page.needs_nothing_else()
+    assert "one/run against two/run and three/run" in page.text
+    assert "3 runs on synthetic_mvtec: 2 classes, 22 test images" in page.text
+    assert "<b>" not in page.text.replace("nut & <b>", "") and "nut & <b>" in page.text
+    assert '"onenip"' in page.text and '"uniad"' in page.text
+
+
+def test_wins_and_differences(runs, tmp_path):
+    text = compare_runs(runs[:2], tmp_path).read_text(encoding="utf-8")
+    assert '<b class="up">0</b> : 1 : <b class="down">1</b>' in text
+    results = [json.loads((run / "metrics.json").read_text()) for run in runs[:2]]
+    points = [result["classes"]["tile"]["pixel_ap"] for result in results]
+    assert f'data-value="{100 * (points[1] - points[0]):.4f}"' in text
+    assert "two/run</b>, largest differences: I-AUROC in tile -" in text
+
+
+def test_disputed_images(runs):
+    loaded = load_runs(runs[:2])
+    images = disputed(loaded)
+    assert {entry.image.class_name for entry in images} == {"tile"}
+    assert images == sorted(images, key=lambda entry: -entry.spread)
+    assert len(disputed(loaded, 3)) == 3
+    assert disputed([loaded[0], loaded[0]]) == []
+
+
+def test_ranks():
+    assert percentiles([3.0, 1.0, 2.0, 2.0, 9.0]).tolist() == [75, 0, 37.5, 37.5, 100]
+    assert percentiles([4.0]).tolist() == [0]
+
+
+def test_settings_that_differ(runs):
+    assert differing_settings(load_runs(runs)) == {"model": ['"promptmad"', '"onenip"', '"uniad"']}
+
+
+def test_without_image_scores(runs, tmp_path):
+    other = store(tmp_path / "other", (make_class("nut & <b>"), make_class("tile")), scores=False)
+    text = Page(compare_runs([runs[0], other], tmp_path / "out").read_text()).text
+    assert "No comparison image by image: other without image_scores.csv" in text
+    assert "None: the configurations are equal." in text
+
+
+def test_older_runs_with_fewer_figures(runs, tmp_path):
+    other = store(tmp_path / "other", (make_class("nut & <b>"), make_class("tile")))
+    result = json.loads((other / "metrics.json").read_text())
+    for values in (result["mean"], *result["classes"].values()):
+        del values["pixel_aupro_05"]
+    (other / "metrics.json").write_text(json.dumps(result))
+    assert "AUPRO 5%" not in compare_runs([runs[0], other], tmp_path).read_text()
+
+
+def break_run(directory, fault):
+    nut, tile = make_class("nut & <b>"), make_class("tile")
+    match fault:
+        case "metrics.json is missing" | "manifest.json is missing":
+            store(directory, (nut, tile))
+            (directory / fault.split()[0]).unlink()
+        case "metrics.json is damaged":
+            store(directory, (nut, tile))
+            (directory / "metrics.json").write_text('{"classes": ')
+        case "manifest.json is damaged":
+            store(directory, (nut, tile))
+            (directory / "manifest.json").write_text("[]")
+        case "image_scores.csv is damaged":
+            store(directory, (nut, tile))
+            (directory / "image_scores.csv").write_text("class_name,filename\n")
+        case "different data":
+            store(directory, (nut, tile), MANIFEST | {"data_fingerprint": "f" * 16})
+        case "with the same classes":
+            store(directory, (nut,))
+        case "different images, such as tile/test/011.png":
+            store(directory, (nut, make_class("tile", defective=8)))
+    return directory
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "metrics.json is missing",
+        "manifest.json is missing",
+        "metrics.json is damaged",
+        "manifest.json is damaged",
+        "image_scores.csv is damaged",
+        "different data",
+        "with the same classes",
+        "different images, such as tile/test/011.png",
+    ],
+)
+def test_bad_runs_are_refused(runs, tmp_path, fault):
+    broken = break_run(tmp_path / "broken", fault)
+    with pytest.raises(UserError, match=fault) as error:
+        compare_runs([runs[0], broken], tmp_path)
+    assert str(broken) in str(error.value)
+
+
+def test_test_fingerprints_go_before_those_of_the_training_data(tmp_path):
+    classes = (make_class(),)
+    first = store(tmp_path / "a", classes, MANIFEST | {"test_fingerprint": "t"})
+    held_out = MANIFEST | {"test_fingerprint": "t", "data_fingerprint": "other"}
+    assert len(load_runs([first, store(tmp_path / "b", classes, held_out)])) == 2
+    other = store(tmp_path / "c", classes, MANIFEST | {"test_fingerprint": "u"})
+    with pytest.raises(UserError, match="different data"):
+        load_runs([first, other])
+
+
+def test_one_run_or_one_twice(runs, tmp_path):
+    with pytest.raises(UserError, match="two or more"):
+        compare_runs(runs[:1], tmp_path)
+    with pytest.raises(UserError, match="given twice"):
+        compare_runs([runs[0], runs[0]], tmp_path)
+
+
+def test_scores_come_back_to_the_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["a", 'with "quotes", comma', "ünï\ncode"]
+    rows = [ImageScore("c", name, "good", 0, float(rng.normal())) for name in names]
+    assert read_scores(write_scores(tmp_path, rows).parent) == rows
+    with pytest.raises(UserError, match=r"image_scores\.csv is missing"):
+        read_scores(tmp_path / "other")
+
+
+def test_command(runs, tmp_path):
+    def call(*arguments):
+        command = [sys.executable, "-m", "promptmad_jax.compare", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = call(*runs[:2], f"--output={tmp_path}")
+    assert done.returncode == 0 and f"comparison: {tmp_path}/index.html" in done.stdout
+    failed = call(runs[0], tmp_path / "nowhere", f"--output={tmp_path}")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: ") and len(failed.stderr.splitlines()) == 1

@@ -1,0 +1,178 @@
+"""Which images are shown, on which scale, and what is said of them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from promptmad_jax.evaluation.gallery import (
+    FALSE_ALARMS,
+    HITS,
+    MISSES,
+    choose,
+    colour_scale,
+    make_gallery,
+)
+from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.pages.class_view import gallery_rows
+from promptmad_jax.evaluation.reasons import Window, highest_window, make_explainer
+from promptmad_jax.evaluation.strip import make_strip, most_changed, step_source
+from tests.evaluation.report_cases import SIZE, fake_steps, make_class, with_final
+
+
+def gallery_of(class_maps, rows=3, pool=4):
+    scores = image_scores(class_maps.maps["final"], pool)
+    return make_gallery(class_maps, make_explainer(class_maps, scores), rows, pool)
+
+
+def test_choice_of_images():
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.8, 0.2])
+    labels = np.array([1, 1, 1, 0, 0, 0])
+    chosen = choose(scores, labels, 2)
+    assert chosen == {MISSES: [0, 2], HITS: [1], FALSE_ALARMS: [4, 3]}
+    assert choose(scores[3:], labels[3:], 2)[MISSES] == []
+    assert choose(scores[:1], labels[:1], 2) == {MISSES: [0], HITS: [], FALSE_ALARMS: []}
+
+
+def test_scale_belongs_to_the_class():
+    class_maps = make_class()
+    maps = class_maps.maps["final"]
+    low, high = colour_scale(class_maps, "final")
+    normal = maps[class_maps.labels == 0]
+    assert low == pytest.approx(np.median(normal), abs=1e-6)
+    on_defects = np.quantile(maps[class_maps.masks], 0.99)
+    assert high == pytest.approx(max(on_defects, np.quantile(normal, 0.999)), abs=1e-6)
+    assert gallery_of(class_maps).scales["final"] == (low, high)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1e6])
+def test_constant_maps_still_have_a_scale(value):
+    class_maps = with_final(make_class(keys=()), np.full((11, SIZE, SIZE), value))
+    low, high = colour_scale(class_maps, "final")
+    assert high > low
+    assert len(gallery_of(class_maps).groups[HITS]) == 3
+
+
+def test_scale_without_normal_images():
+    class_maps = make_class(normal=0)
+    low, _ = colour_scale(class_maps, "final")
+    assert low == pytest.approx(np.median(class_maps.maps["final"][~class_maps.masks]), abs=1e-6)
+
+
+def test_highest_window_is_where_the_score_comes_from():
+    maps = np.random.default_rng(0).random((6, 30, 20))
+    for values, score in zip(maps, image_scores(maps, 7), strict=True):
+        assert highest_window(values, 7).of(values).mean() == pytest.approx(score)
+    assert highest_window(np.eye(4), 4) == Window(0, 0, 4)
+
+
+def flat_case():
+    """Five normal images at 0, and four defective ones at 1 on the defect."""
+    class_maps = make_class(normal=5, defective=4)
+    names = ("final", "reconstruction", "coarse")
+    maps = {name: class_maps.masks.astype(np.float32) for name in names}
+    return dataclasses.replace(class_maps, maps=maps)
+
+
+def reason(class_maps, index, pool=4):
+    scores = image_scores(class_maps.maps["final"], pool)
+    window = highest_window(class_maps.maps["final"][index], pool)
+    return make_explainer(class_maps, scores).reason(index, window)
+
+
+def test_reasons_of_a_hit_and_a_miss():
+    class_maps = flat_case()
+    assert (
+        reason(class_maps, 6) == "score above all 5 normal images; highest score lies on the defect"
+    )
+    final = class_maps.maps["final"]
+    final[:3], final[6] = 0.8, 0.5
+    final[6, 30:, 30:] = 0.7
+    class_maps.maps["coarse"][6] = 0
+    assert reason(class_maps, 6) == (
+        "score below 3 of the 5 normal images; highest score lies outside the defect; "
+        "reconstruction stands out on it, coarse not"
+    )
+    class_maps.maps["reconstruction"][6] = 0
+    assert reason(class_maps, 6).endswith("; no map stands out on the defect")
+
+
+def test_reason_of_a_false_alarm():
+    class_maps = flat_case()
+    class_maps.maps["final"][0, :6, :6] = 2.0
+    class_maps.maps["coarse"][0, :6, :6] = 2.0
+    assert reason(class_maps, 0) == (
+        "score above all 4 defective images; raised by coarse; "
+        "highest score lies at the edge of the picture"
+    )
+
+
+def test_reason_says_percent_of_many_images():
+    class_maps = make_class(normal=25, defective=1, keys=())
+    final = np.zeros_like(class_maps.maps["final"])
+    final[:23] = 1.0
+    assert reason(with_final(class_maps, final), 25).startswith("score below 92 % of the normal")
+
+
+def test_reasons_without_the_other_kind():
+    assert reason(make_class(normal=0, keys=()), 0) == "highest score lies on the defect"
+    assert reason(make_class(defective=0, keys=()), 0) in (
+        "",
+        "highest score lies at the edge of the picture",
+    )
+    empty = make_class(keys=())
+    empty.masks[5] = False
+    assert "its mask is empty" in reason(empty, 5)
+
+
+def test_rows_hold_maps_in_order_and_say_why():
+    rows = gallery_of(make_class())
+    first = rows.groups[MISSES][0]
+    assert list(first.pictures) == ["image", "mask", "reconstruction", "coarse", "refined", "final"]
+    html = gallery_rows(rows)[MISSES][0]
+    assert first.reason and first.reason in html
+    assert f"score {first.score:.4g}" in html
+
+
+def test_strip_shows_the_image_that_changed_most():
+    class_maps = make_class()
+    class_maps.maps["refined"][8] += 3 * class_maps.masks[8]
+    assert most_changed(class_maps) == 8
+    strip = make_strip(class_maps, fake_steps)
+    assert strip.filename == class_maps.filenames[8]
+    names = list(strip.pictures)
+    assert names[:3] == ["image", "mask", "coarse"]
+    assert names[3:7] == [f"step {step}" for step in range(1, 5)]
+    assert names[7].startswith("change, ±")
+    assert all(picture.shape[:2] == (SIZE, SIZE) for picture in strip.pictures.values())
+    assert strip.summary.startswith("mean probability on the defect: ")
+
+
+def test_long_chains_are_shown_in_ten_steps():
+    many = lambda name, images: np.zeros((100, len(images), 10, 10))
+    names = list(make_strip(make_class(), many).pictures)
+    assert names[3] == "step 1" and names[12] == "step 100" and len(names) == 14
+
+
+def test_no_strip_without_a_defect_or_a_refinement():
+    assert make_strip(make_class(defective=0), fake_steps) is None
+    assert make_strip(make_class(keys=("reconstruction", "coarse")), fake_steps) is None
+
+
+def test_step_source_makes_the_bank_once_and_not_before():
+    calls = []
+
+    class Maker:
+        def bank(self, params, stats):
+            calls.append("bank")
+            return "bank"
+
+        def diffusion_steps(self, params, stats, bank, images, class_ids):
+            calls.append((bank, class_ids.tolist()))
+            return np.zeros((3, len(images), 2, 2))
+
+    steps = step_source(Maker(), {}, {}, ("a", "b"))
+    assert calls == []
+    assert steps("b", np.zeros((2, 8, 8, 3))).shape == (3, 2, 2, 2)
+    steps("a", np.zeros((1, 8, 8, 3)))
+    assert calls == ["bank", ("bank", [1, 1]), ("bank", [0])]

@@ -1,0 +1,45 @@
+"""Maps and diffusion steps of many images come back in order, whatever the batch size."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """A detector whose maps tell which image, class and prompt they are of."""
+
+    steps: int = 3
+
+    def bank(self, params, stats, frozen, prompts):
+        return prompts[:, 0, 0, 0].astype(jnp.float32)
+
+    def maps(self, params, stats, frozen, bank, images, class_ids):
+        return {"reconstruction": images[..., 0] + params * bank[class_ids][:, None, None]}
+
+    def diffusion_steps(self, params, stats, frozen, bank, images, class_ids):
+        one = self.maps(params, stats, frozen, bank, images, class_ids)["reconstruction"]
+        return jnp.stack([one[:, ::4, ::4] * step for step in range(self.steps)])
+
+
+@pytest.mark.parametrize("count", [1, 8, 11, 24])
+def test_order_and_padding(count):
+    prompts = np.zeros((2, 8, 8, 3), np.uint8)
+    prompts[1] = 100
+    maker = MapMaker(Brightness(), None, make_mesh(MeshConfig()), 5, prompts)
+    assert maker.batch_size == 8
+    images = np.zeros((count, 8, 8, 3), np.uint8)
+    images += np.arange(count, dtype=np.uint8)[:, None, None, None]
+    ids = np.arange(count) % 2
+    bank = maker.bank(2.0, None)
+    expected = np.arange(count) + 200.0 * ids
+    maps = maker.maps(2.0, None, bank, images, ids)["reconstruction"]
+    np.testing.assert_array_equal(maps, np.broadcast_to(expected[:, None, None], (count, 8, 8)))
+    steps = maker.diffusion_steps(2.0, None, bank, images, ids)
+    assert steps.shape == (3, count, 2, 2)
+    np.testing.assert_array_equal(steps[:, :, 0, 0], np.arange(3)[:, None] * expected[None])
