@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the checkout and runs its tests on the CPU. Arguments go to pytest: launch/test.sh -k mesh
+# Installs the checkout and runs its tests on the CPU, two files at a time: much of a test is one
+# thread compiling. Arguments go to pytest: launch/test.sh -k mesh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 use_environment test,export
 cd "$CHECKOUT"
-JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest "$@"
+JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"
