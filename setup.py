@@ -38,6 +38,7 @@ setuptools.setup(
         "array_record>=0.7",
         "etils>=1.9",
         "flax>=0.12.8,<0.13",
+        "ftfy>=6.3",
         "grain>=0.2.12",
         "huggingface-hub>=1.0",
         "importlib_resources>=6.4",  # imported by tensorflow-datasets, which does not declare it

@@ -5,12 +5,12 @@ a final sigma differs) and find special tokens inside other punctuation.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import regex
 
-from promptmad_jax.clip.cleaning import clean as clean_text
+from promptmad_jax.clip.cleaning import clean
 from promptmad_jax.runtime.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -35,24 +35,17 @@ class Tokenizer:
     Args:
         vocabulary: the id of every symbol, with the start and the end token.
         merges: pairs of symbols, the first to be merged first.
-        clean: applied to a text before anything else.
 
     Raises:
         ValueError: a special token or the outcome of a merge is not in the vocabulary.
     """
 
-    def __init__(
-        self,
-        vocabulary: Mapping[str, int],
-        merges: Sequence[tuple[str, str]],
-        clean: Callable[[str], str] = clean_text,
-    ):
+    def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]):
         for symbol in (START, END, *("".join(pair) for pair in merges)):
             if symbol not in vocabulary:
                 raise ValueError(f"no id for {symbol!r}")
         self.vocabulary, self.merges = vocabulary, merges
         self.start, self.end = vocabulary[START], vocabulary[END]
-        self._clean = clean
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._known = {START: (START,), END: (END,)}
 
@@ -65,7 +58,7 @@ class Tokenizer:
         Raises:
             UserError: the vocabulary lacks a symbol, which CLIP's own never does.
         """
-        words = _WORDS.findall(self._clean(text))
+        words = _WORDS.findall(clean(text))
         try:
             return [self.vocabulary[symbol] for word in words for symbol in self._symbols(word)]
         except KeyError as error:

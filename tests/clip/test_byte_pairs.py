@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from promptmad_jax.clip.byte_pairs import END, START, Tokenizer, byte_symbols
 from promptmad_jax.clip.cleaning import clean
-from promptmad_jax.clip.tokenizer import byte_tokenizer
 from promptmad_jax.runtime.errors import UserError
 from tests.clip import reference_bpe
 from tests.clip.narrow import GOLDENS
@@ -95,12 +94,6 @@ def test_plain_english_as_transformers():
     for text in texts:
         ids = theirs(clean(text), add_special_tokens=False)["input_ids"]
         assert TOKENIZER.encode(text) == ids
-
-
-def test_cleaning_may_be_replaced():
-    plain = Tokenizer(VOCABULARY, MERGES, clean=str.lower)
-    assert plain.encode("&LT;") == reference("& lt;") != TOKENIZER.encode("&LT;")
-    assert byte_tokenizer().encode("&lt;") == byte_tokenizer().encode("<")
 
 
 def test_unknown_symbols_are_named():

@@ -16,8 +16,8 @@ def test_as_the_original_cleans(text, expected):
     assert clean(text) == expected
 
 
-def test_wrongly_decoded_text_stays():
-    assert clean("dÃ©faut") == "dã©faut"
+def test_wrongly_decoded_text_is_repaired():
+    assert clean("dÃ©faut") == "défaut"
 
 
 @given(st.text(st.characters(codec="ascii", exclude_characters="&"), max_size=40))
