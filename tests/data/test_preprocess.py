@@ -136,3 +136,35 @@ def test_normalize_by_hand(make, dtype):
     assert result.dtype == np.float32
     wanted = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     np.testing.assert_allclose(np.asarray(result)[0, 0, 0], wanted, rtol=1e-5)
+
+
+@pytest.fixture
+def every_value():
+    """Each of the 256 values in each channel, beside others."""
+    return np.random.default_rng(0).permuted(
+        np.arange(256, dtype=np.uint8).repeat(9).reshape(16, 16, 9), axis=None
+    )[..., :3]
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (96, 130), (37, 300)])
+def test_preprocessing_is_the_references_to_the_bit(every_value, shape):
+    """Pillow's bilinear resize, then torch's: scaled to 0..1, less the mean, by the deviation."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    theirs = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(preprocess.resize_image(image, 64), theirs)
+    for values in (theirs, every_value):
+        tensor = torch.from_numpy(values.copy()).permute(2, 0, 1).to(torch.float32).div(255)
+        mean, std = (
+            torch.tensor(c)[:, None, None]
+            for c in (preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
+        )
+        expected = tensor.sub(mean).div(std).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(preprocess.normalize(values), expected)
+
+
+def test_compiled_normalisation_rounds_as_numpys(every_value):
+    """XLA divides by multiplying with a reciprocal: up to a few roundings away, of values to 2.7."""
+    compiled = np.asarray(jax.jit(preprocess.normalize)(every_value))
+    np.testing.assert_allclose(compiled, preprocess.normalize(every_value), rtol=0, atol=1e-6)
