@@ -165,6 +165,6 @@ def test_preprocessing_is_the_references_to_the_bit(every_value, shape):
 
 
 def test_compiled_normalisation_rounds_as_numpys(every_value):
-    """XLA divides by multiplying with a reciprocal: up to a few roundings away, of values to 2.7."""
+    """XLA divides by multiplying with a reciprocal: a few roundings away, of values to 2.7."""
     compiled = np.asarray(jax.jit(preprocess.normalize)(every_value))
     np.testing.assert_allclose(compiled, preprocess.normalize(every_value), rtol=0, atol=1e-6)
