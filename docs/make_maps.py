@@ -10,10 +10,10 @@ import sys
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.evaluation.overlay import colorize, overlay
 from promptmad_jax.evaluation.run import class_maps
 from promptmad_jax.evaluation_run import restore_experiment, restore_state
 from promptmad_jax.experiment import load_splits
+from promptmad_jax.reporting.overlay import colorize, overlay
 from promptmad_jax.workdir import Workdir
 
 CLASSES = 5

@@ -15,7 +15,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "where index.html goes")
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then compares."""
-    from promptmad_jax.evaluation.compare import compare_runs
+    from promptmad_jax.reporting.compare import compare_runs
 
     print(f"comparison: {compare_runs(argv[1:], _OUTPUT.value)}")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from promptmad_jax.config import Config
 from promptmad_jax.evaluation.calibration import (
@@ -13,11 +14,9 @@ from promptmad_jax.evaluation.calibration import (
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.original_size import OriginalMasks
 from promptmad_jax.evaluation.protocol import Protocol
-from promptmad_jax.evaluation.report import Report
 from promptmad_jax.evaluation.run import class_maps, evaluate_maps
 from promptmad_jax.evaluation.scores import write_scores
 from promptmad_jax.evaluation.spread import spread
-from promptmad_jax.evaluation.tables import format_table
 from promptmad_jax.experiment import (
     Experiment,
     Splits,
@@ -25,7 +24,9 @@ from promptmad_jax.experiment import (
     class_prompts,
     load_splits,
 )
-from promptmad_jax.reporting import make_report
+from promptmad_jax.reporting.report import Report
+from promptmad_jax.reporting.strip import step_source
+from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.logging import read_metrics
@@ -190,3 +191,16 @@ def evaluate_state(
         "step": int(state.step),
     }
     return result
+
+
+def make_report(
+    experiment: Experiment, maker: MapMaker, state: TrainState, directory: Path
+) -> Report:
+    """An empty report, which will show the diffusion steps of this state where it has any."""
+    settings = experiment.config.eval
+    return Report(
+        directory,
+        image_pool=settings.image_pool,
+        aupro_limit=settings.aupro_limit,
+        steps=step_source(maker, state.params, state.stats, experiment.class_names),
+    )

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 from promptmad_jax.config import Config
-from promptmad_jax.evaluation.figures import Figures
-from promptmad_jax.evaluation.report import image_thresholds, publications
 from promptmad_jax.evaluation.run import class_maps
 from promptmad_jax.evaluation.scores import write_scores
-from promptmad_jax.evaluation.stored import read_manifest, read_result
-from promptmad_jax.evaluation.table_files import write_tables
-from promptmad_jax.evaluation_run import restore_experiment, restore_state
+from promptmad_jax.evaluation_run import make_report, restore_experiment, restore_state
 from promptmad_jax.experiment import load_splits
-from promptmad_jax.reporting import make_report
+from promptmad_jax.reporting.figures import Figures
+from promptmad_jax.reporting.report import image_thresholds, publications
+from promptmad_jax.reporting.stored import read_manifest, read_result
+from promptmad_jax.reporting.table_files import write_tables
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.logging import read_metrics
 from promptmad_jax.workdir import Workdir

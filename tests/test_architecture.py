@@ -21,7 +21,8 @@ RANK = {
     "losses": 6,
     "training": 7,
     "evaluation": 8,
-    "serving": 9,
+    "reporting": 9,
+    "serving": 10,
 }
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
 DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz"}

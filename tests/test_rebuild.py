@@ -10,7 +10,7 @@ from promptmad_jax.config import Config
 from promptmad_jax.evaluation.scores import read_scores
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.workdir import Workdir
-from tests.evaluation.report_cases import MANIFEST, evaluate, make_class
+from tests.reporting.report_cases import MANIFEST, evaluate, make_class
 
 CLASSES = make_class("bolt"), make_class("tile")
 

@@ -1,1 +1,1 @@
-"""Exact metrics, the evaluation protocol, tables, overlays and the HTML report."""
+"""Exact metrics and the evaluation protocol, with what it needs from a model."""

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
-from promptmad_jax.evaluation.overlay import overlay
+from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import Prediction, Predictor
 from promptmad_jax.serving.regions import find_regions

@@ -9,7 +9,7 @@ from promptmad_jax.evaluation.blocks import score_maps
 from promptmad_jax.evaluation.compat import COMPAT_MODES, check_mode, describe_mode
 from promptmad_jax.evaluation.ground_truth import GroundTruth
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
-from promptmad_jax.evaluation.tables import format_table
+from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import make_class, random_case, regions_of
 

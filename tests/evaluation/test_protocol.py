@@ -10,7 +10,7 @@ import pytest
 from promptmad_jax.evaluation import metrics
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
-from promptmad_jax.evaluation.tables import format_table
+from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import SIZE, make_class
 

@@ -7,7 +7,7 @@ import pytest
 
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.evaluation.spread import spread
-from promptmad_jax.evaluation.tables import format_table
+from promptmad_jax.reporting.tables import format_table
 from tests.evaluation.classes import make_class
 
 

@@ -8,8 +8,8 @@ from promptmad_jax.evaluation.exact import image_sample
 from promptmad_jax.evaluation.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.evaluation.protocol import Evaluator
-from promptmad_jax.evaluation.tables import format_table
 from promptmad_jax.evaluation.thresholds import THRESHOLD_METRICS, threshold_metrics
+from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import make_class, random_case
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptmad_jax.evaluation.gallery import FALSE_ALARMS, MISSES
-from promptmad_jax.evaluation.pages.class_view import ClassView, types, verdict
-from promptmad_jax.evaluation.pages.page import TIMES, escape
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.gallery import FALSE_ALARMS, MISSES
+from promptmad_jax.reporting.pages.class_view import ClassView, types, verdict
+from promptmad_jax.reporting.pages.page import TIMES, escape
+from promptmad_jax.reporting.tables import HEADINGS, percent
 
 MODEL_NAMES = {"promptmad": "PromptMAD", "onenip": "OneNIP", "uniad": "UniAD"}
 

@@ -9,18 +9,18 @@ import sys
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.compare import compare_runs
 from promptmad_jax.evaluation.metrics import image_scores
-from promptmad_jax.evaluation.report import scores_of
-from promptmad_jax.evaluation.runs import (
+from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
+from promptmad_jax.reporting.compare import compare_runs
+from promptmad_jax.reporting.report import scores_of
+from promptmad_jax.reporting.runs import (
     differing_settings,
     disputed,
     load_runs,
     percentiles,
 )
-from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
 from promptmad_jax.runtime.errors import UserError
-from tests.evaluation.report_cases import (
+from tests.reporting.report_cases import (
     MANIFEST,
     Page,
     evaluate,

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from promptmad_jax.evaluation.pages.charts import COLOURS
-from promptmad_jax.evaluation.pages.class_table import DRAW, FILTER, difference_cell, signed
-from promptmad_jax.evaluation.pages.page import cell, escape, heading, section, table
-from promptmad_jax.evaluation.runs import Disputed, Run, differing_settings
 from promptmad_jax.evaluation.scores import SCORES_FILE
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.pages.charts import COLOURS
+from promptmad_jax.reporting.pages.class_table import DRAW, FILTER, difference_cell, signed
+from promptmad_jax.reporting.pages.page import cell, escape, heading, section, table
+from promptmad_jax.reporting.runs import Disputed, Run, differing_settings
+from promptmad_jax.reporting.tables import HEADINGS, percent
 
 RANK_FULL_COLOUR = 50.0
 HEADLINES = ("image_auroc", "pixel_auroc", "pixel_ap")

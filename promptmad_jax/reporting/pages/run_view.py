@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from promptmad_jax.evaluation.curves import training_series
-from promptmad_jax.evaluation.pages.charts import draw_training, legend
-from promptmad_jax.evaluation.pages.class_table import plain_table
-from promptmad_jax.evaluation.pages.page import TIMES, escape, facts, folded
-from promptmad_jax.evaluation.tables import HEADINGS
+from promptmad_jax.reporting.curves import training_series
+from promptmad_jax.reporting.pages.charts import draw_training, legend
+from promptmad_jax.reporting.pages.class_table import plain_table
+from promptmad_jax.reporting.pages.page import TIMES, escape, facts, folded
+from promptmad_jax.reporting.tables import HEADINGS
 
 TRAINING_TITLES = {
     "losses": "Losses",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from promptmad_jax.evaluation.pages.page import cell, escape, heading, table
-from promptmad_jax.evaluation.published import Published
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.pages.page import cell, escape, heading, table
+from promptmad_jax.reporting.published import Published
+from promptmad_jax.reporting.tables import HEADINGS, percent
 
 # A difference of so many points gets the full colour.
 FULL_COLOUR = 5.0

@@ -57,5 +57,5 @@ def published_results(dataset: str, image_size: int) -> tuple[Published, ...]:
 
 
 def _tables() -> Mapping[str, list[dict]]:
-    resource = importlib.resources.files("promptmad_jax.evaluation") / "published.json"
+    resource = importlib.resources.files("promptmad_jax.reporting") / "published.json"
     return json.loads(resource.read_text(encoding="utf-8"))

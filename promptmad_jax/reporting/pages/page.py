@@ -15,7 +15,7 @@ escape = html.escape
 
 def make_page(title: str, body: str) -> str:
     """The whole document: style and script are inside, nothing is loaded."""
-    folder = importlib.resources.files("promptmad_jax.evaluation.pages")
+    folder = importlib.resources.files("promptmad_jax.reporting.pages")
     parts = {name: (folder / name).read_text(encoding="utf-8") for name in _PARTS}
     return string.Template(parts["page.html"]).substitute(
         title=escape(title), style=parts["page.css"], script=parts["page.js"], body=body

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.overlay import colorize, diverging, overlay
+from promptmad_jax.reporting.overlay import colorize, diverging, overlay
 
 
 def test_ends_of_the_scale():

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.gallery import (
+from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
     MISSES,
@@ -13,11 +14,10 @@ from promptmad_jax.evaluation.gallery import (
     colour_scale,
     make_gallery,
 )
-from promptmad_jax.evaluation.metrics import image_scores
-from promptmad_jax.evaluation.pages.class_view import gallery_rows
-from promptmad_jax.evaluation.reasons import Window, highest_window, make_explainer
-from promptmad_jax.evaluation.strip import make_strip, most_changed, step_source
-from tests.evaluation.report_cases import SIZE, fake_steps, make_class, with_final
+from promptmad_jax.reporting.pages.class_view import gallery_rows
+from promptmad_jax.reporting.reasons import Window, highest_window, make_explainer
+from promptmad_jax.reporting.strip import make_strip, most_changed, step_source
+from tests.reporting.report_cases import SIZE, fake_steps, make_class, with_final
 
 
 def gallery_of(class_maps, rows=3, pool=4):

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.curves import class_curves
-from promptmad_jax.evaluation.gallery import make_gallery
 from promptmad_jax.evaluation.metrics import image_scores
-from promptmad_jax.evaluation.pages.class_charts import charts_block
-from promptmad_jax.evaluation.pages.class_table import class_table
-from promptmad_jax.evaluation.pages.class_view import (
+from promptmad_jax.evaluation.scores import ImageScore
+from promptmad_jax.reporting.curves import class_curves
+from promptmad_jax.reporting.gallery import make_gallery
+from promptmad_jax.reporting.pages.class_charts import charts_block
+from promptmad_jax.reporting.pages.class_table import class_table
+from promptmad_jax.reporting.pages.class_view import (
     SCALE_NOTE,
     ClassView,
     class_article,
@@ -17,7 +18,7 @@ from promptmad_jax.evaluation.pages.class_view import (
     picker,
     strip_html,
 )
-from promptmad_jax.evaluation.pages.page import (
+from promptmad_jax.reporting.pages.page import (
     TIMES,
     escape,
     folded,
@@ -25,18 +26,17 @@ from promptmad_jax.evaluation.pages.page import (
     section,
     write_page,
 )
-from promptmad_jax.evaluation.pages.run_view import (
+from promptmad_jax.reporting.pages.run_view import (
     decisions,
     parts_table,
     run_details,
     training,
     undefined_list,
 )
-from promptmad_jax.evaluation.pages.summary import lead, look_first, tiles, worst_class
-from promptmad_jax.evaluation.published import Published, published_results
-from promptmad_jax.evaluation.reasons import make_explainer
-from promptmad_jax.evaluation.scores import ImageScore
-from promptmad_jax.evaluation.strip import StepSource, make_strip
+from promptmad_jax.reporting.pages.summary import lead, look_first, tiles, worst_class
+from promptmad_jax.reporting.published import Published, published_results
+from promptmad_jax.reporting.reasons import make_explainer
+from promptmad_jax.reporting.strip import StepSource, make_strip
 
 GALLERY_ROWS = 3
 TABLE_NOTE = (

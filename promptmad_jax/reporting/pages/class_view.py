@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.evaluation.curves import Points
-from promptmad_jax.evaluation.gallery import FALSE_ALARMS, HITS, MISSES, Gallery, Row
-from promptmad_jax.evaluation.pages.page import escape, facts, figure
-from promptmad_jax.evaluation.pages.pictures import encode, encode_overlay
-from promptmad_jax.evaluation.strip import Strip
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.curves import Points
+from promptmad_jax.reporting.gallery import FALSE_ALARMS, HITS, MISSES, Gallery, Row
+from promptmad_jax.reporting.pages.page import escape, facts, figure
+from promptmad_jax.reporting.pages.pictures import encode, encode_overlay
+from promptmad_jax.reporting.strip import Strip
+from promptmad_jax.reporting.tables import HEADINGS, percent
 
 GROUP_NOTES = {
     MISSES: "defective images with the lowest scores",
@@ -34,7 +34,7 @@ class ClassView:
     Attributes:
       name: of the class. anchor: identifier of its part of the page.
       scores: float [n]. labels: bool [n]. defect_types: n words.
-      curves: as `evaluation.curves.class_curves`.
+      curves: as `reporting.curves.class_curves`.
       rows: group of the gallery -> HTML of its rows.
       scales: map -> its colour scale.
       strip: HTML of the diffusion steps, or nothing.

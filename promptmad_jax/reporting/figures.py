@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.curves import Points, class_curves, training_series
-from promptmad_jax.evaluation.gallery import (
+from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.reporting.curves import Points, class_curves, training_series
+from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
     MISSES,
@@ -19,11 +20,10 @@ from promptmad_jax.evaluation.gallery import (
     Row,
     make_gallery,
 )
-from promptmad_jax.evaluation.metrics import image_scores
-from promptmad_jax.evaluation.pages.charts import BINS, bounds
-from promptmad_jax.evaluation.pages.class_charts import CHARTS
-from promptmad_jax.evaluation.reasons import make_explainer
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.pages.charts import BINS, bounds
+from promptmad_jax.reporting.pages.class_charts import CHARTS
+from promptmad_jax.reporting.reasons import make_explainer
+from promptmad_jax.reporting.tables import HEADINGS, percent
 from promptmad_jax.runtime.errors import UserError
 
 # Type 42 fonts stay text.

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptmad_jax.evaluation.pages.charts import draw_classes, draw_histogram
-from promptmad_jax.evaluation.pages.class_view import ClassView
-from promptmad_jax.evaluation.tables import HEADINGS, percent
+from promptmad_jax.reporting.pages.charts import draw_classes, draw_histogram
+from promptmad_jax.reporting.pages.class_view import ClassView
+from promptmad_jax.reporting.tables import HEADINGS, percent
 
 FALSE_POSITIVES = "false-positive rate"
 # Curve -> title, metric that is its area, and the names of its axes.

@@ -2,9 +2,9 @@
 
 import pytest
 
-from promptmad_jax.evaluation.compare import compare_runs
-from tests.evaluation.browser import PROGRAM, Browser
-from tests.evaluation.report_cases import (
+from promptmad_jax.reporting.compare import compare_runs
+from tests.reporting.browser import PROGRAM, Browser
+from tests.reporting.report_cases import (
     HISTORY,
     fake_steps,
     make_class,
@@ -12,7 +12,7 @@ from tests.evaluation.report_cases import (
     with_final,
     write_report,
 )
-from tests.evaluation.test_compare import store
+from tests.reporting.test_compare import store
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptmad_jax.evaluation.published import published_results
+from promptmad_jax.reporting.published import published_results
 
 
 def test_mvtec_ad_has_both_methods():

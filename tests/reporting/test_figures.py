@@ -5,11 +5,11 @@ import csv
 import pytest
 from PIL import Image
 
-from promptmad_jax.evaluation.figures import Figures
-from promptmad_jax.evaluation.published import published_results
-from promptmad_jax.evaluation.table_files import escape_latex, write_tables
+from promptmad_jax.reporting.figures import Figures
+from promptmad_jax.reporting.published import published_results
+from promptmad_jax.reporting.table_files import escape_latex, write_tables
 from promptmad_jax.runtime.errors import UserError
-from tests.evaluation.report_cases import HISTORY, evaluate, make_class
+from tests.reporting.report_cases import HISTORY, evaluate, make_class
 
 NAME = "nut/$x_1$ & 5%"
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from promptmad_jax.evaluation.pages.comparison import comparison_body
-from promptmad_jax.evaluation.pages.page import make_page, write_page
-from promptmad_jax.evaluation.runs import disputed, load_runs
+from promptmad_jax.reporting.pages.comparison import comparison_body
+from promptmad_jax.reporting.pages.page import make_page, write_page
+from promptmad_jax.reporting.runs import disputed, load_runs
 from promptmad_jax.runtime.errors import UserError
 
 

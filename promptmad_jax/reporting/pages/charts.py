@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.evaluation.curves import Points, Series
-from promptmad_jax.evaluation.pages.page import escape
+from promptmad_jax.reporting.curves import Points, Series
+from promptmad_jax.reporting.pages.page import escape
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
 BINS = 24

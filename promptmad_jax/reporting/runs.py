@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from promptmad_jax.evaluation.scores import SCORES_FILE, ImageScore, read_scores
-from promptmad_jax.evaluation.stored import read_manifest, read_result
+from promptmad_jax.reporting.stored import read_manifest, read_result
 from promptmad_jax.runtime.errors import UserError
 
 DISPUTED = 40

@@ -9,10 +9,10 @@ from scipy import ndimage
 from scipy.special import expit
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.gallery import colour_scale
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.overlay import colorize, diverging
 from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.reporting.gallery import colour_scale
+from promptmad_jax.reporting.overlay import colorize, diverging
 
 LONGEST = 10
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from promptmad_jax.evaluation.pages.page import TIMES
-from promptmad_jax.evaluation.pages.summary import worst_class
-from promptmad_jax.evaluation.report import Report
+from promptmad_jax.reporting.pages.page import TIMES
+from promptmad_jax.reporting.pages.summary import worst_class
+from promptmad_jax.reporting.report import Report
 from promptmad_jax.runtime.errors import UserError
-from tests.evaluation.report_cases import (
+from tests.reporting.report_cases import (
     HISTORY,
     MANIFEST,
     NAME,

@@ -5,9 +5,9 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promptmad_jax.evaluation.pages.class_table import Column, columns_of
-from promptmad_jax.evaluation.published import Published
-from promptmad_jax.evaluation.tables import HEADINGS
+from promptmad_jax.reporting.pages.class_table import Column, columns_of
+from promptmad_jax.reporting.published import Published
+from promptmad_jax.reporting.tables import HEADINGS
 from promptmad_jax.runtime.files import write_text_atomic
 
 _LATEX = {

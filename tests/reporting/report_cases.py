@@ -8,7 +8,7 @@ import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.protocol import Evaluator
-from promptmad_jax.evaluation.report import Report
+from promptmad_jax.reporting.report import Report
 
 SIZE = 40
 NAME = "nut & <bolt>"

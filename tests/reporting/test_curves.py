@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.curves import (
+from promptmad_jax.evaluation.exact import build_curve, image_sample
+from promptmad_jax.evaluation.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics import image_metrics, image_scores, pixel_metrics
+from promptmad_jax.reporting.curves import (
     POINTS,
     TOLERANCE,
     class_curves,
@@ -13,11 +16,8 @@ from promptmad_jax.evaluation.curves import (
     thin,
     training_series,
 )
-from promptmad_jax.evaluation.exact import build_curve, image_sample
-from promptmad_jax.evaluation.ground_truth import GroundTruth
-from promptmad_jax.evaluation.metrics import image_metrics, image_scores, pixel_metrics
-from promptmad_jax.evaluation.pages.charts import draw_training
-from tests.evaluation.report_cases import HISTORY, make_class
+from promptmad_jax.reporting.pages.charts import draw_training
+from tests.reporting.report_cases import HISTORY, make_class
 
 
 def area(points):

@@ -1,0 +1,1 @@
+"""What a finished evaluation shows: pages, figures, tables, and runs side by side."""
