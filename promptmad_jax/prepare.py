@@ -23,7 +23,17 @@ from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
 
 SYNTHETIC = "synthetic_mvtec"
-FOLDER_DATASETS = ("anomaly_folder", "mvtec_ad")
+FOLDER_DATASETS = (
+    "anomaly_folder",
+    "btad",
+    "mad_real",
+    "mad_sim",
+    "mpdd",
+    "mvtec_ad",
+    "mvtec_ad_2",
+    "real_iad",
+    "visa",
+)
 _REPORT = "report.json"
 _STAGING = ".preparing-"
 
@@ -42,10 +52,10 @@ def prepare(
     complete, when it is not.
 
     Args:
-      dataset: "anomaly_folder", "mvtec_ad" or "synthetic_mvtec".
+      dataset: one of `FOLDER_DATASETS`, or "synthetic_mvtec".
       data_dir: the folder of all prepared data sets.
       source: folder, archive or list; none for "synthetic_mvtec".
-      image_dir: the folder that a list's names are relative to.
+      image_dir: the folder that a list's names are relative to, and that of Real-IAD's images.
       overwrite: builds even when the source is unchanged.
       arguments: for "synthetic_mvtec", of its builder.
 
@@ -85,9 +95,15 @@ def _stamp(dataset: str, kwargs: dict) -> str:
     """Tells whether what is prepared is what is asked for."""
     if dataset == SYNTHETIC:
         return hashlib.sha256(json.dumps(kwargs, sort_keys=True).encode()).hexdigest()
-    from promptmad_jax.data.builders.source import fingerprint  # Imports TFDS.
+    return _builder_class(dataset).fingerprint(**kwargs)
 
-    return fingerprint(**kwargs)
+
+def _builder_class(dataset: str):
+    import tensorflow_datasets as tfds
+
+    import promptmad_jax.data.builders  # noqa: F401  (registers them)
+
+    return tfds.builder_cls(dataset)
 
 
 def _existing(dataset: str, data_dir: str) -> Prepared | None:
@@ -115,15 +131,13 @@ def _tell_replacement(old: Prepared, kwargs: dict) -> None:
 def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pathlib.Path:
     import tensorflow_datasets as tfds
 
-    import promptmad_jax.data.builders  # noqa: F401  (registers them)
-
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=data_dir) as staging:
             # Not `tfds.builder`, which puts a line of its own before every message.
-            builder = tfds.builder_cls(dataset)(data_dir=staging, **kwargs)
+            builder = _builder_class(dataset)(data_dir=staging, **kwargs)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS names the staging folder.
                 builder.download_and_prepare(file_format="array_record")
             written = pathlib.Path(builder.data_dir)
@@ -182,7 +196,7 @@ def _tell(report: dict, folder: pathlib.Path) -> None:
 _DATASET = flags.DEFINE_string("dataset", None, f"{', '.join(FOLDER_DATASETS)} or {SYNTHETIC}.")
 _SOURCE = flags.DEFINE_string("source", "", "Folder, archive or list file to read.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder to write to.")
-_IMAGE_DIR = flags.DEFINE_string("image_dir", "", "For a list: the folder its names are below.")
+_IMAGE_DIR = flags.DEFINE_string("image_dir", "", "Where a list's images are.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Build again although the source is the same.")
 _DRAWN = {
     "seed": flags.DEFINE_integer("seed", None, f"{SYNTHETIC}: seed of all pictures."),

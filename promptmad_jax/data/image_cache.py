@@ -3,6 +3,7 @@
     resized/NAME-VERSION/contents.json                 rows and digests of the splits
     resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]
                                            masks.npy   bool [N, S, S]
+                                           ids.npy     uint8 [N, S, S], where the data set has ids
                                            index.json  shape, digest, original sizes
 
 A cache is written to a folder of its own and renamed into place when it is complete. Of two
@@ -27,9 +28,11 @@ import numpy as np
 from promptmad_jax.data import preprocess
 from promptmad_jax.data.paths import printable
 from promptmad_jax.data.prepared import (
+    DEFECT_IDS,
     Contents,
     Prepared,
     Row,
+    has_defect_ids,
     read_contents,
     read_records,
     shard_stamps,
@@ -50,6 +53,7 @@ class Cached:
 
     images: np.ndarray
     masks: np.ndarray
+    defect_ids: np.ndarray | None
     rows: tuple[Row, ...]
     class_names: tuple[str, ...]
     original_sizes: list[list[int]]
@@ -131,22 +135,32 @@ def _open(
     index = _read_json(target / "index.json")
     if index is None or index["fingerprint"] != contents.fingerprint:
         return None
+    # Caches from before there were ids do not say whether they have them: they have none.
+    specs = _arrays(len(contents.rows), size, with_ids="ids" in index)
     try:
-        images = np.load(target / "images.npy", mmap_mode="r")
-        masks = np.load(target / "masks.npy", mmap_mode="r")
+        arrays = {name: np.load(target / f"{name}.npy", mmap_mode="r") for name in specs}
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    count = len(contents.rows)
-    if images.shape != (count, size, size, 3) or masks.shape != (count, size, size):
+    if any(arrays[name].shape != shape for name, (shape, _) in specs.items()):
         return None
     return Cached(
-        images=images,
-        masks=masks,
+        images=arrays["images"],
+        masks=arrays["masks"],
+        defect_ids=arrays.get("ids"),
         rows=contents.rows,
         class_names=class_names,
         original_sizes=index["original_sizes"],
         fingerprint=contents.fingerprint,
     )
+
+
+def _arrays(count: int, size: int, with_ids: bool) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Shape and type of each array of a cache."""
+    arrays = {
+        "images": ((count, size, size, 3), np.uint8),
+        "masks": ((count, size, size), np.bool_),
+    }
+    return arrays | ({"ids": ((count, size, size), np.uint8)} if with_ids else {})
 
 
 def _build(
@@ -155,8 +169,11 @@ def _build(
     _remove_leftovers(target.parent)
     building = pathlib.Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
     try:
-        sizes = _write_arrays(building, _resized(prepared, split, contents, size), contents, size)
+        with_ids = has_defect_ids(prepared)
+        resized = _resized(prepared, split, contents, size)
+        sizes = _write_arrays(building, resized, _arrays(len(contents.rows), size, with_ids))
         index = {"fingerprint": contents.fingerprint, "size": size, "original_sizes": sizes}
+        index |= {"ids": True} if with_ids else {}
         (building / "index.json").write_text(json.dumps(index), encoding="utf-8")
         building.chmod(0o755)
         _move_into_place(building, target)
@@ -180,47 +197,48 @@ def _move_into_place(building: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _is_whole(target: pathlib.Path, like: pathlib.Path) -> bool:
-    names = ("images.npy", "masks.npy", "index.json")
     return all(
-        (target / name).exists() and (target / name).stat().st_size == (like / name).stat().st_size
-        for name in names
+        (target / path.name).exists() and (target / path.name).stat().st_size == path.stat().st_size
+        for path in like.iterdir()
     )
 
 
-def _resized(
-    prepared: Prepared, split: str, contents: Contents, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[int]]]:
+_Resized = tuple[list[np.ndarray], list[int]]
+
+
+def _resized(prepared: Prepared, split: str, contents: Contents, size: int) -> Iterator[_Resized]:
+    """The arrays of each image in the order of `_arrays`, and its original size."""
     records = read_records(prepared, split, tuple(row.index for row in contents.rows))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(records, _CHUNK)):
             yield from pool.map(lambda record: _resize_record(record, size), chunk)
 
 
-def _resize_record(record: dict, size: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def _resize_record(record: dict, size: int) -> _Resized:
     image = preprocess.decode_image(record["image"])
     mask = preprocess.decode_mask(record["mask"])
     height, width, _ = image.shape
-    resized = preprocess.resize_image(image, size)
-    return resized, preprocess.resize_mask(mask, size), [height, width]
+    arrays = [preprocess.resize_image(image, size), preprocess.resize_mask(mask, size)]
+    if DEFECT_IDS in record:
+        ids = preprocess.decode_ids(record[DEFECT_IDS])
+        arrays.append(preprocess.resize_ids(ids, size))
+    return arrays, [height, width]
 
 
 def _write_arrays(
-    folder: pathlib.Path,
-    resized: Iterator[tuple[np.ndarray, np.ndarray, list[int]]],
-    contents: Contents,
-    size: int,
+    folder: pathlib.Path, resized: Iterator[_Resized], specs: dict[str, tuple]
 ) -> list[list[int]]:
-    """Streams both arrays; plain writes, since a full disk under a memory map kills the process."""
-    count = len(contents.rows)
+    """Streams the arrays; plain writes, since a full disk under a memory map kills the process."""
     sizes = []
-    with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
-        _write_header(images, (count, size, size, 3), np.dtype(np.uint8))
-        _write_header(masks, (count, size, size), np.dtype(np.bool_))
-        for image, mask, original_size in resized:
-            images.write(np.ascontiguousarray(image).data)
-            masks.write(np.ascontiguousarray(mask).data)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in specs]
+        for file, (shape, dtype) in zip(files, specs.values(), strict=True):
+            _write_header(file, shape, np.dtype(dtype))
+        for arrays, original_size in resized:
+            for file, array in zip(files, arrays, strict=True):
+                file.write(np.ascontiguousarray(array).data)
             sizes.append(original_size)
-        for file in (images, masks):
+        for file in files:
             file.flush()
             os.fsync(file.fileno())
     return sizes

@@ -22,10 +22,13 @@ class ImageSet:
       labels: int32 [N], 0 normal, 1 defective.
       class_ids: int32 [N], into `class_names`.
       class_names: sorted; of both splits, so that ids agree between them.
-      defect_types: N names, "good" for normal images.
+      defect_types: N names, "good" for normal images. Where there are `defect_ids`, an image may
+        have several names, with commas between.
       filenames: N names, relative, with forward slashes.
       original_sizes: int32 [N, 2], (height, width) in pixels before resizing.
       fingerprint: digest of the stored files and their order; the same on every machine.
+      defect_ids: uint8 [N, S, S] or, for most data sets, None: 0 where normal, k where the defect
+        is of the k-th of the image's names, 255 where this is not known; memory-mapped.
     """
 
     images: np.ndarray
@@ -37,6 +40,7 @@ class ImageSet:
     filenames: tuple[str, ...]
     original_sizes: np.ndarray
     fingerprint: str
+    defect_ids: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,6 +62,7 @@ class ImageSet:
             filenames=tuple(self.filenames[index] for index in order),
             original_sizes=self.original_sizes[rows],
             fingerprint=digest.hexdigest(),
+            defect_ids=None if self.defect_ids is None else self.defect_ids[rows],
         )
 
 
@@ -77,7 +82,7 @@ def load_image_set(
     Args:
       dataset: name of a data set below `data_dir`, with `/CONFIG` or `:VERSION` where it has those.
       data_dir: the folder that `prepare` wrote to.
-      split: "train" or "test".
+      split: "train" or "test"; "validation" where the data set has it.
       image_size: S, pixels.
       classes: the classes to keep; all when empty. `class_names` are then these, sorted.
       cache_dir: where the cache lies; `data_dir/resized` when empty.
@@ -109,6 +114,7 @@ def _image_set(cached: image_cache.Cached) -> ImageSet:
         filenames=tuple(row.filename for row in rows),
         original_sizes=np.asarray(cached.original_sizes, np.int32).reshape(-1, 2),
         fingerprint=cached.fingerprint,
+        defect_ids=cached.defect_ids,
     )
 
 

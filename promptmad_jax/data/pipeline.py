@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from promptmad_jax.runtime.mesh import batch_sharding, replicated
+from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicate
 
 
 class BatchIndices(NamedTuple):
@@ -99,7 +99,7 @@ class ResidentSource:
     """Arrays replicated on every device: a global permutation needs no communication."""
 
     def __init__(self, arrays: TrainArrays, mesh: Mesh):
-        self.arrays = jax.device_put(arrays, replicated(mesh))
+        self.arrays = replicate(arrays, mesh)
         self._take = jax.jit(take, out_shardings=batch_sharding(mesh))
 
     def __call__(self, indices: BatchIndices) -> TrainBatch:
@@ -114,9 +114,14 @@ class HostSource:
 
     def __call__(self, indices: BatchIndices) -> TrainBatch:
         count = len(indices.image)
-        shards = self.sharding.addressable_devices_indices_map((count,))
-        rows = sorted({(s.start or 0, s.stop or count) for (s,) in shards.values()})
-        mine = np.concatenate([np.arange(*row) for row in rows])
+        mine = process_rows(self.sharding, count)
         local = take(self.arrays, BatchIndices(*(x[mine] for x in indices)))
         put = functools.partial(jax.make_array_from_process_local_data, self.sharding)
         return jax.tree.map(lambda x: put(np.ascontiguousarray(x), (count, *x.shape[1:])), local)
+
+
+def make_source(arrays: TrainArrays, mesh: Mesh, resident: str) -> Source:
+    """The source that `train.resident` asks for: "yes", "no", or "auto", which keeps the arrays on
+    accelerators but not on a CPU, where host memory is the device's."""
+    on_devices = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[resident]
+    return (ResidentSource if on_devices else HostSource)(arrays, mesh)

@@ -10,6 +10,8 @@ from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
 _INFO = "dataset_info.json"
+DEFECT_IDS = "defect_ids"  # The feature of data sets whose images may have several defect types.
+_ENCODED = ("image", "mask", DEFECT_IDS)
 _CHUNK = 64
 
 
@@ -78,19 +80,35 @@ def splits(prepared: Prepared) -> tuple[str, ...]:
     Raises:
       UserError: the folder's description is damaged, or it holds no image at all.
     """
-    path = prepared.folder / _INFO
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        names = tuple(s["name"] for s in stored if sum(int(n) for n in s["shardLengths"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{printable(path)} is damaged ({error}): {_again(prepared)}") from error
+    names = tuple(name for name, count in split_sizes(prepared).items() if count)
     if not names:
         raise UserError(f"{printable(prepared.folder)} holds no image: {_again(prepared)}")
     return names
 
 
+def split_sizes(prepared: Prepared) -> dict[str, int]:
+    """Number of images of each split, by the folder's description; no record is read.
+
+    Raises:
+      UserError: the description is damaged.
+    """
+    path = prepared.folder / _INFO
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        return {split["name"]: sum(int(n) for n in split["shardLengths"]) for split in stored}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{printable(path)} is damaged ({error}): {_again(prepared)}") from error
+
+
 def _again(prepared: Prepared) -> str:
     return f"run `python -m promptmad_jax.prepare --dataset={prepared.name} --overwrite ...` again"
+
+
+def has_defect_ids(prepared: Prepared) -> bool:
+    """Whether the records say which pixel has which of an image's defect types."""
+    import tensorflow_datasets as tfds
+
+    return DEFECT_IDS in tfds.builder_from_directory(prepared.folder).info.features
 
 
 def shard_stamps(prepared: Prepared) -> dict[str, list[int]]:
@@ -115,6 +133,8 @@ def read_contents(prepared: Prepared, split: str) -> Contents:
         )
         digests[row] = hashlib.sha256(record["image"]).digest()
         digests[row] += hashlib.sha256(record["mask"]).digest()
+        if DEFECT_IDS in record:
+            digests[row] += hashlib.sha256(record[DEFECT_IDS]).digest()
     rows = tuple(sorted(digests, key=lambda row: (row.class_name, row.filename)))
     total = hashlib.sha256()
     for row in rows:
@@ -126,7 +146,7 @@ def read_contents(prepared: Prepared, split: str) -> Contents:
 def read_records(
     prepared: Prepared, split: str, order: tuple[int, ...] | None = None
 ) -> Iterator[dict]:
-    """Yields the records of a split, `image` and `mask` as encoded bytes.
+    """Yields the records of a split, `image`, `mask` and `defect_ids`, if any, as encoded bytes.
 
     Args:
       prepared: the data set.
@@ -139,8 +159,9 @@ def read_records(
     import tensorflow_datasets as tfds
 
     try:
-        skip = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
         builder = tfds.builder_from_directory(prepared.folder)
+        encoded = [name for name in _ENCODED if name in builder.info.features]
+        skip = {name: tfds.decode.SkipDecoding() for name in encoded}
         source = builder.as_data_source(split, decoders=skip)
         places = list(range(len(source))) if order is None else list(order)
         for start in range(0, len(places), _CHUNK):

@@ -16,6 +16,7 @@ from promptmad_jax.runtime.errors import UserError
 
 IMAGENET_MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.asarray([0.229, 0.224, 0.225], np.float32)
+KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Source = bytes | str | os.PathLike[str]
 
@@ -71,6 +72,15 @@ def decode_mask(source: Source) -> np.ndarray:
     return to_mask(open_image(source), source)
 
 
+def decode_ids(source: Source) -> np.ndarray:
+    """Decodes a mask of class ids, uint8 [H, W]; 0 is no class.
+
+    Raises:
+      ImageFileError: the source is missing, truncated, not an image, or not of one 8-bit channel.
+    """
+    return to_ids(open_image(source), source)
+
+
 def open_image(source: Source) -> Image.Image:
     """Reads and decodes all pixels of a file; mode and EXIF orientation are as stored.
 
@@ -115,6 +125,13 @@ def to_mask(image: Image.Image, source: Source) -> np.ndarray:
     return values > 0 if values.ndim == 2 else (values > 0).any(axis=-1)
 
 
+def to_ids(image: Image.Image, source: Source) -> np.ndarray:
+    """An opened mask's stored values, upright uint8 [H, W]; `source` is for the error alone."""
+    if image.mode not in ("1", "L", "P"):
+        raise ImageFileError(source, "unreadable", f"pixels of mode {image.mode} hold no class ids")
+    return np.asarray(_upright(image, source)).astype(np.uint8)
+
+
 def _upright(image: Image.Image, source: Source) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
@@ -122,31 +139,40 @@ def _upright(image: Image.Image, source: Source) -> Image.Image:
         raise ImageFileError(source, "unreadable", f"damaged EXIF data ({error})") from error
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """Antialiased bilinear resize (Pillow) of uint8 [H, W, 3] to [size, size, 3], any aspect."""
+def resize_image(image: np.ndarray, size: int, kernel: str = "bilinear") -> np.ndarray:
+    """Antialiased resize (Pillow) of uint8 [H, W, 3] to [size, size, 3], any aspect.
+
+    Args:
+      kernel: `bilinear`, or `bicubic` as CLIP's own preprocessing has it.
+    """
     if image.shape[:2] == (size, size):
         return image
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    return np.asarray(Image.fromarray(image).resize((size, size), KERNELS[kernel]))
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """Nearest resize (Pillow) of bool [H, W] to [size, size]."""
-    if mask.shape == (size, size):
-        return mask
-    grey = Image.fromarray(mask.astype(np.uint8))
-    return np.asarray(grey.resize((size, size), Image.Resampling.NEAREST)) > 0
+    return resize_ids(mask.astype(np.uint8), size) > 0
 
 
-def normalize(images: Any) -> Any:
-    """Scales RGB values 0..255 as the ImageNet backbones expect: (x / 255 - mean) / std.
+def resize_ids(ids: np.ndarray, size: int) -> np.ndarray:
+    """Nearest resize (Pillow) of uint8 [H, W] to [size, size]."""
+    if ids.shape == (size, size):
+        return ids
+    return np.asarray(Image.fromarray(ids).resize((size, size), Image.Resampling.NEAREST))
+
+
+def normalize(images: Any, mean: np.ndarray = IMAGENET_MEAN, std: np.ndarray = IMAGENET_STD) -> Any:
+    """Scales RGB values 0..255 as a network expects: (x / 255 - mean) / std.
 
     Args:
       images: numpy or JAX array [..., 3], uint8 or float, values 0..255.
+      mean: float32 [3], of values 0..1.
+      std: the same.
 
     Returns:
       float32 of the same shape and kind.
     """
     shape = (1,) * (images.ndim - 1) + (3,)
     scaled = images.astype(np.float32) / np.float32(255)
-    return (scaled - IMAGENET_MEAN.reshape(shape)) / IMAGENET_STD.reshape(shape)
+    return (scaled - mean.reshape(shape)) / std.reshape(shape)

@@ -19,10 +19,20 @@ def load_textures(directory: str, size: int, training_images: np.ndarray) -> np.
     """
     if not directory:
         return training_images
+    paths = texture_paths(directory)
+    return np.stack([resize_image(decode_image(path), size) for path in paths])
+
+
+def texture_paths(directory: str) -> list[Path]:
+    """All images below `directory`, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
     paths = sorted(p for p in Path(directory).rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not paths:
         raise UserError(
             f"data.texture_dir={directory}: no .jpg, .png or .bmp below it; "
             "leave it empty to paste from the training images"
         )
-    return np.stack([resize_image(decode_image(path), size) for path in paths])
+    return paths

@@ -95,14 +95,22 @@ class ClassScores:
         return images | pixels, images_missing | pixels_missing
 
 
-def score_maps(maps: np.ndarray, truth: GroundTruth, labels: np.ndarray, pool: int) -> ClassScores:
+def score_maps(
+    maps: np.ndarray,
+    truth: GroundTruth,
+    labels: np.ndarray,
+    pool: int,
+    own_scores: np.ndarray | None = None,
+) -> ClassScores:
     """Scores the maps float [n, H, W] of this process with those of the others.
 
     Args:
       labels: bool [N], of all images.
       pool: window of the image score in pixels.
+      own_scores: float [n], image scores of the model's own in place of the map's maximum.
     """
-    scores = truth.images(image_scores(maps, pool))
+    given = image_scores(maps, pool) if own_scores is None else own_scores.astype(np.float64)
+    scores = truth.images(given)
     pixels = truth.pixels(maps, maps.dtype)
     image_curve = build_curve([image_sample(scores, labels)])
     return ClassScores(maps, truth, labels, scores, pixels, image_curve, build_curve([pixels]))

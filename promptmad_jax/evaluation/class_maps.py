@@ -21,6 +21,8 @@ class ClassMaps:
       indices: int [n], the images' places in the class; 0 to n - 1 where nothing is given.
       original_masks: n masks bool [H', W'] of the sizes of the files, for the compatibility mode
         "original_size" alone.
+      image_scores: float [n], where the model scores images itself, not by the maximum of the
+        final map; metrics of the final map use them.
 
     Raises:
       ValueError: where the shapes do not fit together or there is no "final" map.
@@ -35,6 +37,7 @@ class ClassMaps:
     maps: dict[str, np.ndarray]
     indices: np.ndarray | None = None
     original_masks: tuple[np.ndarray, ...] | None = None
+    image_scores: np.ndarray | None = None
 
     def __post_init__(self):
         count, shape = len(self.filenames), self.masks.shape
@@ -43,7 +46,7 @@ class ClassMaps:
         if "final" not in self.maps:
             raise ValueError(f"class {self.class_name}: no 'final' map among {sorted(self.maps)}")
         rows = [self.defect_types, self.labels, self.masks, self.indices]
-        rows += [] if self.original_masks is None else [self.original_masks]
+        rows += [row for row in (self.original_masks, self.image_scores) if row is not None]
         if any(len(row) != count for row in rows):
             raise ValueError(f"class {self.class_name}: {count} file names do not fit the rest")
         if self.images.shape != (*shape, 3):
@@ -68,4 +71,5 @@ class ClassMaps:
             maps={name: values[rows] for name, values in self.maps.items()},
             indices=self.indices[rows],
             original_masks=None if self.original_masks is None else self.original_masks[rows],
+            image_scores=None if self.image_scores is None else self.image_scores[rows],
         )

@@ -99,6 +99,7 @@ class Evaluator:
         self._pooled = Pooled(self._keep)
         self._images: dict[str, dict[str, int]] = {}
         self._sizes: set[tuple[int, int]] = set()
+        self._own_scores = False
         pool, limit = self._protocol.image_pool, self._protocol.aupro_limit
         self._compat = {
             name: make_mode(name, pool, limit, self._keep, communicator)
@@ -121,11 +122,13 @@ class Evaluator:
             raise UserError(f"class {name} has no test images; leave it out or add some")
         labels = truth.images(np.asarray(class_maps.labels).astype(bool))
         for key, values in class_maps.maps.items():
-            scored = score_maps(values, truth, labels, self._protocol.image_pool)
+            own = class_maps.image_scores if key == "final" else None
+            scored = score_maps(values, truth, labels, self._protocol.image_pool, own)
             block = self._final if key == "final" else self._others.setdefault(key, Block())
             block.add(name, *scored.figures(self._protocol.aupro_limit))
             if key == "final":
                 self._add_final(class_maps, scored)
+        self._own_scores |= class_maps.image_scores is not None
         defective = int(np.count_nonzero(labels))
         self._images[name] = {"normal": truth.count - defective, "defective": defective}
         self._sizes.add(class_maps.masks.shape[1:])
@@ -179,6 +182,8 @@ class Evaluator:
             self._decisions.check(name)
         for key, values in class_maps.maps.items():
             check_finite(values, class_maps.filenames, f"{key} map")
+        if class_maps.image_scores is not None:
+            check_finite(class_maps.image_scores, class_maps.filenames, "image score")
 
     def _add_final(self, class_maps: ClassMaps, scored: ClassScores) -> None:
         self._pooled.add(class_maps.class_name, scored)
@@ -195,6 +200,8 @@ class Evaluator:
                 name: mode.left_out for name, mode in self._compat.items() if mode.left_out
             },
         }
+        if self._own_scores:
+            own["image_score"] = "the model's own; compat modes have theirs"
         if self._decisions is not None:
             own["decisions"] = f"above thresholds {self._thresholds_from}"
         return self._protocol.describe() | own
@@ -204,4 +211,5 @@ def _form(class_maps: ClassMaps) -> list:
     """What must be the same on all processes, as JSON has it."""
     maps = [[key, str(values.dtype)] for key, values in class_maps.maps.items()]
     size = list(class_maps.masks.shape[1:])
-    return [class_maps.class_name, size, maps, class_maps.original_masks is not None]
+    given = [class_maps.original_masks is not None, class_maps.image_scores is not None]
+    return [class_maps.class_name, size, maps, *given]

@@ -4,11 +4,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from absl import logging
 
-from promptmad_jax.prompts.vocabulary_file import parse, read_document
+from promptmad_jax.prompts.vocabulary_file import parse
+from promptmad_jax.runtime.documents import read_document
 
 _SHIPPED = (
     ("promptmad_jax.prompts", "defect_vocab.json"),
@@ -70,7 +72,11 @@ def find_classes(
 
 def read_user_file(path: Path) -> dict[str, ClassPhrases]:
     """The classes of a user's YAML or JSON vocabulary; see `vocabulary_file.parse` for its form."""
-    return _entries(read_document(path), str(path), "user")
+    return _entries(_read(path), str(path), "user")
+
+
+def _read(file: Path | Traversable) -> object:
+    return read_document(file, "vocabulary", "text.vocabulary")
 
 
 @functools.cache
@@ -78,7 +84,7 @@ def _shipped() -> Mapping[str, ClassPhrases]:
     known = {}
     for package, name in _SHIPPED:
         file = resources.files(package) / name
-        known = _entries(read_document(file), f"{package}/{name}", "shipped") | known
+        known = _entries(_read(file), f"{package}/{name}", "shipped") | known
     return known
 
 

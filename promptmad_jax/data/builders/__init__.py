@@ -1,5 +1,25 @@
 """TFDS builders, registered when this package is imported; ArrayRecord, without TensorFlow."""
 
-from promptmad_jax.data.builders import anomaly_folder, mvtec_ad, synthetic_mvtec
+from promptmad_jax.data.builders import (
+    anomaly_folder,
+    btad,
+    mad,
+    mpdd,
+    mvtec_ad,
+    mvtec_ad_2,
+    real_iad,
+    synthetic_mvtec,
+    visa,
+)
 
-__all__ = ["anomaly_folder", "mvtec_ad", "synthetic_mvtec"]
+__all__ = [
+    "anomaly_folder",
+    "btad",
+    "mad",
+    "mpdd",
+    "mvtec_ad",
+    "mvtec_ad_2",
+    "real_iad",
+    "synthetic_mvtec",
+    "visa",
+]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image
 
 from promptmad_jax.data import preprocess
 from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem
@@ -98,7 +99,7 @@ def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Probl
 
 
 def _check_mask(entry: Entry, found: Found, height: int, width: int) -> list[Problem]:
-    if entry.split == "train":
+    if entry.split != "test":
         return []
     if entry.mask is None:
         return _without_mask(entry)
@@ -114,7 +115,7 @@ def _check_mask(entry: Entry, found: Found, height: int, width: int) -> list[Pro
         sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
         return [Problem(entry.filename, "mask_size", f"the mask {name} is {sizes}", _LEFT_OUT)]
     lossy = _lossy(entry, name) if stored.format == "JPEG" else []
-    return _contradictions(entry, name, mask) + lossy
+    return _contradictions(entry, name, mask) + _strange_ids(entry, name, stored) + lossy
 
 
 def _lossy(entry: Entry, name: str) -> list[Problem]:
@@ -140,6 +141,24 @@ def _contradictions(entry: Entry, name: str, mask: np.ndarray) -> list[Problem]:
     return []
 
 
+def _strange_ids(entry: Entry, name: str, stored: Image.Image) -> list[Problem]:
+    """Values of a mask of class ids that are none of the image's labels."""
+    if not entry.label_ids:
+        return []
+    try:
+        values = np.unique(preprocess.to_ids(stored, entry.mask))
+    except preprocess.ImageFileError as error:
+        return [Problem(entry.filename, "mask_ids", f"{name}: {error.reason}", _LEFT_OUT)]
+    strange = sorted(set(values.tolist()) - {0, *entry.label_ids})
+    if not strange:
+        return []
+    ids = ", ".join(str(value) for value in strange)
+    reason = f"the mask {name} has the ids {ids}, which are none of its labels {entry.defect_type}"
+    single = len(entry.label_ids) == 1
+    action = "kept, all of it as that label" if single else "kept, these pixels without a type"
+    return [Problem(entry.filename, "mask_ids", reason, action)]
+
+
 def _mask_name(entry: Entry, found: Found) -> str:
     base = found.source if found.source.is_dir() else found.source.parent
     return printable(os.path.relpath(entry.mask, base))
@@ -160,12 +179,13 @@ def _class_problems(found: Found, images: list[Checked], usable: set[str]) -> li
 
 
 def counts(inventory: Inventory) -> dict[str, dict]:
-    """Per class: `train`, `test` by defect type, and `masks` (test images with a defect)."""
+    """Per class: `train`, `test` by defect type, `masks` (test images with a defect), and
+    `validation` where there are such images."""
     table = {name: {"train": 0, "test": Counter(), "masks": 0} for name in inventory.class_names}
     for image in inventory.images:
         row = table[image.entry.class_name]
-        if image.entry.split == "train":
-            row["train"] += 1
+        if image.entry.split != "test":
+            row[image.entry.split] = row.get(image.entry.split, 0) + 1
         else:
             row["test"][image.entry.defect_type] += 1
             row["masks"] += image.entry.defect_type != GOOD

@@ -3,6 +3,7 @@
 import tensorflow_datasets as tfds
 
 LABELS = ("good", "defective")
+UNKNOWN_ID = 255
 
 
 def dataset_info(
@@ -10,13 +11,19 @@ def dataset_info(
     description: str,
     homepage: str | None = None,
     citation: str | None = None,
+    defect_ids: bool = False,
 ) -> tfds.core.DatasetInfo:
     """The `DatasetInfo` of a builder with the features that every reader here expects.
 
     `image` is PNG or JPEG, grey or RGB; `mask` is a PNG of 0 and 255 of the image's size;
     `defect_type` is "good" for a normal image; `filename` is relative, with forward slashes, and
     unique within a split.
+
+    With `defect_ids` an image may have several defect types, which `defect_type` names with commas
+    between, and a further PNG says which pixel has which: 0 is normal, k the k-th of these names,
+    `UNKNOWN_ID` a defect of which this is not known.
     """
+    image_of_ids = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
     return tfds.core.DatasetInfo(
         builder=builder,
         description=description,
@@ -30,6 +37,7 @@ def dataset_info(
                 "class_name": tfds.features.Text(),
                 "defect_type": tfds.features.Text(),
                 "filename": tfds.features.Text(),
+                **({"defect_ids": image_of_ids} if defect_ids else {}),
             }
         ),
     )

@@ -15,7 +15,8 @@ from PIL import Image
 from promptmad_jax.data import preprocess
 from promptmad_jax.data.builders import features
 from promptmad_jax.data.builders.check import Checked, Inventory, check, counts
-from promptmad_jax.data.builders.records import Found, Problem
+from promptmad_jax.data.builders.layout import find_in_folder
+from promptmad_jax.data.builders.records import SPLITS, Entry, Found, Problem
 from promptmad_jax.data.builders.source import existing, find, fingerprint
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
@@ -43,12 +44,23 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     DESCRIPTION = ""
     HOMEPAGE: str | None = None
     CITATION: str | None = None
+    DEFECT_IDS = False  # Whether one image may have several defect types; see `features`.
 
     def __init__(self, *, source: str = "", image_dir: str = "", **kwargs):
         self._source = source
         self._image_dir = image_dir
         self._inventory: Inventory | None = None
         super().__init__(file_format="array_record", **kwargs)
+
+    @classmethod
+    def list_folder(cls, folder: pathlib.Path, image_dir: str) -> Found:
+        """Hook: lists an extracted source; `image_dir` is for layouts with lists."""
+        return find_in_folder(folder, image_dir)
+
+    @classmethod
+    def fingerprint(cls, source: str, image_dir: str) -> str:
+        """See `source.fingerprint`."""
+        return fingerprint(source, image_dir, cls.list_folder)
 
     def default_source(self, manual_dir: pathlib.Path) -> str:
         """Hook: the source in TFDS' manual folder, for a builder that was given none."""
@@ -64,14 +76,17 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return []
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return features.dataset_info(self, self.DESCRIPTION, self.HOMEPAGE, self.CITATION)
+        return features.dataset_info(
+            self, self.DESCRIPTION, self.HOMEPAGE, self.CITATION, self.DEFECT_IDS
+        )
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         source = self._source or self.default_source(pathlib.Path(dl_manager.manual_dir))
         # Taken first: a file that changes while it is read makes the next run build again.
-        stamp = fingerprint(source, self._image_dir)
+        stamp = self.fingerprint(source, self._image_dir)
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=self.data_dir) as scratch:
-            found = self.select(find(source, self._image_dir, pathlib.Path(scratch)))
+            listing = find(source, self._image_dir, pathlib.Path(scratch), self.list_folder)
+            found = self.select(listing)
             self._inventory = check(found, _progress_bar)
             if not self._inventory.images:
                 raise UserError(_nothing_usable(source, self._inventory))
@@ -80,24 +95,23 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        splits = ("train", "test")
-        images = {split: self._inventory.of_split(split) for split in splits}
-        return {split: self._generate_examples(images[split]) for split in splits if images[split]}
+        images = {split: self._inventory.of_split(split) for split in SPLITS}
+        return {split: self._generate_examples(images[split]) for split in SPLITS if images[split]}
 
     def _generate_examples(self, images: tuple[Checked, ...]) -> Iterator[tuple[str, dict]]:
         for image in images:
             entry = image.entry
-            yield (
-                entry.filename,
-                {
-                    "image": _stored_image(image),
-                    "mask": _stored_mask(image),
-                    "label": entry.label,
-                    "class_name": entry.class_name,
-                    "defect_type": entry.defect_type,
-                    "filename": entry.filename,
-                },
-            )
+            record = {
+                "image": _stored_image(image),
+                "mask": _stored_mask(image),
+                "label": entry.label,
+                "class_name": entry.class_name,
+                "defect_type": entry.defect_type,
+                "filename": entry.filename,
+            }
+            if self.DEFECT_IDS:
+                record["defect_ids"] = _stored_ids(image)
+            yield entry.filename, record
 
     def _write_report(self, source: str, stamp: str, inventory: Inventory) -> None:
         problems = [*inventory.problems, *self.review(inventory)]
@@ -107,12 +121,17 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "source": printable(existing(source)),
             "source_fingerprint": stamp,
             "class_names": inventory.class_names,
-            "images": {split: len(inventory.of_split(split)) for split in ("train", "test")},
+            "images": _split_sizes(inventory),
             "counts": counts(inventory),
             "problems": [dataclasses.asdict(problem) for problem in problems],
         }
         text = json.dumps(report, indent=1, ensure_ascii=False)
         (pathlib.Path(self.data_dir) / REPORT).write_text(text, encoding="utf-8")
+
+
+def _split_sizes(inventory: Inventory) -> dict[str, int]:
+    sizes = {split: len(inventory.of_split(split)) for split in SPLITS}
+    return {split: size for split, size in sizes.items() if size or split != "validation"}
 
 
 def _progress_bar(results, total: int):
@@ -139,6 +158,25 @@ def _stored_mask(image: Checked) -> bytes:
     if entry.mask is not None:
         return _png(preprocess.decode_mask(entry.mask).astype(np.uint8) * 255)
     return _uniform_png(image.height, image.width, 255 if entry.without_mask == "one" else 0)
+
+
+def _stored_ids(image: Checked) -> bytes:
+    """PNG of `features`' defect_ids."""
+    entry = image.entry
+    if entry.mask is None:
+        return _uniform_png(image.height, image.width, features.UNKNOWN_ID if entry.label else 0)
+    foreground = preprocess.decode_mask(entry.mask)
+    return _png(np.where(foreground, _ids_of(entry), 0).astype(np.uint8))
+
+
+def _ids_of(entry: Entry) -> np.ndarray:
+    """The place of each pixel's label in the entry's labels, from 1; of one label it is sure."""
+    if "," not in entry.defect_type:
+        return np.ones((1, 1), np.uint8)
+    places = np.full(256, features.UNKNOWN_ID, np.uint8)
+    for place, label_id in enumerate(entry.label_ids, start=1):
+        places[label_id] = place
+    return places[preprocess.decode_ids(entry.mask)]
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,37 +9,53 @@ Folder names `train`, `test`, `ground_truth`, `good` and all extensions are matc
 import pathlib
 from collections.abc import Iterator
 
-from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem, is_image_name
+from promptmad_jax.data.builders.records import (
+    GOOD,
+    SPLITS,
+    Entry,
+    Found,
+    Problem,
+    is_image_name,
+)
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
 _GOOD_FOLDERS = (GOOD, "ok")
 _PARTS = ("train", "test", "ground_truth")
 _MASK_SUFFIX = "_mask"
+_USE = {"train": "training", "validation": "validation"}
 LAYOUT = "CLASS/train/good, CLASS/test/DEFECT, CLASS/ground_truth/DEFECT"
 
 
-def find_in_folder(folder: pathlib.Path) -> Found:
+def find_in_folder(
+    folder: pathlib.Path, image_dir: str = "", lister: type["ClassLister"] | None = None
+) -> Found:
     """Lists a folder of classes, a single class folder, or a folder that holds only one of these.
+
+    Args:
+      folder: the source.
+      image_dir: for lists; not used here.
+      lister: lists one class folder; `ClassLister` by default.
 
     Raises:
       UserError: nothing below the folder has the layout.
     """
+    del image_dir
     root = _layout_root(folder.resolve())
     single = _is_class(root)
     found = Found(source=root.parent if single else root)
-    for child in [root] if single else _children(root):
+    for child in [root] if single else children(root):
         if child.is_dir():
-            _ClassLister(found, child).run()
+            (lister or ClassLister)(found, child).run()
         else:
-            _stray(found, child, "not part of a class folder")
+            stray(found, child, "not part of a class folder")
     return found
 
 
 def _layout_root(folder: pathlib.Path) -> pathlib.Path:
     root = folder
-    while not _is_class(root) and not any(_is_class(child) for child in _folders(root)):
-        inner = list(_folders(root))
+    while not _is_class(root) and not any(_is_class(child) for child in folders(root)):
+        inner = list(folders(root))
         if len(inner) != 1:
             state = "is empty" if not any(folder.iterdir()) else "holds no class folder"
             raise UserError(f"{printable(folder)} {state}: expected {LAYOUT}")
@@ -48,48 +64,63 @@ def _layout_root(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _is_class(folder: pathlib.Path) -> bool:
-    return any(child.name.lower() in ("train", "test") for child in _folders(folder))
+    return any(child.name.lower() in ("train", "test") for child in folders(folder))
 
 
-def _children(folder: pathlib.Path) -> list[pathlib.Path]:
+def children(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What lies in a folder, sorted."""
     return sorted(folder.iterdir())
 
 
-def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    return (child for child in _children(folder) if child.is_dir())
+def folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folders in a folder, sorted."""
+    return (child for child in children(folder) if child.is_dir())
 
 
-def _stray(found: Found, path: pathlib.Path, reason: str) -> None:
+def stray(found: Found, path: pathlib.Path, reason: str) -> None:
+    """Notes a file or folder that is no part of the layout."""
     name = printable(path.relative_to(found.source)) + ("/" if path.is_dir() else "")
     found.problems.append(Problem(name, "stray", reason, "ignored"))
 
 
-class _ClassLister:
-    """Lists one class folder into a `Found`."""
+class ClassLister:
+    """Lists one class folder into a `Found`.
+
+    A subclass names other folders with `parts`, and with `PASSED_OVER` those inside a split that
+    hold no images of it.
+    """
+
+    PASSED_OVER: frozenset[str] = frozenset()
 
     def __init__(self, found: Found, folder: pathlib.Path):
-        self._found = found
-        self._folder = folder
+        self.found = found
+        self.folder = folder
         self._name = printable(folder.name)
         self._masks: dict[tuple[str, str], pathlib.Path] = {}
 
-    def run(self) -> None:
-        self._found.class_names.add(self._name)
+    def parts(self) -> dict[str, pathlib.Path]:
+        """Hook: the folders of the splits and of the masks, "ground_truth"; notes the others."""
         parts: dict[str, pathlib.Path] = {}
-        for child in _children(self._folder):
+        for child in children(self.folder):
             part = child.name.lower()
             if child.is_dir() and part in _PARTS and part not in parts:
                 parts[part] = child
             else:
-                _stray(self._found, child, "not train, test or ground_truth")
+                stray(self.found, child, "not train, test or ground_truth")
+        return parts
+
+    def run(self) -> None:
+        """Adds the class's entries and problems to what is found."""
+        self.found.class_names.add(self._name)
+        parts = self.parts()
         self._list_masks(parts)
         unused = set(self._masks.values())
-        for split in ("train", "test"):
+        for split in SPLITS:
             for entry in self._list_split(split, parts):
-                self._found.entries.append(entry)
+                self.found.entries.append(entry)
                 unused.discard(entry.mask)
         for mask in sorted(unused):
-            _stray(self._found, mask, "a mask without an image")
+            stray(self.found, mask, "a mask without an image")
 
     def _list_masks(self, parts: dict[str, pathlib.Path]) -> None:
         if "ground_truth" not in parts:
@@ -98,7 +129,7 @@ class _ClassLister:
             stem = path.stem.lower()
             key = (defect, stem)
             if key in self._masks:
-                _stray(self._found, path, f"a second mask beside {self._masks[key].name}")
+                stray(self.found, path, f"a second mask beside {self._masks[key].name}")
             else:
                 self._masks[key] = path
 
@@ -106,14 +137,14 @@ class _ClassLister:
         if split not in parts:
             return
         for defect, path in self._images(parts[split]):
-            if split == "train" and defect != GOOD:
-                _stray(self._found, path, "training images must be in train/good")
+            if split != "test" and defect != GOOD:
+                stray(self.found, path, f"{_USE[split]} images must be in {split}/good")
                 continue
             yield Entry(
                 split=split,
                 class_name=self._name,
                 defect_type=defect,
-                filename=printable(path.relative_to(self._found.source)),
+                filename=printable(path.relative_to(self.found.source)),
                 image=path,
                 mask=self._mask_of(path, defect) if split == "test" else None,
                 without_mask="zero" if defect == GOOD else "error",
@@ -126,16 +157,18 @@ class _ClassLister:
 
     def _images(self, part: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         """(defect type, image file) of `part/DEFECT/*`; everything else is a stray."""
-        for folder in _children(part):
+        for folder in children(part):
             if not folder.is_dir():
-                _stray(self._found, folder, f"lies beside the folders of {part.name}")
+                stray(self.found, folder, f"lies beside the folders of {part.name}")
+                continue
+            if folder.name.lower() in self.PASSED_OVER:
                 continue
             name = printable(folder.name)
             defect = GOOD if name.lower() in _GOOD_FOLDERS else name
-            for path in _children(folder):
+            for path in children(folder):
                 if path.is_dir():
-                    _stray(self._found, path, "a folder among images")
+                    stray(self.found, path, "a folder among images")
                 elif not is_image_name(path):
-                    _stray(self._found, path, "not the name of an image")
+                    stray(self.found, path, "not the name of an image")
                 else:
                     yield defect, path

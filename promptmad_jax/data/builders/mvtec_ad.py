@@ -1,57 +1,39 @@
 """MVTec-AD (Bergmann et al., CVPR 2019) from its official archive or the extracted folder."""
 
 import pathlib
-from typing import NamedTuple
 
-from promptmad_jax.data.builders.check import Inventory, counts
-from promptmad_jax.data.builders.folder_builder import FolderBuilder
-from promptmad_jax.data.builders.records import GOOD, Found, Problem
-from promptmad_jax.runtime.errors import UserError
-
-
-class Expected(NamedTuple):
-    """Published counts of one class: training images, good test images, defective by type."""
-
-    train: int
-    good: int
-    defects: dict[str, int]
-
-
-def _typed(train: int, good: int, defects: str) -> Expected:
-    pairs = (item.rsplit(" ", 1) for item in defects.split(", "))
-    return Expected(train, good, {name: int(number) for name, number in pairs})
-
+from promptmad_jax.data.builders.known import KnownBuilder, typed
 
 EXPECTED = {
-    "bottle": _typed(209, 20, "broken_large 20, broken_small 22, contamination 21"),
-    "cable": _typed(
+    "bottle": typed(209, 20, "broken_large 20, broken_small 22, contamination 21"),
+    "cable": typed(
         224,
         58,
         "bent_wire 13, cable_swap 12, combined 11, cut_inner_insulation 14,"
         " cut_outer_insulation 10, missing_cable 12, missing_wire 10, poke_insulation 10",
     ),
-    "capsule": _typed(219, 23, "crack 23, faulty_imprint 22, poke 21, scratch 23, squeeze 20"),
-    "carpet": _typed(280, 28, "color 19, cut 17, hole 17, metal_contamination 17, thread 19"),
-    "grid": _typed(264, 21, "bent 12, broken 12, glue 11, metal_contamination 11, thread 11"),
-    "hazelnut": _typed(391, 40, "crack 18, cut 17, hole 18, print 17"),
-    "leather": _typed(245, 32, "color 19, cut 19, fold 17, glue 19, poke 18"),
-    "metal_nut": _typed(220, 22, "bent 25, color 22, flip 23, scratch 23"),
-    "pill": _typed(
+    "capsule": typed(219, 23, "crack 23, faulty_imprint 22, poke 21, scratch 23, squeeze 20"),
+    "carpet": typed(280, 28, "color 19, cut 17, hole 17, metal_contamination 17, thread 19"),
+    "grid": typed(264, 21, "bent 12, broken 12, glue 11, metal_contamination 11, thread 11"),
+    "hazelnut": typed(391, 40, "crack 18, cut 17, hole 18, print 17"),
+    "leather": typed(245, 32, "color 19, cut 19, fold 17, glue 19, poke 18"),
+    "metal_nut": typed(220, 22, "bent 25, color 22, flip 23, scratch 23"),
+    "pill": typed(
         267,
         26,
         "color 25, combined 17, contamination 21, crack 26, faulty_imprint 19, pill_type 9,"
         " scratch 24",
     ),
-    "screw": _typed(
+    "screw": typed(
         320,
         41,
         "manipulated_front 24, scratch_head 24, scratch_neck 25, thread_side 23, thread_top 23",
     ),
-    "tile": _typed(230, 33, "crack 17, glue_strip 18, gray_stroke 16, oil 18, rough 15"),
-    "toothbrush": _typed(60, 12, "defective 30"),
-    "transistor": _typed(213, 60, "bent_lead 10, cut_lead 10, damaged_case 10, misplaced 10"),
-    "wood": _typed(247, 19, "color 8, combined 11, hole 10, liquid 10, scratch 21"),
-    "zipper": _typed(
+    "tile": typed(230, 33, "crack 17, glue_strip 18, gray_stroke 16, oil 18, rough 15"),
+    "toothbrush": typed(60, 12, "defective 30"),
+    "transistor": typed(213, 60, "bent_lead 10, cut_lead 10, damaged_case 10, misplaced 10"),
+    "wood": typed(247, 19, "color 8, combined 11, hole 10, liquid 10, scratch 21"),
+    "zipper": typed(
         240,
         32,
         "broken_teeth 19, combined 16, fabric_border 17, fabric_interior 16, rough 17,"
@@ -61,13 +43,15 @@ EXPECTED = {
 _ARCHIVE = "mvtec_anomaly_detection.tar.xz"
 
 
-class MvtecAd(FolderBuilder):
+class MvtecAd(KnownBuilder):
     """`tfds.builder("mvtec_ad", data_dir=..., source=PATH)`: 15 classes, 3,629 + 1,725 images.
 
     The source is `mvtec_anomaly_detection.tar.xz`, or the folder extracted from it, or a part of
     that. Counts that differ from the published ones are in `report.json`, class by class.
     """
 
+    TITLE = "MVTec-AD"
+    EXPECTED = EXPECTED
     DESCRIPTION = (
         "MVTec-AD: 15 classes of objects and textures, 3,629 normal training images, 1,725 test"
         " images with 1,258 masks in 73 defect types. Licence: CC BY-NC-SA 4.0."
@@ -83,44 +67,3 @@ class MvtecAd(FolderBuilder):
         """The archive in TFDS' manual folder where it is there, else that folder."""
         archive = manual_dir / _ARCHIVE
         return str(archive if archive.exists() else manual_dir)
-
-    def select(self, found: Found) -> Found:
-        known = found.class_names & EXPECTED.keys()
-        if not known:
-            raise UserError(
-                f"{found.source}: none of the 15 classes of MVTec-AD is there"
-                f" (found: {', '.join(sorted(found.class_names))});"
-                " prepare a data set of your own with --dataset=anomaly_folder"
-            )
-        strange = [
-            Problem(name, "stray", "not a class of MVTec-AD", "ignored")
-            for name in sorted(found.class_names - known)
-        ]
-        return Found(
-            source=found.source,
-            class_names=known,
-            entries=[entry for entry in found.entries if entry.class_name in known],
-            problems=found.problems + strange,
-        )
-
-    def review(self, inventory: Inventory) -> list[Problem]:
-        usable = counts(inventory)
-        problems = []
-        for name, expected in EXPECTED.items():
-            if name not in usable:
-                problems.append(Problem(name, "count", "the class is missing", "prepared without"))
-            elif differences := _differences(usable[name], expected):
-                reason = f"differs from the published data set: {', '.join(differences)}"
-                problems.append(Problem(name, "count", reason, "prepared as it is"))
-        return problems
-
-
-def _differences(row: dict, expected: Expected) -> list[str]:
-    wanted = {GOOD: expected.good, **expected.defects}
-    pairs = [("train", row["train"], expected.train)]
-    pairs += [
-        (f"test/{defect}", row["test"].get(defect, 0), number) for defect, number in wanted.items()
-    ]
-    pairs += [(f"test/{new}", row["test"][new], 0) for new in row["test"] if new not in wanted]
-    pairs.append(("masks", row["masks"], sum(expected.defects.values())))
-    return [f"{what} {have} of {want}" for what, have, want in pairs if have != want]

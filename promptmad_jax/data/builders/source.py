@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 
 from promptmad_jax.data.builders.layout import find_in_folder
 from promptmad_jax.data.builders.lists import find_in_list, list_files
@@ -27,8 +28,20 @@ _DAMAGED = (
 )
 
 
-def find(source: str, image_dir: str, scratch: pathlib.Path) -> Found:
+# From an extracted folder, and the folder of the images where a list is read, to the listing.
+ListFolder = Callable[[pathlib.Path, str], Found]
+
+
+def find(
+    source: str,
+    image_dir: str,
+    scratch: pathlib.Path,
+    list_folder: ListFolder = find_in_folder,
+) -> Found:
     """Lists the images of a source; an archive is unpacked into `scratch` first.
+
+    Args:
+      list_folder: lists a folder; one in MVTec layout by default.
 
     Raises:
       UserError: the source is missing, damaged as a whole, or has none of the known forms.
@@ -36,11 +49,11 @@ def find(source: str, image_dir: str, scratch: pathlib.Path) -> Found:
     path = existing(source)
     try:
         if path.is_dir():
-            return find_in_folder(path)
+            return list_folder(path, image_dir)
         if _ends(path, LIST_SUFFIXES):
             return find_in_list(path, image_dir)
         if _ends(path, ARCHIVE_SUFFIXES):
-            return find_in_folder(_unpack(path, scratch))
+            return list_folder(_unpack(path, scratch), image_dir)
     except PermissionError as error:
         raise UserError(f"{printable(error.filename)}: {error.strerror}") from error
     raise UserError(
@@ -49,7 +62,7 @@ def find(source: str, image_dir: str, scratch: pathlib.Path) -> Found:
     )
 
 
-def fingerprint(source: str, image_dir: str) -> str:
+def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_folder) -> str:
     """A digest of names, sizes and times of a source's files; reads no pixels, unpacks nothing.
 
     It tells whether a prepared data set is still that of its source. A copy whose file times
@@ -59,8 +72,8 @@ def fingerprint(source: str, image_dir: str) -> str:
     files = [path]
     names: list[str] = []
     if path.is_dir() or _ends(path, LIST_SUFFIXES):
-        found = find(source, image_dir, scratch=path)
-        files = [] if path.is_dir() else list_files(path)
+        found = find(source, image_dir, path, list_folder)
+        files = list(found.lists) if path.is_dir() else list_files(path)
         files += [file for e in found.entries for file in (e.image, e.mask) if file is not None]
         names = sorted(found.class_names) + sorted(problem.file for problem in found.problems)
     digest = hashlib.sha256("\0".join(names).encode())

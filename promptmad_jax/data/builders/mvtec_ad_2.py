@@ -1,0 +1,70 @@
+"""MVTec AD 2 (Heckler-Kram et al., 2025): eight scenes under several lightings."""
+
+import pathlib
+
+from promptmad_jax.data.builders.known import KnownBuilder
+from promptmad_jax.data.builders.layout import ClassLister, children, find_in_folder, stray
+from promptmad_jax.data.builders.records import Found, Problem, is_image_name
+from promptmad_jax.data.paths import printable
+
+CLASSES = (
+    *("can", "fabric", "fruit_jelly", "rice"),
+    *("sheet_metal", "vial", "wallplugs", "walnuts"),
+)
+_PRIVATE = ("test_private", "test_private_mixed")
+_PARTS = {"train": "train", "validation": "validation", "test_public": "test"}
+
+
+class _Lister(ClassLister):
+    """`CLASS/{train,validation}/good`, `CLASS/test_public/{good,bad,ground_truth/bad}`."""
+
+    PASSED_OVER = frozenset({"ground_truth"})
+
+    def parts(self) -> dict[str, pathlib.Path]:
+        parts: dict[str, pathlib.Path] = {}
+        for child in children(self.folder):
+            name = child.name.lower()
+            if child.is_dir() and name in _PARTS:
+                parts[_PARTS[name]] = child
+            elif child.is_dir() and name in _PRIVATE:
+                self._note_private(child)
+            else:
+                stray(self.found, child, f"not one of {', '.join((*_PARTS, *_PRIVATE))}")
+        masks = parts["test"] / "ground_truth" if "test" in parts else None
+        if masks is not None and masks.is_dir():
+            parts["ground_truth"] = masks
+        return parts
+
+    def _note_private(self, folder: pathlib.Path) -> None:
+        number = sum(is_image_name(path) for path in folder.rglob("*"))
+        name = printable(folder.relative_to(self.found.source)) + "/"
+        reason = f"{number} images without ground truth, which only the benchmark's server has"
+        action = "not prepared: give the folder to promptmad_jax.predict"
+        self.found.problems.append(Problem(name, "private", reason, action))
+
+
+class MvtecAd2(KnownBuilder):
+    """`tfds.builder("mvtec_ad_2", data_dir=..., source=PATH)`: 8 classes, over 8,000 images.
+
+    `test_public` becomes the split "test"; `validation`, normal images, a split of its own. The
+    private test sets have no ground truth: they are named in the report and left out. The one
+    defect type is `bad`; counts by class are not published.
+    """
+
+    name = "mvtec_ad_2"  # TFDS would make it mvtec_ad2.
+    TITLE = "MVTec AD 2"
+    EXPECTED = dict.fromkeys(CLASSES)
+    DESCRIPTION = (
+        "MVTec AD 2: eight scenes under several lightings, over 8,000 images; the public test set"
+        " alone has masks. Licence: CC BY-NC-SA 4.0."
+    )
+    HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad-2"
+    CITATION = (
+        "@article{heckler2025mvtec, title={The MVTec AD 2 Dataset: Advanced Scenarios for"
+        " Unsupervised Anomaly Detection}, author={Heckler-Kram, Lars and Neudeck, Jan-Hendrik and"
+        ' Scheler, Ulla and K{\\"o}nig, Rebecca and Steger, Carsten}, journal={arXiv}, year={2025}}'
+    )
+
+    @classmethod
+    def list_folder(cls, folder: pathlib.Path, image_dir: str) -> Found:
+        return find_in_folder(folder, image_dir, _Lister)
