@@ -42,19 +42,42 @@ def load_vision(weights: Path, config: Path | None) -> tuple[ClipVisionConfig, n
     return _load("vision", weights, config)
 
 
+def load_clip(weights: Path, config: Path | None) -> tuple[ClipConfig, dict]:
+    """Both towers, as `load_text`: configuration, and parameters by tower, `text` and `vision`.
+
+    Raises:
+        UserError: a file is damaged, they do not fit in some key, or a tower is missing.
+    """
+    tensors = read_tensors(weights)
+    model = read_config(config) if config else _inferred(tensors, weights)
+    for side in _TOWERS:
+        _check_tower(model, side, config or weights)
+    return model, {side: _params(tensors, model, side, weights) for side in _TOWERS}
+
+
 def _load(side: str, weights: Path, config: Path | None) -> tuple[TowerConfig, nnx.GraphDef, dict]:
     tensors = read_tensors(weights)
     model = read_config(config) if config else _inferred(tensors, weights)
+    _check_tower(model, side, config or weights)
     tower = getattr(model, side)
-    if tower is None:
-        raise UserError(f"{config or weights}: no {side} tower of CLIP; give a model that has one")
-    canonical = read_canonical(tensors, ClipConfig(**{side: tower}), str(weights))
+    graph, _ = graph_and_shapes(_TOWERS[side], tower)
+    return tower, graph, _params(tensors, model, side, weights)
+
+
+def _check_tower(model: ClipConfig, side: str, origin: Path) -> None:
+    if getattr(model, side) is None:
+        raise UserError(f"{origin}: no {side} tower of CLIP; give a model that has one")
+
+
+def _params(tensors: dict[str, np.ndarray], model: ClipConfig, side: str, origin: Path) -> dict:
+    """The nested float32 parameters of one tower."""
+    tower = ClipConfig(**{side: getattr(model, side)})
+    canonical = read_canonical(tensors, tower, str(origin))
     params = {
         path.removeprefix(f"{side}/"): np.asarray(value, np.float32)
         for path, value in canonical.items()
     }
-    graph, _ = graph_and_shapes(_TOWERS[side], tower)
-    return tower, graph, traverse_util.unflatten_dict(params, sep="/")
+    return traverse_util.unflatten_dict(params, sep="/")
 
 
 def _inferred(tensors: dict[str, np.ndarray], weights: Path) -> ClipConfig:

@@ -96,8 +96,17 @@ def tokenize(tokenizer: Tokenizer, phrases: tuple[str, ...], context: int) -> np
                 phrase,
             )
             row[context - 1 :] = [tokenizer.end]
-    length = min(-(-max(map(len, rows)) // _ROUND) * _ROUND, context)
-    ids = np.full((len(rows), length), tokenizer.end, np.int32)
+    return pad_rows(rows, rounded_length(rows, context), tokenizer.end)
+
+
+def rounded_length(rows: list[list[int]], context: int) -> int:
+    """The longest row's length, up to a multiple of 16, at most `context`."""
+    return min(-(-max(map(len, rows)) // _ROUND) * _ROUND, context)
+
+
+def pad_rows(rows: list[list[int]], length: int, fill: int) -> np.ndarray:
+    """Rows of token ids as int32 [N, length], `fill` behind each."""
+    ids = np.full((len(rows), length), fill, np.int32)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = row
     return ids

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.clip.deep_prompts import DeepPrompts
 from promptmad_jax.weights.clip_config import TowerConfig
 
 
@@ -39,10 +40,10 @@ class Attention(nnx.Module):
         split = (batch, length, self.heads, width // self.heads)
         query = self.query(x).reshape(split) * split[-1] ** -0.5
         key, value = self.key(x).reshape(split), self.value(x).reshape(split)
-        logits = jnp.einsum("blhd,bmhd->bhlm", query, key)
+        logits = jnp.einsum("blhd,bmhd->bhlm", query, key, preferred_element_type=jnp.float32)
         if allowed is not None:
             logits = jnp.where(allowed[None, None], logits, -jnp.inf)
-        weights = jax.nn.softmax(logits, axis=-1)
+        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
         return self.out(jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(x.shape))
 
 
@@ -78,20 +79,27 @@ def run_layers(
     x: jax.Array,
     allowed: jax.Array | None = None,
     taps: tuple[int, ...] = (),
+    deep: DeepPrompts | None = None,
+    remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The layers one after the other.
 
     Args:
         x: [B, L, D].
-        allowed: as in `Attention`.
+        allowed: as in `Attention`; with `deep` it covers its tokens too.
         taps: layers whose output is kept, counted from 1; 0 is `x` itself.
+        deep: n further tokens a layer, behind the first one.
+        remat: in the backward pass compute what is inside a layer again, to save memory.
 
     Returns:
-        The output of the last layer and those of `taps`, in their order; each [B, L, D].
+        The output of the last layer and those of `taps`, in their order; each [B, L, D], with
+        `deep` [B, L + n, D].
     """
     states = [x]
-    for layer in in_order(layers):
-        states.append(layer(states[-1], allowed))
+    for number, layer in enumerate(in_order(layers)):
+        x = states[-1] if deep is None else deep.enter(number, states[-1])
+        run = jax.checkpoint(layer) if remat else layer
+        states.append(run(x, allowed))
     return states[-1], tuple(states[tap] for tap in taps)
 
 

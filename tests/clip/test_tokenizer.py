@@ -132,7 +132,11 @@ def test_damaged_files_are_named(files, tmp_path, name, content):
         load_tokenizer(*files)
 
 
-@pytest.mark.parametrize("content", [b"a b\n", gzip.compress(b"a b\n")[:-9], gzip.compress(b"a\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"a b\n", gzip.compress(b"a b\n")[:-9], gzip.compress(b"a\n")],
+    ids=["not compressed", "truncated", "one word"],
+)
 def test_damaged_openai_file_is_named(openai_file, content):
     openai_file.write_bytes(content)
     with pytest.raises(UserError, match=OPENAI_FILE):

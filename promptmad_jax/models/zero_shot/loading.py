@@ -1,0 +1,89 @@
+"""A detector with CLIP's weights from files, or with random ones."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from promptmad_jax.clip.byte_pairs import Tokenizer
+from promptmad_jax.clip.files import find_files, tokenizer_of
+from promptmad_jax.clip.loading import load_clip
+from promptmad_jax.clip.text import ClipText
+from promptmad_jax.clip.tokenizer import byte_tokenizer
+from promptmad_jax.clip.transformer import graph_and_shapes
+from promptmad_jax.clip.vision import ClipVision
+from promptmad_jax.models.zero_shot.config import DapoConfig
+from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
+from promptmad_jax.weights.clip_config import ClipConfig, TowerConfig
+
+
+class Loaded(NamedTuple):
+    """A detector, the frozen weights of its CLIP, and the tokenizer of its texts."""
+
+    detector: ZeroShotDetector
+    frozen: FrozenClip
+    tokenizer: Tokenizer
+
+
+def load_detector(config: DapoConfig, weights: str, setting: str) -> Loaded:
+    """A detector on a whole CLIP model.
+
+    Args:
+        weights: a Hugging Face id such as `openai/clip-vit-large-patch14-336`, a weight file, or a
+            folder with weights, config.json and tokenizer.
+        setting: the config key that holds `weights`, for messages.
+
+    Raises:
+        UserError: files are missing or damaged, or do not fit together or to `config`.
+    """
+    files = find_files(weights, setting)
+    clip, params = load_clip(files.weights, files.config)
+    detector = ZeroShotDetector.create(config, clip)
+    return Loaded(detector, _frozen(params, config.dtype), tokenizer_of(files, clip.text))
+
+
+def random_detector(config: DapoConfig, clip: ClipConfig, seed: int) -> Loaded:
+    """A detector on towers without training over single bytes; its maps mean nothing.
+
+    The text tower's vocabulary and end token are those of the bytes, whatever `clip` has.
+
+    Raises:
+        UserError: `clip` does not fit to `config`.
+    """
+    tokenizer = byte_tokenizer()
+    text = replace(clip.text, vocabulary=len(tokenizer), eos_id=tokenizer.end)
+    clip = ClipConfig(text, clip.vision)
+    detector = ZeroShotDetector.create(config, clip)
+    rng = np.random.default_rng(seed)
+    params = {
+        "text": _draw(ClipText, text, 1.0, rng),
+        "vision": _draw(ClipVision, clip.vision, clip.vision.width**-0.5, rng),
+    }
+    return Loaded(detector, _frozen(params, config.dtype), tokenizer)
+
+
+def _draw(
+    tower: type[nnx.Module], config: TowerConfig, embedding: float, rng: np.random.Generator
+) -> dict:
+    """Parameters of a tower, `embedding` the deviation of its embeddings.
+
+    On the host: the initialisers of the modules compile for seconds, which short runs would feel.
+    """
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name in ("scale", "bias"):
+            return np.full(leaf.shape, name == "scale", np.float32)
+        deviation = math.prod(leaf.shape[:-1]) ** -0.5 if name == "kernel" else embedding
+        return deviation * rng.standard_normal(leaf.shape, np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, graph_and_shapes(tower, config)[1])
+
+
+def _frozen(params: dict, dtype: str) -> FrozenClip:
+    cast = lambda tree, dtype: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    return FrozenClip(cast(params["text"], jnp.float32), cast(params["vision"], dtype))
