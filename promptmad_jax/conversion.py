@@ -4,15 +4,20 @@ Nothing is computed: arrays are moved, and keep their type. Keys that no network
 out by name; any other key that is too much or missing ends in an error that lists it.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from promptmad_jax.evaluation_run import restore_experiment, restore_state
+from promptmad_jax.evaluation_run import restore_experiment
+from promptmad_jax.model_files import (
+    BACKBONE,
+    OURS,
+    Canonical,
+    read_checkpoint,
+    write_checkpoint,
+)
 from promptmad_jax.models.backbone import layer_shapes
 from promptmad_jax.models.efficientnet import (
     ARCHITECTURES,
@@ -20,23 +25,17 @@ from promptmad_jax.models.efficientnet import (
     EFFICIENTNETV2_B0,
     Architecture,
 )
-from promptmad_jax.models.encoder import ReconstructorConfig
-from promptmad_jax.models.functional import Network
-from promptmad_jax.models.onenip import OneNIP, RefinerConfig
-from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights import clip, efficientnet, key_table, onenip
+from promptmad_jax.state_choice import restore_state
+from promptmad_jax.weights import clip, efficientnet, onenip
+from promptmad_jax.weights.clip_config_file import check_place, config_of, write_config
 from promptmad_jax.weights.files import read_foreign_tensors, read_tensors, write_tensors
 from promptmad_jax.weights.hub import resolve_file
-from promptmad_jax.weights.key_table import Row, Shapes, Tensors
+from promptmad_jax.weights.key_table import Tensors
 from promptmad_jax.workdir import Workdir
 
-OURS = "promptmad"
-BACKBONE = "backbone/"  # before the backbone's paths in our file of a whole model
-_BACKBONE_FORMAT = "efficientnet_pytorch"  # of the backbone in a OneNIP or UniAD checkpoint
+CLIP = "CLIP"
 _NETWORK_OF = {"keras": EFFICIENTNETV2_B0}  # formats that EfficientNet-B4 does not come in
-
-Canonical = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,15 @@ class Family:
     write: Callable[[Tensors, str], Canonical]
 
 
-def convert(source: str, target: str, from_format: str, to_format: str) -> str:
-    """Reads `source`, writes `target`; returns a sentence on what was done.
+def convert(
+    source: str, target: str, from_format: str, to_format: str, activation: str | None = None
+) -> str:
+    """Reads `source`, writes `target`, CLIP's with a config.json; returns what was done.
 
     Args:
         source: a weight file, or the working directory of a trained run.
         from_format: a format, or "auto". to_format: a format of the same family.
+        activation: of CLIP, see `config_of`.
 
     Raises:
         UserError: a file that cannot be read, is of another format, or does not fit.
@@ -76,9 +78,19 @@ def convert(source: str, target: str, from_format: str, to_format: str) -> str:
         raise UserError(
             f"--to={to_format}: {family.title} weights can become {', '.join(family.formats)}"
         )
+    if activation and family.title != CLIP:
+        raise UserError(f"--activation={activation}: {source} holds {family.title}, not {CLIP}")
     written = family.write(family.read(tensors, source, found), to_format)
-    write_tensors(target, written, {"format": to_format, "network": family.title})
-    return f"{family.title}: {len(written)} tensors, {found} to {to_format}, written to {target}"
+    said = f"{family.title}: {len(written)} tensors, {found} to {to_format}, written to {target}"
+    # "pt" is what readers of safetensors expect of files in any of these namings.
+    metadata = {"format": "pt", "names": to_format, "network": family.title}
+    if family.title != CLIP:
+        write_tensors(target, written, metadata)
+        return said
+    config = config_of(tensors, source, found, activation)
+    path = check_place(target, config)
+    write_tensors(target, written, metadata)
+    return f"{said}\n{write_config(path, config)}"
 
 
 def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
@@ -99,7 +111,7 @@ def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
 
 
 def trained_tensors(workdir: str) -> Canonical:
-    """The newest checkpoint of a run and its backbone, under our names.
+    """The checkpoint of a run that `eval.checkpoint` stands for and its backbone, under our names.
 
     The backbone's BatchNorms are apart, as in the file that the run took them from; those of random
     or shipped weights are folded.
@@ -107,7 +119,8 @@ def trained_tensors(workdir: str) -> Canonical:
     files = Workdir(workdir)
     config = files.config()
     experiment, _ = restore_experiment(config, files)
-    state = restore_state(experiment, files)
+    chosen = None if config.eval.checkpoint == "last" else files.read_calibration().step
+    state = restore_state(experiment, files, chosen)
     weights, architecture = config.backbone.weights, experiment.detector.backbone.architecture
     if weights in ("random", "shipped"):
         backbone = onenip.join_params_stats(experiment.frozen.backbone, {})
@@ -126,112 +139,6 @@ def describe_formats() -> str:
     return "\n".join(f"{f.title:{width}}  {', '.join(f.formats)}" for f in FAMILIES)
 
 
-def read_model(
-    path: str, network: Network, architecture: Architecture
-) -> tuple[Canonical, Canonical]:
-    """A whole model's file, of any format: its own arrays and its backbone's, under our names.
-
-    Args:
-        network: the configured model. architecture: the configured backbone.
-
-    Returns:
-        (model, backbone); the second is empty where the file holds no backbone.
-
-    Raises:
-        UserError: the file is of another model or backbone, or cannot be read.
-    """
-    tensors, shapes = read_foreign_tensors(path), _shapes(network)
-    format = onenip.detect(tensors)
-    if format:
-        model = onenip.read_canonical(tensors, shapes, path, format)
-        return model, _checkpoint_backbone(tensors, architecture, path)
-    model, backbone = _split(tensors)
-    model = key_table.to_ours(_identity(shapes), model, shapes, f"{path}, read as a {OURS} file")
-    if backbone:
-        layers = layer_shapes(architecture)
-        backbone = efficientnet.read_canonical(backbone, layers, path, OURS)
-    return model, backbone
-
-
-def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    params, stats = jax.eval_shape(network.init, jax.random.key(0))
-    return {path: x.shape for path, x in onenip.join_params_stats(params, stats).items()}
-
-
-def _identity(paths: Mapping) -> list[Row]:
-    return [Row(path, (path,)) for path in paths]
-
-
-def _split(tensors: Tensors) -> tuple[Canonical, Canonical]:
-    """Our file of a whole model: the model's arrays and the backbone's."""
-    model = {key: value for key, value in tensors.items() if not key.startswith(BACKBONE)}
-    rest = {k.removeprefix(BACKBONE): v for k, v in tensors.items() if k.startswith(BACKBONE)}
-    return model, rest
-
-
-def _checkpoint_backbone(tensors: Tensors, architecture: Architecture, origin: str) -> Canonical:
-    if not any(key.removeprefix(onenip.WRAPPER).startswith("backbone.") for key in tensors):
-        return {}
-    layers = layer_shapes(architecture)
-    return efficientnet.read_canonical(tensors, layers, origin, _BACKBONE_FORMAT)
-
-
-# OneNIP and UniAD: the sizes of a network are read off its tensors, since no config lies beside.
-
-
-def _read_checkpoint(tensors: Tensors, origin: str, format: str) -> Canonical:
-    if format == OURS:
-        return dict(tensors)
-    network = _network_of(tensors, origin, format)
-    model = onenip.read_canonical(tensors, _shapes(network), origin, format)
-    backbone = _checkpoint_backbone(tensors, EFFICIENTNET_B4, origin)
-    return model | {BACKBONE + path: value for path, value in backbone.items()}
-
-
-def _write_checkpoint(ours: Tensors, format: str, name: str) -> Canonical:
-    if format == OURS:
-        return dict(ours)
-    model, backbone = _split(ours)
-    theirs = onenip.write_format(model, name)
-    if backbone:
-        layers = layer_shapes(EFFICIENTNET_B4)
-        written = efficientnet.write_format(backbone, layers, _BACKBONE_FORMAT)
-        theirs |= {f"{onenip.WRAPPER}backbone.{key}": value for key, value in written.items()}
-    return theirs
-
-
-def _network_of(tensors: Tensors, origin: str, format: str) -> Network:
-    plain = {key.removeprefix(onenip.WRAPPER): value.shape for key, value in tensors.items()}
-    root = "reconstruction"
-    try:
-        rows, columns = (
-            plain[f"{root}.pos_embed.{axis}_embed.weight"][0] for axis in ("row", "col")
-        )
-        width, channels = plain[f"{root}.input_proj.weight"]
-        config = ReconstructorConfig(
-            width=width,
-            encoder_layers=_count(plain, rf"{root}\.transformer\.encoder\.layers\.(\d+)\..+"),
-            decoder_layers=_count(plain, rf"{root}\.transformer\.decoder\.layers\.(\d+)\..+"),
-            mlp_width=plain[f"{root}.transformer.encoder.layers.0.linear1.weight"][0],
-        )
-        if format == "uniad":
-            return Network.create(lambda rngs: UniAD(config, channels, (rows, columns), rngs))
-        refiner = plain[f"{root}.seghead.predictor.weight"][1]
-    except (KeyError, IndexError, ValueError) as error:
-        raise UserError(
-            f"{origin}: a checkpoint of {format} that lacks a part or has one of another shape "
-            f"({error})"
-        ) from error
-    return Network.create(
-        lambda rngs: OneNIP(config, RefinerConfig(refiner), channels, (rows, columns), rngs)
-    )
-
-
-def _count(keys: Shapes, pattern: str) -> int:
-    found = (re.fullmatch(pattern, key) for key in keys)
-    return max(int(match[1]) + 1 for match in found if match)
-
-
 def _checkpoint_family(title: str, name: str, own_key: str) -> Family:
     def detect(tensors: Tensors) -> str | None:
         found = onenip.detect(tensors)
@@ -239,8 +146,8 @@ def _checkpoint_family(title: str, name: str, own_key: str) -> Family:
             return name if found == name else None
         return OURS if own_key in tensors else None
 
-    write = lambda ours, format: _write_checkpoint(ours, format, name)
-    return Family(title, (name, OURS), detect, _read_checkpoint, write)
+    write = lambda ours, format: write_checkpoint(ours, format, name)
+    return Family(title, (name, OURS), detect, read_checkpoint, write)
 
 
 def _architecture(tensors: Tensors, format: str, origin: str) -> Architecture:
@@ -291,7 +198,7 @@ FAMILIES = (
     Family("PromptMAD", (OURS,), _detect_promptmad, _keep, _keep),
     _checkpoint_family("OneNIP", "onenip", "refiner/predictor/kernel"),
     _checkpoint_family("UniAD", "uniad", "reconstructor/decoder/layer_0/query_embed"),
-    Family("CLIP", tuple(clip.FORMATS), clip.detect, _read_clip, _write_clip),
+    Family(CLIP, tuple(clip.FORMATS), clip.detect, _read_clip, _write_clip),
     Family(
         "EfficientNet",
         tuple(efficientnet.FORMATS),

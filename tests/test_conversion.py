@@ -1,5 +1,6 @@
 """`convert`: whole files, there and back, and what it refuses."""
 
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from promptmad_jax.conversion import BACKBONE, convert, describe_formats, read_model
+from promptmad_jax.clip.loading import load_text
+from promptmad_jax.conversion import convert, describe_formats
+from promptmad_jax.model_files import BACKBONE, read_model
 from promptmad_jax.models.backbone import layer_shapes
 from promptmad_jax.models.efficientnet import EFFICIENTNET_B4
 from promptmad_jax.models.encoder import ReconstructorConfig
@@ -16,7 +19,12 @@ from promptmad_jax.models.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights import clip, efficientnet, onenip
-from promptmad_jax.weights.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from promptmad_jax.weights.clip_config import (
+    ClipConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    read_config,
+)
 from promptmad_jax.weights.files import read_tensors, write_tensors
 
 SMALL = ReconstructorConfig(
@@ -95,7 +103,7 @@ def test_backbone_through_every_format(tmp_path):
         assert_equal(read_tensors(back), ours)
 
 
-def test_clip_between_the_two_formats(tmp_path):
+def clip_tensors():
     config = ClipConfig(
         ClipTextConfig(
             width=64, hidden=256, heads=1, layers=2, vocabulary=20, context=8, projection=32
@@ -104,7 +112,11 @@ def test_clip_between_the_two_formats(tmp_path):
             width=64, hidden=256, heads=1, layers=2, image=32, patch=16, projection=32
         ),
     )
-    ours = filled(clip.clip_shapes(config))
+    return filled(clip.clip_shapes(config))
+
+
+def test_clip_between_the_two_formats(tmp_path):
+    ours = clip_tensors()
     write_tensors(tmp_path / "ours.safetensors", ours)
     previous = "ours"
     for format in ("openai", "promptmad", "transformers", "openai", "promptmad"):
@@ -114,12 +126,52 @@ def test_clip_between_the_two_formats(tmp_path):
     assert_equal(read_tensors(tmp_path / "promptmad.safetensors"), ours)
 
 
+def test_clip_gets_the_config_of_its_source(tmp_path):
+    source, first, second = (tmp_path / name / "m.safetensors" for name in ("in", "a", "b"))
+    write_tensors(source, clip_tensors())
+    assert "says gelu" in convert(str(source), str(first), "auto", "openai", "gelu")
+    tower, _, _ = load_text(first, first.with_name("config.json"))
+    assert (tower.activation, tower.width, tower.layers) == ("gelu", 64, 2)
+    assert "says gelu" in convert(str(first), str(second), "auto", "promptmad")
+    assert read_config(second.with_name("config.json")).vision.activation == "gelu"
+    with pytest.raises(UserError, match=r"b/config\.json is there and describes another model"):
+        convert(str(source), str(second), "auto", "transformers", "quick_gelu")
+    other = json.loads(second.with_name("config.json").read_text())
+    other["text_config"]["num_hidden_layers"] = 3
+    source.with_name("config.json").write_text(json.dumps(other))
+    with pytest.raises(
+        UserError, match=r"in/m\.safetensors, by .*config\.json.* missing: text/lay"
+    ):
+        convert(str(source), str(tmp_path / "c" / "m.safetensors"), "auto", "openai")
+
+
+def test_a_pickle_by_the_command(tmp_path):
+    torch = pytest.importorskip("torch")
+    ours, folder = clip_tensors(), tmp_path / "out"
+    write_tensors(tmp_path / "ours.safetensors", ours)
+    convert(str(tmp_path / "ours.safetensors"), str(tmp_path / "w.safetensors"), "auto", "openai")
+    theirs = read_tensors(tmp_path / "w.safetensors")
+    pickle = {"state_dict": {f"module.{k}": torch.tensor(v) for k, v in theirs.items()}}
+    (tmp_path / "in").mkdir()
+    torch.save(pickle, tmp_path / "in" / "clip.pth")
+    done = command(
+        f"--input={tmp_path / 'in' / 'clip.pth'}",
+        f"--output={folder / 'm.safetensors'}",
+        "--activation=gelu",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "openai to promptmad" in done.stdout and "config.json says gelu" in done.stdout
+    assert_equal(read_tensors(folder / "m.safetensors"), ours)
+
+
 def test_refusals(tmp_path):
     layers = layer_shapes(EFFICIENTNET_B4)
     ours = tmp_path / "w.safetensors"
     write_tensors(ours, filled(efficientnet.canonical_shapes(layers, folded=False)))
     with pytest.raises(UserError, match="holds EfficientNet weights of format promptmad, not timm"):
         convert(str(ours), str(tmp_path / "o.npz"), "timm", "promptmad")
+    with pytest.raises(UserError, match=r"--activation=gelu: .* holds EfficientNet, not CLIP"):
+        convert(str(ours), str(tmp_path / "o.npz"), "auto", "timm", "gelu")
     with pytest.raises(UserError, match=r"--to=onenip: EfficientNet weights can become .*timm"):
         convert(str(ours), str(tmp_path / "o.npz"), "auto", "onenip")
     write_tensors(tmp_path / "x.npz", {"strange": np.ones(3)})
@@ -137,10 +189,13 @@ def test_refusals(tmp_path):
     assert not (tmp_path / "o.npz").exists()
 
 
+def command(*args):
+    """Runs convert and returns how it ended."""
+    module = [sys.executable, "-m", "promptmad_jax.convert"]
+    return subprocess.run([*module, *args], capture_output=True, text=True)
+
+
 def test_the_command_lists_formats_and_says_what_is_missing():
-    run = lambda *args: subprocess.run(
-        [sys.executable, "-m", "promptmad_jax.convert", *args], capture_output=True, text=True
-    )
-    assert run("--list").stdout.strip() == describe_formats()
-    nothing = run()
+    assert command("--list").stdout.strip() == describe_formats()
+    nothing = command()
     assert nothing.returncode == 2 and "give --input and --output" in nothing.stderr

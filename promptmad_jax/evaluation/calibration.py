@@ -1,8 +1,8 @@
 """Constants read off normal images, so that no figure depends on the test set."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.metrics import check_finite, image_scores
 from promptmad_jax.models.functional import Params, Stats
 
 _DRAWING_QUANTILE = 0.999
@@ -55,6 +55,9 @@ class Calibration:
         score_range: (low, high) of the final map, for drawing: the median of normal pixels, and the
             99.9th percentile of pseudo-anomalous ones.
         thresholds: at the false-positive rates of the configuration; empty where none were set.
+        step: of the state; 0 where it is not known.
+        checkpoint_scores: step -> `held_out.pseudo_anomaly_ap` of the checkpoints that this one was
+            chosen from; empty where the newest was taken unseen.
     """
 
     source: str
@@ -62,6 +65,8 @@ class Calibration:
     normal: dict[str, NormalMaps]
     score_range: dict[str, tuple[float, float]]
     thresholds: dict[str, Thresholds]
+    step: int = 0
+    checkpoint_scores: dict[int, float] = field(default_factory=dict)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
         """The map that is measured, of the model's maps [n, S, S] of images of `class_names`."""
@@ -73,42 +78,78 @@ class Calibration:
         return replace(self, thresholds={})
 
 
-def calibrate(
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """What a state of a model makes of n normal images, and of a pseudo-anomaly of each.
+
+    Attributes:
+        normal, anomalous: the model's maps, float32 [n, S, S] each.
+        masks: bool [n, S, S], of the pseudo-anomalies.
+        class_ids: int [n], into `class_names`.
+    """
+
+    normal: Maps
+    anomalous: Maps
+    masks: np.ndarray
+    class_ids: np.ndarray
+    class_names: tuple[str, ...]
+
+    def by_class(self) -> Iterator[tuple[str, Maps, Maps, np.ndarray]]:
+        """Yields name, normal maps, anomalous maps and masks of each class."""
+        for k, name in enumerate(self.class_names):
+            own = self.class_ids == k
+            normal, anomalous = (
+                {key: values[own] for key, values in maps.items()}
+                for maps in (self.normal, self.anomalous)
+            )
+            yield name, normal, anomalous, self.masks[own]
+
+
+def make_probe(
     maker: MapMaker,
     params: Params,
     stats: Stats,
     images: ImageSet,
-    source: str,
-    config: CalibrationConfig,
     pseudo: PseudoAnomalyConfig,
     seed: int,
-) -> Calibration:
-    """Maps normal images, at least one a class, and pseudo-anomalies made of them.
+) -> Probe:
+    """Maps normal images, at least one a class, and pseudo-anomalies; equal seeds, equal ones.
 
-    The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
-    included, for the scale of the fusion; here the pseudo-anomalies stand for them.
+    Raises:
+        UserError: a map holds NaN or infinity; the message names the image.
     """
     pictures, ids = np.asarray(images.images), images.class_ids
     keys = jax.random.split(jax.random.key(seed), len(pictures))
-    damaged, _ = jax.jit(synthesize, static_argnums=3)(
+    damaged, masks = jax.jit(synthesize, static_argnums=3)(
         keys, pictures, np.roll(pictures, 1, 0), pseudo
     )
     bank = maker.bank(params, stats)
     normal = maker.maps(params, stats, bank, pictures, ids)
     anomalous = maker.maps(params, stats, bank, np.asarray(damaged).astype(np.uint8), ids)
-    both = np.concatenate([normal["reconstruction"], anomalous["reconstruction"]])
-    scale = float((both.max() + both.min()) / 2)
+    for maps in (normal, anomalous):
+        for key, values in maps.items():
+            check_finite(values, images.filenames, f"{key} map")
+    return Probe(normal, anomalous, np.asarray(masks) > 0, ids, images.class_names)
+
+
+def calibrate(probe: Probe, source: str, config: CalibrationConfig, step: int = 0) -> Calibration:
+    """The constants of the state that `probe` is of.
+
+    The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
+    included, for the scale of the fusion; here the pseudo-anomalies stand for them.
+    """
+    both = [maps["reconstruction"] for maps in (probe.normal, probe.anomalous)]
+    scale = float((np.max(both) + np.min(both)) / 2)
     moments, ranges, thresholds = {}, {}, {}
-    for k, name in enumerate(images.class_names):
-        own, damaged = ({key: one[ids == k] for key, one in m.items()} for m in (normal, anomalous))
-        moments[name] = normal_maps(own)
-        own, damaged = (
-            final_map(m, config.fusion, scale, [moments[name]] * len(m["reconstruction"]))
-            for m in (own, damaged)
+    for name, normal, anomalous, _ in probe.by_class():
+        moments[name] = normal_maps(normal)
+        final, damaged = (
+            final_map(maps, config.fusion, scale, [moments[name]] * len(maps["reconstruction"]))
+            for maps in (normal, anomalous)
         )
-        ranges[name] = float(np.median(own)), float(np.quantile(damaged, _DRAWING_QUANTILE))
-        thresholds[name] = set_thresholds(own, config)
-    return Calibration(source, scale, moments, ranges, thresholds)
+        ranges[name] = float(np.median(final)), float(np.quantile(damaged, _DRAWING_QUANTILE))
+        thresholds[name] = set_thresholds(final, config)
+    return Calibration(source, scale, moments, ranges, thresholds, step)
 
 
 def set_thresholds(maps: np.ndarray, config: CalibrationConfig) -> Thresholds:
@@ -128,7 +169,10 @@ def set_thresholds(maps: np.ndarray, config: CalibrationConfig) -> Thresholds:
 
 def _exceeded_by(values: np.ndarray, share: float) -> float:
     allowed = math.floor(share * len(values))
-    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
+    if allowed == len(values):
+        return float(np.nextafter(values.min(), -np.inf))
+    place = len(values) - 1 - allowed
+    return float(np.partition(values, place)[place])
 
 
 def spread_over(images: ImageSet, count: int) -> ImageSet:

@@ -38,6 +38,7 @@ COMPAT_MODES = {
     "stretched to 0..1",
     "bins_N": "pixel scores in N equal bins from the least to the greatest of the class",
     "original_size": "pixels at the size of the files, maps enlarged bilinearly",
+    "size_N": "at N x N pixels: masks of the files resized with nearest, maps enlarged bilinearly",
 }
 _NOT_THERE = {
     "mask_127": "prepared data sets keep only whether a mask is above 0; the figures agree where "
@@ -65,9 +66,14 @@ def describe_mode(name: str) -> str:
     return COMPAT_MODES[pattern].replace(" N ", f" {count} ")
 
 
+def needs_original_masks(names: Sequence[str]) -> bool:
+    """Whether one of the modes measures the masks of the files."""
+    return any(_split(name)[0] in ("original_size", "size_N") for name in names)
+
+
 def _split(name: str) -> tuple[str, int | None]:
     """The key of `COMPAT_MODES` and N: those of bins_50 are bins_N and 50. N may be None."""
-    found = re.fullmatch(r"(bins|f1max|pro)_([1-9]\d*)", name)
+    found = re.fullmatch(r"(bins|f1max|pro|size)_([1-9]\d*)", name)
     if found is None or not 2 <= int(found[2]) <= 100_000:
         return name, None
     return f"{found[1]}_N", int(found[2])
@@ -123,8 +129,8 @@ def make_mode(name: str, pool: int, limit: float, keep: Keep, communicator: Comm
             return OneNipFusion(pool, limit, keep, communicator)
         case "resized_mask_label":
             return ResizedMaskLabel(communicator)
-        case "original_size":
-            return OriginalSize(limit, communicator)
+        case "original_size" | "size_N":
+            return OriginalSize(limit, communicator, count)
     metrics, figures = {
         "plain_max": (IMAGE_METRICS, partial(figures_of_scores, score=plain_max)),
         "mean_top_1pct": (IMAGE_METRICS, partial(figures_of_scores, score=mean_top_percent)),

@@ -78,7 +78,7 @@ def normal_maps(maps: Maps) -> NormalMaps:
 
 def _standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:
     """Maps [n, S, S] less their class's normal mean, in its standard deviations."""
-    mean, deviation = np.asarray(moments, np.float32).T[..., None, None]
+    mean, deviation = np.asarray(moments, np.float32).reshape(-1, 2).T[..., None, None]
     return (maps - mean) / deviation
 
 

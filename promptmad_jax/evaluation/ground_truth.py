@@ -7,6 +7,7 @@ import numpy as np
 from promptmad_jax.evaluation.distributed import ALONE, Communicator
 from promptmad_jax.evaluation.exact import Sample
 from promptmad_jax.evaluation.regions import region_weights
+from promptmad_jax.evaluation.sorting import sort_in_place
 
 
 class GroundTruth:
@@ -60,9 +61,11 @@ class GroundTruth:
         for values, mask in zip(maps, self._masks, strict=True):
             negatives.append(values[~mask])
             positives.append(values[mask])
+        ascending = np.concatenate(negatives)
+        sort_in_place(ascending)
         return Sample(
             "pixel",
-            np.sort(np.concatenate(negatives)),
+            ascending,
             self._positives(np.concatenate(positives)),
             self._weights,
             self._negative_count,

@@ -1,6 +1,7 @@
 """Maps of many images in fixed-size batches, so that nothing recompiles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,11 +9,13 @@ from jax.sharding import Mesh
 
 from promptmad_jax.models.detector import Bank, Detector, Frozen
 from promptmad_jax.models.functional import Params, Stats
-from promptmad_jax.runtime.mesh import batch_sharding, replicated
+from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
 
 
 class MapMaker:
     """A detector with its arrays and class bank on a mesh.
+
+    Where several processes hold the mesh, all of them call the same methods in the same order.
 
     Args:
         batch_size: images a forward pass, rounded up to a multiple of the devices.
@@ -25,17 +28,14 @@ class MapMaker:
         self.detector, self.frozen, self.prompts = detector, frozen, prompts
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         whole, split = replicated(mesh), batch_sharding(mesh)
+        inputs = (None,) * 4 + (split, split)
         self._bank = jax.jit(detector.bank, out_shardings=whole)
-        self._maps = jax.jit(
-            detector.maps, in_shardings=(None,) * 4 + (split, split), out_shardings=whole
-        )
-        # Compiled where it is called first: most uses never ask for the steps.
-        self._steps = jax.jit(
-            detector.diffusion_steps,
-            in_shardings=(None,) * 4 + (split, split),
-            out_shardings=whole,
-        )
+        # Compiled where they are called first: most uses never ask for more than one of them.
+        self._maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
+        self._own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
+        self._steps = jax.jit(detector.diffusion_steps, in_shardings=inputs, out_shardings=whole)
         self._sharding = split
+        self._own_rows = process_rows(split, self.batch_size)
 
     def bank(self, params: Params, stats: Stats) -> Bank:
         """The class bank of these parameters."""
@@ -44,36 +44,84 @@ class MapMaker:
     def maps(
         self, params: Params, stats: Stats, bank: Bank, images: np.ndarray, class_ids: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Maps float32 [n, S, S] of images uint8 [n, S, S, 3] of classes int [n]."""
+        """Maps float32 [n, S, S] of images uint8 [n, S, S, 3] of classes int [n].
+
+        Several processes share the work: each gives all images, and gets all maps.
+        """
         batches = [
-            self._one(params, stats, bank, images[rows], class_ids[rows])
-            for rows in self._slices(len(images))
+            {name: np.asarray(value)[:count] for name, value in maps.items()}
+            for maps, count in self._batches(self._maps, params, stats, bank, images, class_ids)
         ]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    def own_maps(
+        self,
+        params: Params,
+        stats: Stats,
+        bank: Bank,
+        images: np.ndarray,
+        class_ids: np.ndarray,
+        most: int,
+    ) -> dict[str, np.ndarray]:
+        """As `maps`, but each process gives images of its own, possibly none, and gets their maps.
+
+        Args:
+            most: the largest number of images that any process gives.
+        """
+        size, parts = len(self._own_rows), []
+        for start in range(0, max(most, 1), size):
+            rows = slice(start, start + size)
+            inputs = self._put(_pad(images[rows], size), _pad(class_ids[rows], size))
+            maps = self._own_maps(params, stats, self.frozen, bank, *inputs)
+            parts.append({name: _own_part(value) for name, value in maps.items()})
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: values[: len(images)] for name, values in joined.items()}
 
     def diffusion_steps(
         self, params: Params, stats: Stats, bank: Bank, images: np.ndarray, class_ids: np.ndarray
     ) -> np.ndarray:
         """The mask's logit after each diffusion step, float32 [T, n, S / 4, S / 4], of images as in
         `maps`; for a model with a diffusion alone."""
-        batches = []
-        for rows in self._slices(len(images)):
-            count = rows.stop - rows.start
-            inputs = self._put(images[rows], class_ids[rows])
-            steps = self._steps(params, stats, self.frozen, bank, *inputs)
-            batches.append(np.asarray(steps)[:, :count])
+        batches = [
+            np.asarray(steps)[:, :count]
+            for steps, count in self._batches(self._steps, params, stats, bank, images, class_ids)
+        ]
         return np.concatenate(batches, axis=1)
 
-    def _slices(self, count: int) -> Iterator[slice]:
-        for start in range(0, count, self.batch_size):
-            yield slice(start, min(start + self.batch_size, count))
+    def _batches(
+        self,
+        program: Callable,
+        params: Params,
+        stats: Stats,
+        bank: Bank,
+        images: np.ndarray,
+        class_ids: np.ndarray,
+    ) -> Iterator[tuple[Any, int]]:
+        """What the program makes of each batch, and how many of its rows are no padding."""
+        for start in range(0, len(images), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(images)))
+            own = _pad(rows, self.batch_size)[self._own_rows]
+            inputs = self._put(images[own], class_ids[own])
+            yield program(params, stats, self.frozen, bank, *inputs), len(rows)
 
-    def _one(self, params, stats, bank, images, class_ids):
-        inputs = self._put(images, class_ids)
-        maps = self._maps(params, stats, self.frozen, bank, *inputs)
-        return {name: np.asarray(value)[: len(images)] for name, value in maps.items()}
+    def _put(self, images: np.ndarray, class_ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """This process's rows of a batch, on the mesh."""
+        return tuple(
+            jax.make_array_from_process_local_data(
+                self._sharding, np.ascontiguousarray(x), (self.batch_size, *x.shape[1:])
+            )
+            for x in (images, np.asarray(class_ids, np.int32))
+        )
 
-    def _put(self, images, class_ids):
-        """Images and class ids, padded to the batch size, on the mesh."""
-        pad = lambda x: np.concatenate([x, np.repeat(x[-1:], self.batch_size - len(x), 0)])
-        return jax.device_put((pad(images), pad(np.asarray(class_ids, np.int32))), self._sharding)
+
+def _pad(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows [n, ...] as [size, ...]: the last one repeated, or zeros where there is none."""
+    if not len(rows):
+        return np.zeros((size, *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])
+
+
+def _own_part(array: jax.Array) -> np.ndarray:
+    """The rows of a batch that this process holds, in their order."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

@@ -1,4 +1,4 @@
-"""Pixel figures at the size of the files, for which maps are enlarged to their masks."""
+"""Pixel figures at the size of the files, or at a stated one, to which maps are enlarged."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.data.prepared import find_prepared, read_contents, read_records
-from promptmad_jax.data.preprocess import decode_mask
+from promptmad_jax.data.preprocess import decode_mask, resize_mask
 from promptmad_jax.evaluation.blocks import Block, ClassScores
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.distributed import Communicator
@@ -38,10 +38,16 @@ class OriginalMasks:
 
 
 class OriginalSize:
-    """The compatibility mode: `ClassMaps.original_masks` against maps of their sizes."""
+    """The compatibility modes: `ClassMaps.original_masks` against maps of their sizes.
 
-    def __init__(self, limit: float, communicator: Communicator):
-        self._limit, self._communicator = limit, communicator
+    Args:
+      limit: the protocol's `aupro_limit`.
+      size: side in pixels to which masks (nearest) and maps (bilinear) are brought; None keeps the
+        masks as they are.
+    """
+
+    def __init__(self, limit: float, communicator: Communicator, size: int | None = None):
+        self._limit, self._communicator, self._size = limit, communicator, size
         self._block = Block(PIXEL_METRICS)
         self.left_out = ""
 
@@ -51,6 +57,8 @@ class OriginalSize:
         if masks is None:
             self.left_out = f"class {name} came without masks of the original size"
             return
+        if self._size is not None:
+            masks = [resize_mask(mask, self._size) for mask in masks]
         truth = GroundTruth(masks, class_maps.indices, self._communicator)
         pairs = zip(scored.maps, masks, strict=True)
         pixels = truth.pixels([enlarge(values, mask.shape) for values, mask in pairs])

@@ -7,7 +7,7 @@ import numpy as np
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.distributed import this_run
+from promptmad_jax.evaluation.distributed import ALONE, Communicator, this_run
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.original_size import OriginalMasks
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
@@ -22,19 +22,28 @@ def class_maps(
     fusion: str,
     calibration: Calibration,
     original_masks: OriginalMasks | None = None,
+    shared: Communicator = ALONE,
 ) -> Iterator[ClassMaps]:
     """Yields the maps of each class that has test images; memory is bounded by the largest.
 
     Args:
         original_masks: reads the masks before resizing, for the mode "original_size".
+        shared: the processes that each take every `count`-th image of a class, possibly none. By
+            default each process gets all maps, whichever of them made them.
     """
     bank = maker.bank(params, stats)
     for k, name in enumerate(test.class_names):
-        rows = np.flatnonzero(test.class_ids == k)
-        if not len(rows):
+        members = np.flatnonzero(test.class_ids == k)
+        if not len(members):
             continue
-        images = np.asarray(test.images[rows])
-        maps = maker.maps(params, stats, bank, images, test.class_ids[rows])
+        indices = np.arange(shared.index, len(members), shared.count)
+        rows = members[indices]
+        images, ids = np.asarray(test.images[rows]), test.class_ids[rows]
+        if shared.count == 1:
+            maps = maker.maps(params, stats, bank, images, ids)
+        else:
+            most = -(-len(members) // shared.count)
+            maps = maker.own_maps(params, stats, bank, images, ids, most)
         maps["final"] = calibration.final_map(maps, fusion, [name] * len(rows))
         filenames = tuple(test.filenames[i] for i in rows)
         yield ClassMaps(
@@ -45,6 +54,7 @@ def class_maps(
             images,
             np.asarray(test.masks[rows]),
             maps,
+            indices=indices,
             original_masks=original_masks and original_masks(name, filenames),
         )
 
@@ -56,14 +66,16 @@ def evaluate_maps(
     thresholds_from: str,
     also: Callable[[ClassMaps], None] | None = None,
 ) -> dict:
-    """The metrics.json object of the maps; `also` sees every class once, for a report.
+    """The metrics.json object of the maps; the processes of a run measure together.
 
-    The processes of a run share the work of measuring; each of them holds all maps.
+    Args:
+        maps: of each process's own images; with `also`, of all images on every process.
+        also: sees every class once, for a report.
     """
     run = this_run()
     with Evaluator(protocol, thresholds, thresholds_from, run) as evaluator:
         for one in maps:
-            evaluator.add(one.share(run.index, run.count))
+            evaluator.add(one if also is None else one.share(run.index, run.count))
             if also is not None:
                 also(one)
         return evaluator.result()

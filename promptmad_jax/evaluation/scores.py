@@ -3,8 +3,9 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
+
+from etils import epath
 
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
@@ -22,32 +23,32 @@ class ImageScore(NamedTuple):
     score: float
 
 
-def write_scores(directory: str | Path, scores: Sequence[ImageScore]) -> Path:
+def write_scores(directory: epath.PathLike, scores: Sequence[ImageScore]) -> epath.Path:
     """Writes `image_scores.csv`; the scores are read back to the bit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ImageScore._fields)
     writer.writerows(score._replace(score=repr(float(score.score))) for score in scores)
-    path = Path(directory) / SCORES_FILE
+    path = epath.Path(directory) / SCORES_FILE
     write_text_atomic(path, text.getvalue())
     return path
 
 
-def read_scores(directory: str | Path) -> list[ImageScore]:
+def read_scores(directory: epath.PathLike) -> list[ImageScore]:
     """Reads what `write_scores` wrote.
 
     Raises:
       UserError: where the file is missing or is not such a file.
     """
-    path = Path(directory) / SCORES_FILE
+    path = epath.Path(directory) / SCORES_FILE
     if not path.exists():
         raise UserError(
             f"{path} is missing; `python -m promptmad_jax.evaluate --workdir={path.parent}` "
             "writes it"
         )
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        text = path.read_bytes().decode("utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows or tuple(rows[0]) != ImageScore._fields:
             raise ValueError("its first line does not name the columns")
         return [ImageScore(c, f, d, int(label), float(s)) for c, f, d, label, s in rows[1:]]

@@ -15,7 +15,18 @@ POINTS = 200
 TOLERANCE = 1e-3
 _CELLS = 8000
 
-NOT_LOSSES = ("step", "kind", "grad_norm", "learning_rate", "images_per_s")
+NOT_LOSSES = (
+    "step",
+    "kind",
+    "grad_norm",
+    "learning_rate",
+    "images_per_s",
+    "step_s",
+    "data_wait_s",
+    "nonfinite_steps",
+    "device_memory_gib",
+    "device_memory_peak_gib",
+)
 
 Points = np.ndarray
 Series = tuple[np.ndarray, np.ndarray]

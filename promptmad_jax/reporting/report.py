@@ -1,7 +1,8 @@
 """The report of a run: one self-contained page with figures, curves and telling images."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+from etils import epath
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.metrics import image_scores
@@ -58,13 +59,13 @@ class Report:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: epath.PathLike,
         rows: int = GALLERY_ROWS,
         image_pool: int = 16,
         aupro_limit: float = 0.3,
         steps: StepSource | None = None,
     ):
-        self._directory, self._rows = Path(directory), rows
+        self._directory, self._rows = epath.Path(directory), rows
         self._image_pool, self._aupro_limit = image_pool, aupro_limit
         self._steps = steps
         self._views: list[ClassView] = []
@@ -93,7 +94,7 @@ class Report:
 
     def write(
         self, result: Mapping, manifest: Mapping | None = None, history: Sequence[Mapping] = ()
-    ) -> Path:
+    ) -> epath.Path:
         """Writes the page.
 
         Args:

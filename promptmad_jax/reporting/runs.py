@@ -9,10 +9,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from promptmad_jax.evaluation.scores import SCORES_FILE, ImageScore, read_scores
+from promptmad_jax.reporting.reasons import Window
 from promptmad_jax.reporting.stored import read_manifest, read_result
 from promptmad_jax.runtime.errors import UserError
 
 DISPUTED = 40
+
+Key = tuple[str, str]  # class and file name of an image
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Run:
     path: Path
     result: Mapping
     manifest: Mapping
-    scores: Mapping[tuple[str, str], ImageScore] | None
+    scores: Mapping[Key, ImageScore] | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ class Disputed:
     @property
     def spread(self) -> float:
         return max(self.ranks) - min(self.ranks)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one run makes of an image.
+
+    Attributes:
+      image: uint8 [H, W, 3], at the size of the run's input. mask: bool [H, W].
+      overlay: the final map over the image, uint8 [H, W, 3]. window: where the score comes from.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    overlay: np.ndarray
+    window: Window
 
 
 def load_runs(directories: Sequence[Path]) -> list[Run]:
@@ -70,7 +88,7 @@ def load_runs(directories: Sequence[Path]) -> list[Run]:
 
 def disputed(runs: Sequence[Run], count: int = DISPUTED) -> list[Disputed]:
     """The images whose ranks within their class differ most between the runs, most first."""
-    keys: dict[str, list[tuple[str, str]]] = {}
+    keys: dict[str, list[Key]] = {}
     for key in runs[0].scores:
         keys.setdefault(key[0], []).append(key)
     images = []

@@ -1,20 +1,21 @@
 """Reads what an evaluation has stored: metrics.json and manifest.json."""
 
 import json
-from pathlib import Path
+
+from etils import epath
 
 from promptmad_jax.runtime.errors import UserError
 
 METRICS_FILE, MANIFEST_FILE = "metrics.json", "manifest.json"
 
 
-def read_result(directory: str | Path) -> dict:
+def read_result(directory: epath.PathLike) -> dict:
     """The content of metrics.json.
 
     Raises:
       UserError: where it is missing or damaged.
     """
-    path = Path(directory)
+    path = epath.Path(directory)
     return _read(
         path / METRICS_FILE,
         "classes",
@@ -23,20 +24,20 @@ def read_result(directory: str | Path) -> dict:
     )
 
 
-def read_manifest(directory: str | Path) -> dict:
+def read_manifest(directory: epath.PathLike) -> dict:
     """The content of manifest.json.
 
     Raises:
       UserError: where it is missing or damaged.
     """
     return _read(
-        Path(directory) / MANIFEST_FILE,
+        epath.Path(directory) / MANIFEST_FILE,
         "config",
         "training writes it to its working directory; copy it from there",
     )
 
 
-def _read(path: Path, key: str, way_out: str) -> dict:
+def _read(path: epath.Path, key: str, way_out: str) -> dict:
     """The JSON object at `path`, which has an entry `key`."""
     if not path.exists():
         raise UserError(f"{path} is missing: {way_out}")

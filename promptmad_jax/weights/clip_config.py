@@ -1,4 +1,4 @@
-"""The shape of a CLIP model, and reading it from Hugging Face's config.json."""
+"""The shape of a CLIP model, and its form in Hugging Face's config.json."""
 
 import json
 from collections.abc import Mapping
@@ -139,6 +139,30 @@ def _tower(side: str, section: Mapping[str, Any], path: Path) -> TowerConfig:
     config = kind(**{field: section[key] for key, field in fields.items() if key in section})
     check_tower(config, str(path))
     return config
+
+
+def to_document(config: ClipConfig) -> dict[str, Any]:
+    """The content of a config.json that `read_config` reads as `config`."""
+    sections = {
+        side: {key: getattr(tower, field) for key, field in _TOWERS[side][1].items()}
+        for side, tower in vars(config).items()
+        if tower is not None
+    }
+    if len(sections) == len(_TOWERS):
+        halves = {f"{side}_config": section for side, section in sections.items()}
+        projection = config.text.projection
+        return {
+            "architectures": ["CLIPModel"],
+            "model_type": "clip",
+            "projection_dim": projection,
+        } | halves
+    ((side, section),) = sections.items()
+    head = "" if section["projection_dim"] is None else "WithProjection"
+    kind = {
+        "architectures": [f"CLIP{side.capitalize()}Model{head}"],
+        "model_type": f"clip_{side}_model",
+    }
+    return kind | {key: value for key, value in section.items() if value is not None}
 
 
 def check_tower(config: TowerConfig, origin: str) -> None:

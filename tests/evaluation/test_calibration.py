@@ -25,6 +25,8 @@ CALIBRATION = Calibration(
     },
     {"bolt": (0.0, 1.0), "tile": (0.5, 2.0)},
     {"bolt": Thresholds(1.5, 1.25, 3), "tile": Thresholds(2.5, 2.25, 1)},
+    step=7,
+    checkpoint_scores={5: 0.25, 7: 0.5},
 )
 
 
@@ -85,6 +87,8 @@ def test_thresholds_let_the_stated_share_of_normals_pass():
     assert (maps > found.pixel).sum() == maps.size // 100
     scores = maps.max((1, 2))
     assert (scores > found.image).sum() == 4 and found.images == 40
+    every = set_thresholds(maps, CalibrationConfig("segmentor", 1, 1.0, 1.0))
+    assert (maps > every.pixel).all() and (scores.astype(np.float64) > every.image).all()
     few = set_thresholds(maps[:5], CalibrationConfig("segmentor", 1, 0.01, 0.1))
     assert few.image == maps[:5].max()
 
@@ -98,7 +102,7 @@ def test_normal_maps_of_a_model_without_a_segmentor(maps):
 
 def test_to_disk_and_back(tmp_path):
     files = Workdir(str(tmp_path))
-    files.write_calibration(CALIBRATION, 7)
+    files.write_calibration(CALIBRATION)
     assert files.read_calibration() == CALIBRATION
     assert json.loads((tmp_path / "calibration.json").read_text())["step"] == 7
 

@@ -43,3 +43,20 @@ def test_order_and_padding(count):
     steps = maker.diffusion_steps(2.0, None, bank, images, ids)
     assert steps.shape == (3, count, 2, 2)
     np.testing.assert_array_equal(steps[:, :, 0, 0], np.arange(3)[:, None] * expected[None])
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 11])
+def test_own_images_of_an_uneven_share(count):
+    """This process has `count` images where another has 11, so all make two batches."""
+    maker = MapMaker(Brightness(), None, make_mesh(MeshConfig()), 8, np.zeros((2, 8, 8, 3)))
+    rounds, own_maps = [], maker._own_maps
+    maker._own_maps = lambda *arguments: rounds.append(1) or own_maps(*arguments)
+    images = np.zeros((count, 8, 8, 3), np.uint8)
+    images += np.arange(count, dtype=np.uint8)[:, None, None, None]
+    bank = maker.bank(2.0, None)
+    maps = maker.own_maps(2.0, None, bank, images, np.zeros(count, np.int64), 11)
+    assert len(rounds) == 2
+    np.testing.assert_array_equal(
+        maps["reconstruction"],
+        np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None], (count, 8, 8)),
+    )

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation import metrics
+from promptmad_jax.evaluation.compat import needs_original_masks
 from promptmad_jax.evaluation.original_size import OriginalMasks, enlarge
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from tests.data.image_trees import spot, write_class
@@ -50,6 +51,23 @@ def test_the_own_size_changes_nothing():
     result = evaluate(replace(tile, original_masks=tuple(tile.masks)))
     values = result["compat"]["original_size"]["classes"]["tile"]
     assert values == {key: result["classes"]["tile"][key] for key in metrics.PIXEL_METRICS}
+
+
+def test_a_stated_size():
+    tile = make_class("tile", 1)
+    masks = tuple(np.kron(mask, np.ones((4, 4), bool)) for mask in tile.masks)
+    with Evaluator(Protocol(compat=("size_24", "size_48"))) as evaluator:
+        evaluator.add(replace(tile, original_masks=masks))
+        result = evaluator.result()
+    blocks = result["compat"]
+    own = {key: result["classes"]["tile"][key] for key in metrics.PIXEL_METRICS}
+    assert blocks["size_24"]["classes"]["tile"] == own
+    maps = np.stack([enlarge(values, (48, 48)) for values in tile.maps["final"]])
+    doubled = np.stack([np.kron(mask, np.ones((2, 2), bool)) for mask in tile.masks])
+    expected, _ = metrics.pixel_metrics(maps, doubled)
+    assert blocks["size_48"]["classes"]["tile"] == expected
+    assert result["protocol"]["compat"]["size_48"].startswith("at 48 x 48 pixels: masks")
+    assert needs_original_masks(["bins_50", "size_48"]) and not needs_original_masks(["bins_50"])
 
 
 def test_enlarged_maps_are_bilinear():

@@ -12,8 +12,10 @@ import pytest
 from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
 from promptmad_jax.reporting.compare import compare_runs
+from promptmad_jax.reporting.reasons import Window
 from promptmad_jax.reporting.report import scores_of
 from promptmad_jax.reporting.runs import (
+    Shown,
     differing_settings,
     disputed,
     load_runs,
@@ -87,6 +89,39 @@ def test_disputed_images(runs):
     assert images == sorted(images, key=lambda entry: -entry.spread)
     assert len(disputed(loaded, 3)) == 3
     assert disputed([loaded[0], loaded[0]]) == []
+
+
+def shown(path, keys):
+    """A run's view of images, in a colour of its own."""
+    level = 40 * len(path.parent.name)
+    mask = np.zeros((20, 20), bool)
+    mask[3:6, 3:6] = True
+    picture = np.full((20, 20, 3), level, np.uint8)
+    return [Shown(picture, mask, picture, Window(1, 1, 4)) for _ in keys]
+
+
+def test_images_side_by_side(runs, tmp_path):
+    page = Page(compare_runs(runs, tmp_path, shown, 3).read_text(encoding="utf-8"))
+    alts = [attributes["alt"] for attributes in page.all("img")]
+    first = disputed(load_runs(runs))[0]
+    assert len(alts) == 3 * (2 + 3)
+    names = ["image", "mask"]
+    names += [
+        f"{name}/run, rank {rank:.0f}"
+        for name, rank in zip(("one", "two", "three"), first.ranks, strict=True)
+    ]
+    assert alts[:5] == [f"{name} of {first.image.filename}" for name in names]
+    assert "<img" not in compare_runs(runs, tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_run_without_its_model_says_so(runs, tmp_path, capsys):
+    def missing(path, keys):
+        raise UserError(f"{path} holds no <model>")
+
+    page = Page(compare_runs(runs, tmp_path, missing, 3).read_text(encoding="utf-8"))
+    assert f"No pictures: {runs[0]} holds no <model>" in page.text
+    assert page.all("img") == [] and "rank most differently" in page.text
+    assert f"no pictures of single images: {runs[0]}" in capsys.readouterr().out
 
 
 def test_ranks():
@@ -189,7 +224,7 @@ def test_command(runs, tmp_path):
         command = [sys.executable, "-m", "promptmad_jax.compare", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True)
 
-    done = call(*runs[:2], f"--output={tmp_path}")
+    done = call(*runs[:2], f"--output={tmp_path}", "--pictures=0")
     assert done.returncode == 0 and f"comparison: {tmp_path}/index.html" in done.stdout
     failed = call(runs[0], tmp_path / "nowhere", f"--output={tmp_path}")
     assert failed.returncode == 2

@@ -16,7 +16,7 @@ from promptmad_jax.reporting.curves import (
     thin,
     training_series,
 )
-from promptmad_jax.reporting.pages.charts import draw_training
+from promptmad_jax.reporting.pages.charts import draw_training, number, ticks
 from tests.reporting.report_cases import HISTORY, make_class
 
 
@@ -117,3 +117,17 @@ def test_training_curve_lies_inside_the_drawing(values):
     width, height = map(int, drawing.split('viewBox="0 0 ')[1].split('"')[0].split())
     assert (points >= 0).all() and (points <= [width, height]).all()
     assert ("logarithmic" in drawing) == (values[0] == 100.0)
+
+
+def test_ticks_are_round_and_never_alone():
+    assert ticks(0.18, 1.8, 3) == [0.5, 1.0, 1.5]
+    assert ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    for high in np.geomspace(1e-5, 1e5, 400):
+        for target in (3, 5):
+            assert abs(len(ticks(0.1 * high, high, target)) - target) <= 2
+    assert ticks(2.0, 2.0) == [2.0]
+
+
+def test_numbers_of_ticks_tell_them_apart():
+    assert [number(x) for x in (5e-5, 1e-4, 1.5e-4, 2e-4)] == ["5e-5", "1e-4", "1.5e-4", "2e-4"]
+    assert [number(x) for x in (0, 0.25, -1.5, 1200, 3e6)] == ["0", "0.25", "-1.5", "1,200", "3e6"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.reporting.pages.page import TIMES
 from promptmad_jax.reporting.pages.summary import worst_class
 from promptmad_jax.reporting.report import Report
@@ -79,6 +80,12 @@ def test_page_says_what_was_run(page):
     assert f"{images}, maps of 40{TIMES}40 pixels" in text
     assert "prefers-color-scheme: dark" in page
     assert "width=device-width" in page
+
+
+def test_page_says_what_was_measured(page):
+    text, protocol = Page(page).text, Protocol().describe()
+    for words in (*protocol["compat"].values(), protocol["pixel_label"], "normal: 4; defective: 7"):
+        assert words in text
 
 
 def test_names_are_escaped(page):

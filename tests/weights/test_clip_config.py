@@ -9,6 +9,7 @@ from promptmad_jax.weights.clip_config import (
     ClipTextConfig,
     ClipVisionConfig,
     read_config,
+    to_document,
 )
 
 LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
@@ -85,6 +86,29 @@ def test_one_tower_with_and_without_projection(read, side):
         config = read({**document, "architectures": [name]})
         assert getattr(config, side).projection == projection
         assert {"text": config.vision, "vision": config.text}[side] is None
+
+
+WRITTEN = [
+    ClipConfig(
+        ClipTextConfig(width=32, hidden=64, heads=4, layers=2, projection=16, activation="gelu"),
+        ClipVisionConfig(width=48, hidden=64, heads=3, image=64, patch=16, projection=16),
+    ),
+    ClipConfig(text=ClipTextConfig(eos_id=LEGACY_EOS, projection=16)),
+    ClipConfig(text=ClipTextConfig(projection=None)),
+    ClipConfig(vision=ClipVisionConfig(epsilon=1e-6, projection=None)),
+]
+
+
+@pytest.mark.parametrize("config", WRITTEN)
+def test_what_is_written_is_read(read, config):
+    assert read(to_document(config)) == config
+
+
+def test_transformers_reads_what_is_written():
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.CLIPConfig.from_dict(to_document(WRITTEN[0]))
+    assert theirs.projection_dim == 16 and theirs.text_config.hidden_act == "gelu"
+    assert (theirs.text_config.hidden_size, theirs.vision_config.patch_size) == (32, 16)
 
 
 @pytest.mark.parametrize(

@@ -175,12 +175,15 @@ def bounds(values: np.ndarray, margin: float) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, target: int = 5) -> list[float]:
-    """Round numbers in [low, high], about `target` of them."""
+    """Round numbers in [low, high], as near to `target` of them as steps of 1, 2 and 5 come."""
     if high <= low:
         return [low]
-    rough = (high - low) / target
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    power = 10.0 ** math.floor(math.log10((high - low) / target))
+    marks = (_multiples(low, high, power * factor) for factor in (1, 2, 5, 10))
+    return min(marks, key=lambda values: abs(len(values) - target))
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
@@ -195,7 +198,8 @@ def _decade_ticks(low: float, high: float) -> list[float]:
 def number(value: float) -> str:
     """A tick's number, short."""
     if value and not 1e-2 <= abs(value) < 1e6:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits.removesuffix('.0')}e{int(power)}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -19,12 +19,13 @@ RANK_NOTE = (
 
 
 def comparison_body(
-    runs: Sequence[Run], images: Sequence[Disputed], unscored: Sequence[Run]
+    runs: Sequence[Run], images: Sequence[Disputed], unscored: Sequence[Run], paired: str
 ) -> str:
     """Means, wins, tables by class, disputed images and settings.
 
     Args:
       unscored: the runs without image scores, for which there are no disputed images.
+      paired: HTML of the first of these images as each run sees them.
     """
     metrics = [m for m in runs[0].result["mean"] if all(m in r.result["mean"] for r in runs)]
     return "".join(
@@ -33,7 +34,11 @@ def comparison_body(
             section("means", "Means over the classes", _means(runs, metrics)),
             section("wins", "Classes won and lost", _wins(runs, metrics)),
             section("classes", "Class by class", _by_metric(runs, metrics)),
-            section("images", "Images that the runs rank most differently", _images(runs, images))
+            section(
+                "images",
+                "Images that the runs rank most differently",
+                _images(runs, images, paired),
+            )
             if not unscored
             else section("images", "Images", _no_images(unscored)),
             section("settings", "Settings that differ", _settings(runs)),
@@ -146,15 +151,14 @@ def _figure(run: Run, first: Run, name: str | None, metric: str) -> str:
     return difference_cell(percent(block[metric]), difference(run, first, name, metric))
 
 
-def _images(runs: Sequence[Run], images: Sequence[Disputed]) -> str:
+def _images(runs: Sequence[Run], images: Sequence[Disputed], paired: str) -> str:
     if not images:
         return '<p class="soft">All runs rank all images alike.</p>'
     words = ["image", *(escape(run.label) for run in runs)]
     head = "".join([*(heading(word, True) for word in words), heading("ranks", False)])
     rows = (_image_row(image) for image in images)
-    return (
-        f'<p class="soft">{RANK_NOTE}</p>{FILTER}{table(f"<tr>{head}</tr>", rows, sortable=True)}'
-    )
+    ranks = table(f"<tr>{head}</tr>", rows, sortable=True)
+    return f'<p class="soft">{RANK_NOTE}</p>{paired}{FILTER}{ranks}'
 
 
 def _image_row(entry: Disputed) -> str:

@@ -11,6 +11,7 @@ from promptmad_jax.runtime.errors import UserError
 PAGE = "index.html"
 TIMES = "\N{MULTIPLICATION SIGN}"
 escape = html.escape
+_PARTS = ("page.html", "page.css", "page.js")
 
 
 def make_page(title: str, body: str) -> str:
@@ -20,9 +21,6 @@ def make_page(title: str, body: str) -> str:
     return string.Template(parts["page.html"]).substitute(
         title=escape(title), style=parts["page.css"], script=parts["page.js"], body=body
     )
-
-
-_PARTS = ("page.html", "page.css", "page.js")
 
 
 def write_page(directory: Path, page: str) -> Path:
@@ -73,7 +71,7 @@ def cell(text: str, value: object = "", style: str = "", title: str = "") -> str
 
 
 def table(head: str, body: Iterable[str], foot: str = "", sortable: bool = False) -> str:
-    """A table in a card that scrolls sideways where it is too wide.; the first column
+    """A table in a card that scrolls sideways where it is too wide; the first column
     sorts by letters, the others by numbers."""
     kind = ' class="sortable"' if sortable else ""
     foot = f"<tfoot>{foot}</tfoot>" if foot else ""

@@ -28,7 +28,14 @@ def parts_table(result: Mapping) -> str:
             means = {metric: value[statistic] for metric, value in prompts["mean"].items()}
             rows[f"final, {statistic} of {prompts['count']} prompts"] = means
     note = "Means over the classes, percent. The figures of each class are in metrics.json."
-    return f'<p class="soft">{note}</p>{plain_table("map", rows, list(result["mean"]))}'
+    table = plain_table("map", rows, list(result["mean"]))
+    return f'<p class="soft">{note}</p>{table}{_definitions(result["protocol"]["compat"])}'
+
+
+def _definitions(modes: Mapping[str, str]) -> str:
+    """What the compatibility modes mean."""
+    items = "".join(f"<li><b>{escape(m)}</b>: {escape(words)}</li>" for m, words in modes.items())
+    return f'<ul class="plain soft">{items}</ul>' if items else ""
 
 
 def decisions(result: Mapping) -> str:
@@ -69,9 +76,9 @@ def run_details(result: Mapping, manifest: Mapping) -> str:
     """Seed, device and versions; protocol, configuration and manifest on a click."""
     parts = [facts(run_facts(manifest))] if manifest else []
     protocol = {
-        key.replace("_", " "): value
+        key.replace("_", " "): _plain(value)
         for key, value in result["protocol"].items()
-        if isinstance(value, str | int | float)
+        if key != "compat" and value != {}
     }
     parts.append(folded("Protocol", facts(protocol)))
     if manifest:
@@ -105,6 +112,10 @@ def _settings(config: Mapping) -> str:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_plain(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
         return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "(empty)" if value == "" else str(value)

@@ -21,7 +21,8 @@ def lead(result: Mapping, manifest: Mapping) -> str:
         f"{classes} {'class' if classes == 1 else 'classes'}, {normal} normal and {defective} "
         f"defective test images, maps of {sizes} pixels"
     ]
-    if "step" in result["protocol"]:
+    # A weight file does not say its step.
+    if result["protocol"].get("step"):
         words.append(f"after {result['protocol']['step']:,} training steps")
     subject = ""
     if "config" in manifest:
