@@ -151,6 +151,11 @@ def _choice(field: str, value: str, choices) -> None:
         raise UserError(f"backbone.{field}={value}: unknown; choose from {', '.join(choices)}")
 
 
+def parameter_shapes(backbone: Backbone) -> Params:
+    """`jax.ShapeDtypeStruct`s of the parameters, as `load_backbone` returns them."""
+    return nnx.to_pure_dict(_graph(backbone.architecture)[1])
+
+
 @cache
 def _graph(architecture: Architecture) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.split(nnx.eval_shape(lambda: EfficientNet(architecture)))

@@ -39,17 +39,29 @@ class Detector:
 
     Attributes:
         backbone: images to levels. network: features to maps. image_size: S, pixels.
+        backbone_pass: images that pass the backbone together, where it divides the batch; 0 takes
+            all. On a CPU two: what a block makes of more does not fit the cache.
     """
 
     backbone: Backbone
     network: Network
     image_size: int
     uses_fine_levels: bool
+    backbone_pass: int = 0
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
         """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
-        levels = self.backbone(frozen.backbone, normalize(images))
-        return features_from_levels(levels, self.uses_fine_levels)
+
+        def one_pass(images):
+            levels = self.backbone(frozen.backbone, normalize(images))
+            return features_from_levels(levels, self.uses_fine_levels)
+
+        size = self.backbone_pass
+        if not size or len(images) <= size or len(images) % size:
+            return one_pass(images)
+        passes = images.reshape(-1, size, *images.shape[1:])
+        features = jax.lax.map(one_pass, passes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """One prompt image a class, uint8 [K, S, S, 3]."""

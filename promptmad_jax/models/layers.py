@@ -101,9 +101,9 @@ class ConvTranspose2x2(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation over [2B, h, w], with torch's conventions (unbiased running variance).
 
-    Under a mesh the mean over the batch axis is over the global batch. In training the batch is
-    [clean; pseudo-anomalous]; `group_size` > 0 computes the statistics over groups of so many
-    consecutive images with both of their halves, as the reference's separate devices do.
+    Under a mesh the mean over the batch axis is over the global batch. In training the batch
+    consists of pairs (models/pairs.py); `group_size` > 0 computes the statistics over groups of so
+    many consecutive images with both of their versions, as the reference's separate devices do.
     """
 
     def __init__(
@@ -124,9 +124,9 @@ class BatchNorm(nnx.Module):
         group = self.group_size or images
         if len(x) % 2 or images % group:
             raise ValueError(f"BatchNorm: {images} images do not divide into groups of {group}")
-        grouped = x.reshape(2, images // group, -1, x.shape[-1])
-        mean = grouped.mean((0, 2), dtype=jnp.float32)[None, :, None]
-        var = jnp.square(grouped - mean).mean((0, 2), dtype=jnp.float32)[None, :, None]
+        grouped = x.reshape(images // group, -1, *x.shape[2:])
+        mean = grouped.mean((1, 2), keepdims=True, dtype=jnp.float32)
+        var = jnp.square(grouped - mean).mean((1, 2), keepdims=True, dtype=jnp.float32)
         count = 2 * group * x.shape[1] * x.shape[2]
         self._update(mean.mean((0, 1, 2)), var.mean((0, 1, 2)) * (count / (count - 1)))
         return self._affine(grouped, mean, var).reshape(x.shape)
@@ -139,3 +139,31 @@ class BatchNorm(nnx.Module):
         keep = 1 - self.momentum
         self.mean[...] = keep * self.mean[...] + self.momentum * jax.lax.stop_gradient(mean)
         self.var[...] = keep * self.var[...] + self.momentum * jax.lax.stop_gradient(var)
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation of [B, h, w, C], given as one affine map a channel.
+
+    Sums run over the pixels of a channel before they meet in a group, and whatever scales and
+    shifts the result can be folded into the map: both are several times faster on a CPU than
+    normalising each element.
+    """
+
+    def __init__(self, features: int, groups: int = 8, epsilon: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.groups, self.epsilon = groups, epsilon
+
+    def affine(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Scale and shift, both [B, C], with which scale * x + shift is normalised."""
+        batch, *_, channels = x.shape
+        grouped = lambda y: y.reshape(batch, self.groups, channels // self.groups).mean(-1)
+        mean = grouped(x.mean((1, 2)))
+        var = grouped(jnp.square(x).mean((1, 2))) - jnp.square(mean)
+        spread = lambda y: jnp.repeat(y, channels // self.groups, axis=1)
+        scale = self.scale[None] * spread(jax.lax.rsqrt(jnp.maximum(var, 0) + self.epsilon))
+        return scale, self.bias[None] - spread(mean) * scale
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale, shift = self.affine(x)
+        return x * scale[:, None, None, :] + shift[:, None, None, :]

@@ -10,6 +10,7 @@ from promptmad_jax.models.attention import Text
 from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
+from promptmad_jax.models.pairs import for_both
 from promptmad_jax.models.reconstructor import Reconstructor
 from promptmad_jax.models.refiner import Refiner
 
@@ -60,13 +61,10 @@ class OneNIP(nnx.Module):
         mask: jax.Array,
         rngs: nnx.Rngs | None,
     ) -> Outputs:
-        """Training: features of 2B images (clean, then pseudo-anomalous), prompt [B, h, w, C]."""
+        """Training: features of B pairs of images, 2B rows; prompt [B, h, w, C]."""
         del text, mask
-        tokens = self.reconstructor.encode(jnp.concatenate([features.neck, prompt]), rngs)
-        image, prompt = tokens[: len(features.neck)], tokens[len(features.neck) :]
-        reconstruction = self.reconstructor.decode(
-            jnp.concatenate([prompt, prompt]), image, None, rngs
-        )
+        image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
+        reconstruction = self.reconstructor.decode(for_both(prompt), image, None, rngs)
         return Outputs(
             reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), True), None
         )

@@ -10,6 +10,7 @@ from promptmad_jax.models.diffusion import DiffusionConfig
 from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
+from promptmad_jax.models.pairs import for_both
 from promptmad_jax.models.reconstructor import Reconstructor
 from promptmad_jax.models.segmentor import Denoiser, Segmentor, SegmentorConfig, Trunk
 
@@ -19,13 +20,6 @@ def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
     batch, rows, columns = mask.shape
     blocks = mask.reshape(batch, height, rows // height, width, columns // width)
     return blocks.mean((2, 4))
-
-
-def repeat_text(text: Text) -> Text:
-    """The text of B classes for [clean; pseudo-anomalous], 2B."""
-    return Text(
-        jnp.concatenate([text.tokens, text.tokens]), jnp.concatenate([text.mask, text.mask])
-    )
 
 
 class PromptMAD(nnx.Module):
@@ -72,19 +66,16 @@ class PromptMAD(nnx.Module):
     def train_forward(
         self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: nnx.Rngs
     ) -> Outputs:
-        """Training on [clean; pseudo-anomalous].
+        """Training on B pairs of an image and its pseudo-anomalous version.
 
         Args:
-            features: of 2B images. prompt: neck features [B, h, w, C]. text: [B, T, d].
+            features: of the 2B rows. prompt: neck features [B, h, w, C]. text: [B, T, d].
             mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
         """
-        tokens = self.reconstructor.encode(jnp.concatenate([features.neck, prompt]), rngs)
-        image, prompt = tokens[: len(mask)], tokens[len(mask) :]
+        image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
         prompt = self.reconstructor.fuse_prompt(prompt, text)
-        text = repeat_text(text)
-        reconstruction = self.reconstructor.decode(
-            jnp.concatenate([prompt, prompt]), image, text, rngs
-        )
+        text = Text(*map(for_both, text))
+        reconstruction = self.reconstructor.decode(for_both(prompt), image, text, rngs)
         trunk = self._segment(reconstruction, features, text, True)
         if not self.diffusion.steps:
             return Outputs(reconstruction, trunk.logit, None)

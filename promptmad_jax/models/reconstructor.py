@@ -11,6 +11,7 @@ from flax import nnx
 from promptmad_jax.models.attention import Attention, CrossAttention, Text
 from promptmad_jax.models.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.layers import Mlp, dropout, layer_norm, linear
+from promptmad_jax.models.pairs import interleave, separate
 
 
 class DecoderLayer(nnx.Module):
@@ -67,6 +68,14 @@ class Reconstructor(FeatureEncoder):
         if self.text_in_prompt:
             self.prompt_text_attention = CrossAttention(width, config.heads, rngs)
             self.prompt_text_gate = nnx.Param(jnp.zeros(()))
+
+    def encode_pairs(
+        self, features: jax.Array, prompt: jax.Array, rngs: nnx.Rngs | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Features of B pairs [2B, h, w, C] and their prompts [B, h, w, C] in one pass: tokens
+        [2B, N, D] and [B, N, D]."""
+        *pair, prompt = separate(self.encode(interleave(*separate(features, 2), prompt), rngs), 3)
+        return interleave(*pair), prompt
 
     def fuse_prompt(self, prompt: jax.Array, text: Text | None) -> jax.Array:
         """Adds what the prompt tokens [B, N, D] read in the text; the end of what a bank caches."""

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.attention import CrossAttention, Text
-from promptmad_jax.models.layers import BatchNorm, ConvTranspose2x2, Mlp, conv, layer_norm, linear
+from promptmad_jax.models.layers import (
+    BatchNorm,
+    ConvTranspose2x2,
+    GroupNorm,
+    Mlp,
+    conv,
+    layer_norm,
+    linear,
+)
 
 
 @dataclass(frozen=True)
@@ -175,13 +183,15 @@ class FilmBlock(nnx.Module):
     def __init__(
         self, features_in: int, features_out: int, condition: int, rngs: nnx.Rngs, strides: int = 1
     ):
-        self.norm = nnx.GroupNorm(features_in, num_groups=8, epsilon=1e-5, rngs=rngs)
+        self.norm = GroupNorm(features_in)
         self.film = linear(condition, 2 * features_in, rngs)
         self.conv = conv(features_in, features_out, rngs, strides=strides)
 
     def __call__(self, x, condition):
-        scale, shift = jnp.split(self.film(condition)[:, None, None, :], 2, axis=-1)
-        return self.conv(jax.nn.silu(self.norm(x) * (1 + scale) + shift))
+        scale, shift = jnp.split(self.film(condition), 2, axis=-1)
+        norm_scale, norm_shift = self.norm.affine(x)
+        scale, shift = norm_scale * (1 + scale), norm_shift * (1 + scale) + shift
+        return self.conv(jax.nn.silu(x * scale[:, None, None, :] + shift[:, None, None, :]))
 
 
 class Condition(NamedTuple):
@@ -207,7 +217,7 @@ class Denoiser(nnx.Module):
         self.middle = FilmBlock(deep, deep, hidden, rngs)
         self.up = linear(deep, 4 * width, rngs)
         self.merge = FilmBlock(width, width, hidden, rngs)
-        self.norm_out = nnx.GroupNorm(width, num_groups=8, epsilon=1e-5, rngs=rngs)
+        self.norm_out = GroupNorm(width)
         self.conv_out = conv(width, 4, rngs)
         self.conv_out.kernel[...] = jnp.zeros_like(self.conv_out.kernel[...])
 

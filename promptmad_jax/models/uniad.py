@@ -14,6 +14,7 @@ from promptmad_jax.models.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.layers import Mlp, dropout, layer_norm
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
+from promptmad_jax.models.pairs import separate
 
 
 class QueryLayer(nnx.Module):
@@ -89,11 +90,11 @@ class UniAD(nnx.Module):
         mask: jax.Array,
         rngs: nnx.Rngs | None,
     ) -> Outputs:
-        """Training: features of 2B images, of which the B clean ones, the first half, are rebuilt.
+        """Training: features of B pairs of images, 2B rows, of which the clean ones are rebuilt.
 
         UniAD learns from normal images only. In a jitted step nothing then depends on the
         pseudo-anomalies, and the compiler leaves out their synthesis and their backbone pass.
         """
-        del prompt, text
-        clean = features.neck[: len(mask) // 2]
+        del prompt, text, mask
+        clean, _ = separate(features.neck, 2)
         return Outputs(self.reconstructor(clean, rngs), None, None)

@@ -1,6 +1,7 @@
 """The jitted training step."""
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from promptmad_jax.losses.objective import LossConfig, objective
 from promptmad_jax.models.detector import Detector, Frozen, text_of
 from promptmad_jax.models.functional import batch_stats
 from promptmad_jax.models.neck import Features
+from promptmad_jax.models.pairs import interleave
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 from promptmad_jax.training.state import TrainState
 
@@ -41,10 +43,10 @@ def step_rngs(key: jax.Array) -> nnx.Rngs:
 
 
 def join(clean: Features, pseudo: Features) -> Features:
-    """[clean; pseudo-anomalous]; cached fine levels may be bfloat16, which promotes to float32."""
+    """Features of the pairs; cached fine levels may be bfloat16, which promotes to float32."""
     return Features(
         *(
-            None if a is None else jnp.concatenate([a.astype(b.dtype), b])
+            None if a is None else interleave(a.astype(b.dtype), b)
             for a, b in zip(clean, pseudo, strict=True)
         )
     )
@@ -65,6 +67,16 @@ def make_train_step(
     and the backbone is frozen, so their features come with the batch.
     """
 
+    # Each device pastes into its own images: as one array, a loop over them would gather them all.
+    split = batch_sharding(mesh)
+    paste = jax.shard_map(
+        functools.partial(synthesize, config=pseudo_config),
+        mesh=mesh,
+        in_specs=split.spec,
+        out_specs=split.spec,
+        check_vma=False,
+    )
+
     def loss_fn(params, state, frozen, batch, pseudo, masks, key):
         model = detector.network.bind(params, state.stats)
         features = join(batch.features, detector.features(frozen, pseudo))
@@ -77,8 +89,8 @@ def make_train_step(
         key = jax.random.fold_in(state.key, state.step)
         stream = jax.random.fold_in(key, Stream.PSEUDO_ANOMALY)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(stream, batch.image_ids)
-        pseudo, masks = synthesize(keys, batch.images, batch.textures, pseudo_config)
-        masks = jnp.concatenate([jnp.zeros_like(masks), masks])
+        pseudo, masks = paste(keys, batch.images, batch.textures)
+        masks = interleave(jnp.zeros_like(masks), masks)
         (loss, (terms, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state, frozen, batch, pseudo, masks, key
         )
@@ -95,6 +107,6 @@ def make_train_step(
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(state_shardings, whole, batch_sharding(mesh)),
+        in_shardings=(state_shardings, whole, split),
         out_shardings=(state_shardings, whole),
     )

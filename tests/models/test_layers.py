@@ -59,11 +59,10 @@ def test_batch_norm_updates_with_the_unbiased_variance():
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * variance, rtol=1e-5)
 
 
-def test_batch_norm_groups_hold_both_halves_of_their_images():
+def test_batch_norm_groups_hold_whole_pairs():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3, 3, 2)), jnp.float32)
     grouped = BatchNorm(2, group_size=2)(x, True)
-    first = jnp.asarray([0, 1, 4, 5])
-    np.testing.assert_allclose(grouped[first], BatchNorm(2)(x[first], True), atol=1e-6)
+    np.testing.assert_allclose(grouped[:4], BatchNorm(2)(x[:4], True), atol=1e-6)
     with pytest.raises(ValueError, match="groups of 3"):
         BatchNorm(2, group_size=3)(x, True)
 

@@ -15,6 +15,7 @@ from promptmad_jax.models.functional import Network, batch_stats
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.outputs import anomaly_maps
+from promptmad_jax.models.pairs import interleave
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.training.step import step_rngs
 from promptmad_jax.weights.onenip import join_params_stats, read_canonical, split_params_stats
@@ -140,12 +141,14 @@ def check_inference(case):
 
 
 def check_training(case):
-    masks, prompt = case.inputs["masks"], case.inputs["prompt"]
+    prompt = case.inputs["prompt"]
+    # The file has the clean images first and their pseudo-anomalous versions after them.
+    rows, masks = (interleave(*np.split(case.inputs[name], 2)) for name in ("features", "masks"))
 
     def loss(params, stats):
         model = case.network.bind(params, stats)
         rngs = step_rngs(jax.random.key(0))
-        features = Features(case.features, None, None)
+        features = Features(rows, None, None)
         outputs = model.train_forward(features, prompt, None, masks, rngs)
         total, terms = objective(outputs, case.features[:2], masks, LOSSES)
         return total, (terms, batch_stats(model))

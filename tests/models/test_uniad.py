@@ -10,6 +10,7 @@ from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.functional import Network, batch_stats, count_params
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import anomaly_maps
+from promptmad_jax.models.pairs import interleave
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.training.step import join, step_rngs
 
@@ -109,7 +110,7 @@ def test_parameters_at_full_size(size, more):
     assert count_params(params) == 7_717_392 + positions + 4 * 256 * more
 
 
-def test_the_loss_is_the_feature_error_of_the_clean_half():
+def test_the_loss_is_the_feature_error_of_the_clean_images():
     network, params = make(
         ReconstructorConfig(**vars(CONFIG) | {"dropout": 0.0, "jitter_probability": 0.0})
     )
@@ -118,7 +119,7 @@ def test_the_loss_is_the_feature_error_of_the_clean_half():
 
     def loss(params, pseudo):
         model = network.bind(params, {})
-        features = Features(jnp.concatenate([clean, pseudo]), None, None)
+        features = Features(interleave(clean, pseudo), None, None)
         outputs = model.train_forward(features, prompt, None, masks, step_rngs(jax.random.key(0)))
         total, terms = objective(outputs, clean, masks, LossConfig())
         return total, (terms, batch_stats(model))
@@ -131,7 +132,7 @@ def test_the_loss_is_the_feature_error_of_the_clean_half():
     np.testing.assert_allclose(total, np.square(rebuilt - clean).mean(), rtol=1e-5)
 
 
-def test_the_compiler_leaves_out_the_pseudo_anomalous_half():
+def test_the_compiler_leaves_out_the_pseudo_anomalous_images():
     """In a step with a product of 50 Mflop in the place of the backbone."""
     network, params = make()
     clean = Features(normal(BATCH, *GRID, CHANNELS), None, None)

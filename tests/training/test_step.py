@@ -9,12 +9,20 @@ from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.experiment import make_detector
 from promptmad_jax.models.backbone import load_backbone
 from promptmad_jax.models.detector import Frozen
-from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh, replicated
+from promptmad_jax.runtime.collectives import find_collectives
+from promptmad_jax.runtime.mesh import (
+    MeshConfig,
+    batch_sharding,
+    make_mesh,
+    partition_rules,
+    replicated,
+)
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import create_state
 from promptmad_jax.training.step import make_train_step
 
 STEPS, BATCH, SIDE = 2, 8, 64
+FSDP = (("(lin1|query|key|value|input_proj)/kernel$", ("", "fsdp")),)
 
 
 def batch_of(detector, frozen):
@@ -34,7 +42,7 @@ def batch_of(detector, frozen):
 
 
 def train(mesh_config):
-    """Metrics of each of three steps."""
+    """Metrics of each step, and what the compiled step sends."""
     config = parse(quickstart.get_config("smoke,onenip"))
     mesh = make_mesh(mesh_config)
     backbone, params = load_backbone(config.backbone)
@@ -43,22 +51,30 @@ def train(mesh_config):
     batch = jax.device_put(batch_of(detector, frozen), batch_sharding(mesh))
     schedule = make_schedule(config.optimizer, STEPS, STEPS)
     tx = make_optimizer(config.optimizer, schedule)
-    state, shardings = create_state(detector.network, tx, 0, mesh)
+    rules = partition_rules(mesh_config)
+    state, shardings = create_state(detector.network, tx, 0, mesh, rules)
     step = make_train_step(
         detector, tx, schedule, config.pseudo_anomaly, config.loss, mesh, shardings
     )
     frozen, history = jax.device_put(frozen, replicated(mesh)), []
+    compiled = step.lower(state, frozen, batch).compile()
     for _ in range(STEPS):
-        state, metrics = step(state, frozen, batch)
+        state, metrics = compiled(state, frozen, batch)
         history.append({name: float(value) for name, value in metrics.items()})
-    return history
+    return history, find_collectives(compiled.as_text())
 
 
 def test_eight_devices_agree_with_one():
     """Losses and gradients are sums over the batch: eight partial sums round otherwise than one.
     AdamW's first steps divide each gradient by its own size, so that where it is almost zero the
-    rounding decides its sign: parameters drift apart by the learning rate, losses hardly."""
-    single, sharded = train(MeshConfig(1, 1)), train(MeshConfig(4, 2))
+    rounding decides its sign: parameters drift apart by the learning rate, losses hardly.
+
+    The split parameters are gathered where they are used; nothing with a batch axis is sent."""
+    (single, nothing), (sharded, sent) = train(MeshConfig(1, 1)), train(MeshConfig(4, 2, FSDP))
+    assert not nothing and not any(one.in_loop for one in sent)
+    assert {one.kind for one in sent} == {"all-reduce", "all-gather"}
+    gathered = {(one.shapes, one.devices) for one in sent if one.kind == "all-gather"}
+    assert gathered == {((("f32", shape),), 2) for shape in ((32, 32), (32, 64), (160, 32))}
     for name, value in single[0].items():
         np.testing.assert_allclose(sharded[0][name], value, rtol=2e-5, atol=1e-7, err_msg=name)
     for one, eight in zip(single[1:], sharded[1:], strict=True):

@@ -1,0 +1,137 @@
+"""OneNIP's inference in PyTorch and here, in one run: images a second by batch size.
+
+Run from the repository: `python docs/measure_against_torch.py [BATCH ...]`. Needs torch,
+transformers and a C++ compiler. EfficientNet-B4 to its last tap and the model at the published
+widths, 224 px, float32, random weights, which do not matter for the speed. PyTorch gets all that
+helps it: the backbone cut, the encoded prompt and the mask kept, `torch.compile` with freezing
+(which folds BatchNorm), channels-last. Timed in turn, PyTorch, ours, PyTorch, ours; medians.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+REPEATS = 9
+
+
+def median_seconds(call, *inputs):
+    """Of REPEATS calls after two that warm up."""
+    seconds = []
+    for _ in range(REPEATS + 2):
+        start = time.perf_counter()
+        call(*inputs)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[2:])
+
+
+def torch_model():
+    """The lean model: NCHW images to the reconstruction's and the refiner's map."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    from transformers import EfficientNetConfig, EfficientNetModel
+
+    path = ROOT / "tests" / "goldens" / "make_onenip_small.py"
+    spec = importlib.util.spec_from_file_location("onenip_in_torch", path)
+    parts = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = parts
+    spec.loader.exec_module(parts)
+    sizes = parts.Sizes((14, 14), 272, 256, 8, 1024, 128, 4, 4, 7, 224)
+    blocked = parts.blocked(sizes)
+    parts.blocked = lambda _: blocked
+
+    class Lean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            config = EfficientNetConfig(
+                image_size=380, width_coefficient=1.4, depth_coefficient=1.8, hidden_dim=1792
+            )
+            backbone = EfficientNetModel(config)
+            self.stem, self.blocks = backbone.embeddings, backbone.encoder.blocks[:22]
+            self.model = parts.Reconstruction(sizes, parts.OneNIPDecoder)
+            self.register_buffer("prompt", torch.randn(1, 196, 256))
+
+        def forward(self, x):
+            x, levels = self.stem(x), []
+            for i, block in enumerate(self.blocks):
+                x = block(x)
+                if i in (1, 5, 9, 21):
+                    levels.append(F.interpolate(x, (14, 14), mode="bilinear", align_corners=True))
+            neck = torch.cat(levels, 1).permute(0, 2, 3, 1)
+            prompt = self.prompt.expand(len(neck), -1, -1)
+            error = self.model.decode(prompt, self.model.encode(neck)) - neck
+            distance = error.square().sum(-1, keepdim=True).sqrt().permute(0, 3, 1, 2)
+            logit = self.model.seghead(error.abs())
+            return self.model.enlarged(distance), torch.sigmoid(self.model.enlarged(logit))
+
+    return Lean().eval()
+
+
+def time_torch(batches):
+    import torch
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    torch.set_num_threads(os.cpu_count())
+    model, rates = torch_model(), {}
+    with torch.no_grad():
+        for batch in batches:
+            images = torch.randn(batch, 3, 224, 224)
+            rates[f"PyTorch lean, batch {batch}"] = median_seconds(model, images)
+            last = torch.channels_last
+            for name, order in (("compiled", torch.contiguous_format), ("channels-last", last)):
+                ready, x = model.to(memory_format=order), images.to(memory_format=order)
+                compiled = torch.compile(ready)
+                rates[f"PyTorch {name}, batch {batch}"] = median_seconds(compiled, x)
+    return {name: int(name.rpartition(" ")[2]) / value for name, value in rates.items()}
+
+
+def time_ours(batches):
+    import jax
+    import numpy as np
+
+    sys.path.insert(0, str(ROOT))
+    from configs import onenip_mvtec, promptmad_mvtec
+    from promptmad_jax.config import parse
+    from promptmad_jax.experiment import build_experiment, class_text
+
+    rates = {}
+    for module in (onenip_mvtec, promptmad_mvtec):
+        values = module.get_config("")
+        values.backbone.weights, values.text.source = "random", "random"
+        config = parse(values)
+        names = ("bottle", "screw")
+        experiment = build_experiment(config, names, class_text(config, names))
+        params, stats = experiment.detector.network.init(jax.random.key(0))
+        draw = lambda n: np.random.default_rng(n).integers(0, 256, (n, 224, 224, 3), np.uint8)
+        bank = experiment.map_maker(draw(2)).bank(params, stats)
+        for batch in batches:
+            inputs = (params, stats, experiment.frozen, bank, draw(batch), np.zeros(batch, int))
+            maps = jax.jit(experiment.detector.maps).lower(*inputs).compile()
+            seconds = median_seconds(lambda f, *x: jax.block_until_ready(f(*x)), maps, *inputs)
+            rates[f"{config.model}, batch {batch}"] = batch / seconds
+    return rates
+
+
+def main():
+    batches = [int(argument) for argument in sys.argv[1:]] or [8, 1]
+    for who in ("torch", "ours") * 2:
+        # A process each: the thread pools of two frameworks disturb one another.
+        command = [sys.executable, __file__, f"--{who}", *map(str, batches)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        for name, rate in json.loads(answer.stdout.splitlines()[-1]).items():
+            print(f"{name:32} {rate:6.2f} images/s", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] in (["--torch"], ["--ours"]):
+        timed = time_torch if sys.argv[1] == "--torch" else time_ours
+        print(json.dumps(timed([int(batch) for batch in sys.argv[2:]])))
+    else:
+        main()
