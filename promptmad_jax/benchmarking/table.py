@@ -1,0 +1,57 @@
+"""The rows as a table for people."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from promptmad_jax.benchmarking.rows import Row
+
+_LOG_WIDTH = 200
+# Heading -> field, and how it is written.
+_COLUMNS = {
+    "case": ("case", "{}"),
+    "batch": ("batch_size", "{}"),
+    "px": ("image_size", "{}"),
+    "classes": ("classes", "{}"),
+    "dtype": ("dtype", "{}"),
+    "devices": ("devices", "{}"),
+    "median s": ("median_s", "{:.4g}"),
+    "images/s": ("images_per_s", "{:.4g}"),
+    "GFLOP/image": ("gflop_per_image", "{:.3g}"),
+    "MB/image": ("mb_per_image", "{:.3g}"),
+    "of peak": ("share_of_peak", "{:.0%}"),
+    "of time": ("share_of_time", "{:.0%}"),
+    "compile s": ("compile_s", "{:.3g}"),
+    "host MiB": ("peak_rss_mib", "{:.0f}"),
+    "device MiB": ("peak_device_mib", "{:.0f}"),
+}
+
+
+def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Prints the rows on standard error; columns that no row fills are left out.
+
+    Args:
+        console: where to, in place of that.
+    """
+    table = Table(title=f"{rows[0]['device']}", title_justify="left")
+    filled = {
+        heading: column
+        for heading, column in _COLUMNS.items()
+        if any(row.get(column[0]) is not None for row in rows)
+    }
+    for heading in filled:
+        table.add_column(heading, justify="left" if heading == "case" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row.get(field), form) for field, form in filled.values()))
+    (console or _standard_error()).print(table)
+
+
+def _standard_error() -> Console:
+    # Where nobody looks, as in a log, rich would cut the table to 80 columns.
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
+
+
+def _cell(value: object, form: str) -> str:
+    return "" if value is None else form.format(value)
