@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launch scripts: finds a Python, makes the virtual environment, installs the checkout.
 
 CHECKOUT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -45,7 +46,7 @@ use_environment() {
   fi
   stamp="$environment/.promptmad_jax-$1"
   if ! cmp --silent <(stamp_text) "$stamp"; then
-    "$PYTHON" -m pip install --quiet --editable "$CHECKOUT[$1]"
+    "$PYTHON" -m pip install --quiet --editable "${CHECKOUT}[$1]"
     stamp_text > "$stamp"
   fi
 }

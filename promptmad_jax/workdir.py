@@ -7,11 +7,12 @@ metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
 
 import dataclasses
+import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
@@ -19,25 +20,25 @@ from promptmad_jax.evaluation.fusion import Moments, NormalMaps
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.files import write_text_atomic
+from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
 
 
 class Workdir:
-    """Paths of a working directory and typed access to its small files."""
+    """Paths of a working directory, local or `gs://`, and typed access to its small files."""
 
-    def __init__(self, path: str):
-        self.path = Path(path)
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> epath.Path:
         return self.path / "manifest.json"
 
     @property
-    def log(self) -> Path:
+    def log(self) -> epath.Path:
         return self.path / "metrics.jsonl"
 
-    def checkpoints(self, keep: int) -> Checkpoints:
-        return Checkpoints(self.path / "checkpoints", keep)
+    def checkpoints(self, keep: int, keep_every: int = 0) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep, keep_every)
 
     def config(self) -> Config:
         """The configuration that the run was trained with.
@@ -69,17 +70,16 @@ class Workdir:
                 "text_mask": text.mask,
                 "text_words": np.array(json.dumps([text.names, text.sources])),
             }
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / "bank.partial.npz"
-        np.savez_compressed(partial, **arrays)
-        partial.replace(self.path / "bank.npz")
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        write_bytes_atomic(self.path / "bank.npz", file.getvalue())
 
     def read_bank(self) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None]:
         """Class names, prompt images and text tokens of the run."""
         path = self.path / "bank.npz"
         if not path.exists():
             raise UserError(f"{path} is missing; run train once more, it resumes and writes it")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             names = tuple(map(str, arrays["class_names"]))
             if "text_tokens" not in arrays:
                 return names, arrays["prompts"], None
@@ -89,8 +89,8 @@ class Workdir:
             )
             return names, arrays["prompts"], text
 
-    def write_calibration(self, calibration: Calibration, step: int) -> None:
-        values = dataclasses.asdict(calibration) | {"step": step}
+    def write_calibration(self, calibration: Calibration) -> None:
+        values = dataclasses.asdict(calibration)
         write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
 
     def read_calibration(self) -> Calibration:
@@ -106,7 +106,7 @@ class Workdir:
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
             )
         values = json.loads(path.read_text())
-        if "thresholds" not in values:
+        if "checkpoint_scores" not in values:
             raise UserError(
                 f"{path} is of an older version; write it again with "
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
@@ -117,4 +117,13 @@ class Workdir:
         }
         ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
         thresholds = {name: Thresholds(*row) for name, row in values["thresholds"].items()}
-        return Calibration(values["source"], values["fusion_scale"], normal, ranges, thresholds)
+        scores = {int(step): score for step, score in values["checkpoint_scores"].items()}
+        return Calibration(
+            values["source"],
+            values["fusion_scale"],
+            normal,
+            ranges,
+            thresholds,
+            values["step"],
+            scores,
+        )

@@ -1,16 +1,20 @@
 """How every entry point starts and how it fails."""
 
-import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from absl import app, logging
 
+from promptmad_jax.runtime import leaving
+from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
 from promptmad_jax.runtime.errors import UserError
 
 USER_ERROR_STATUS = 2
+
+_ELSEWHERE = "if a connection was lost, another process died first, and its own log says why"
 
 # How ml_collections begins the error of a config file that it could not load, raised at first use.
 _CONFIG_NOT_LOADED = "Configuration is not available because of an earlier failure to load"
@@ -22,30 +26,33 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
     A `UserError`, whether from `main` or from a config file read while the flags are parsed,
     becomes one `error: ...` line on standard error and exit status 2; so do a config file that is
     not there and an override of a key that the config does not have. Other exceptions keep their
-    traceback.
+    traceback. One of several processes does not wait for the others when it fails.
     """
-    _keep_compiled_programs()
+    keep_compiled_programs()
     # Orbax reports every rename at the level of information.
     logging.set_verbosity(logging.WARNING)
     try:
         app.run(main, flags_parser=_parse_flags)
     except UserError as error:
         _exit(str(error))
-    except OSError as error:
-        if _CONFIG_NOT_LOADED not in str(error):
+    except Exception as error:
+        if _CONFIG_NOT_LOADED in str(error):
+            _exit(f"config file: {' '.join(str(error).split())}")
+        if not leaving.process_name():
             raise
-        _exit(f"config file: {' '.join(str(error).split())}")
-
-
-def _keep_compiled_programs() -> None:
-    """Lets JAX keep what it compiles between runs, in the user's cache unless it was told where."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "promptmad_jax", "xla"))
+        traceback.print_exc()
+        _say(f"error: {leaving.process_name()} failed, as shown above; {_ELSEWHERE}")
+        leaving.leave(1)
 
 
 def _exit(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(USER_ERROR_STATUS)
+    where = leaving.process_name()
+    _say(f"error: {where}: {message}" if where else f"error: {message}")
+    leaving.leave(USER_ERROR_STATUS)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

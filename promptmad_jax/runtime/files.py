@@ -1,26 +1,48 @@
-"""Text files that are either the old version or the new one, never half of each."""
+"""Files that a crash, a full disk or an object store (`gs://`) leave whole."""
 
 import os
 import pathlib
+import time
 
 from etils import epath
 
+REWRITE_SECONDS = 10.0
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """Whether `path` is on a file system of this machine rather than in an object store."""
+    return "://" not in os.fspath(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """`path` from the root of its file system; an address such as `gs://bucket/run` is one.
+
+    `epath.Path.resolve` would take `gs://bucket` for a folder below the current one.
+    """
+    path = epath.Path(path)
+    return path.resolve() if is_local(path) else path
+
 
 def write_text_atomic(path: epath.PathLike, text: str) -> None:
-    """Writes `text` to `path` so that a reader or a crash never meets a part of it.
+    """Writes `text` in UTF-8; see `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode("utf-8"))
 
-    On a local disk the text goes to a sibling file, is synced and renamed. An object store (`gs://`)
+
+def write_bytes_atomic(path: epath.PathLike, data: bytes) -> None:
+    """Writes `data` to `path` so that a reader or a crash never meets a part of it.
+
+    On a local disk the data go to a sibling file, which is synced and renamed. An object store
     makes a whole object visible at once by itself.
     """
     target = epath.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not is_local(target):
-        target.write_text(text)
+        target.write_bytes(data)
         return
     temporary = pathlib.Path(f"{os.fspath(target)}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -28,6 +50,52 @@ def write_text_atomic(path: epath.PathLike, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def is_local(path: epath.PathLike) -> bool:
-    """Whether `path` is on a file system of this machine rather than in an object store."""
-    return "://" not in os.fspath(path)
+class Appender:
+    """A file that grows. What a full disk refused is kept, and written as soon as there is room.
+
+    On a local disk the data are handed to the system at once. An object store cannot append: there,
+    the file is written anew every `REWRITE_SECONDS`, and by `flush`.
+    """
+
+    def __init__(self, path: epath.PathLike, content: bytes = b""):
+        """Makes `path`, or replaces it, with `content`."""
+        self._path = epath.Path(path)
+        write_bytes_atomic(self._path, content)
+        self._local = is_local(self._path)
+        self._all = b"" if self._local else content
+        self._pending = b""
+        self._next_time = time.monotonic() + REWRITE_SECONDS
+
+    def append(self, data: bytes) -> None:
+        """Adds `data`, whole or, for now, not at all.
+
+        Raises:
+          OSError: nothing can be written now. The data are not lost: a later call writes them.
+        """
+        self._pending += data
+        if self._local or time.monotonic() >= self._next_time:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is still kept; raises as `append`."""
+        if not self._pending:
+            return
+        if self._local:
+            _append(os.fspath(self._path), self._pending)
+        else:
+            self._path.write_bytes(self._all + self._pending)
+            self._all += self._pending
+        self._pending = b""
+        self._next_time = time.monotonic() + REWRITE_SECONDS
+
+
+def _append(path: str, data: bytes) -> None:
+    # Unbuffered, so that no part of the data waits in a buffer for the file to be closed.
+    with open(path, "ab", buffering=0) as file:
+        size, rest = file.tell(), memoryview(data)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(size)
+            raise

@@ -4,27 +4,28 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import jax
 from etils import epath
 
 from promptmad_jax.runtime import files
+from promptmad_jax.runtime.events import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIRECTORY = "tensorboard"
 _RESERVED = ("step", "kind")
 
-Kind = Literal["train", "eval"]
+Kind = Literal["train", "eval", "fault", "host"]
 
 
 class MetricsWriter:
     """Appends rows `{"step": ..., "kind": ..., name: value}` to `metrics.jsonl` and to TensorBoard.
 
-    Every row is flushed at once, the events within a second by a thread. A value that is not
-    finite is null in the file, for JSON has no NaN. Only process 0 writes; on the others all
-    methods do nothing.
+    On a local disk every row is there at once, in an object store within seconds, or after `flush`.
+    A full disk stops nothing: the rows wait for room. A value that is not finite is null in the
+    file, for JSON has no NaN. Only process 0 writes; on the others all methods do nothing.
     """
 
     def __init__(self, workdir: epath.PathLike, resume_step: int):
@@ -38,9 +39,10 @@ class MetricsWriter:
         if jax.process_index() != 0:
             return
         rows = [row for row in read_metrics(self._path) if row["step"] <= resume_step]
-        self._text = "".join(json.dumps(row) + "\n" for row in rows)
-        files.write_text_atomic(self._path, self._text)
-        self._events = _event_writer(self._path.parent / TENSORBOARD_DIRECTORY, resume_step)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        self._rows = files.Appender(self._path, text.encode())
+        self._events = EventFile(self._path.parent / TENSORBOARD_DIRECTORY, resume_step)
+        self._waiting = False
 
     def write(self, step: int, metrics: Mapping[str, float], kind: Kind = "train") -> None:
         """Logs `metrics` of `step`; in TensorBoard under `kind/name`."""
@@ -50,24 +52,30 @@ class MetricsWriter:
         if clash:
             raise ValueError(f"{clash[0]} is a column of every row and cannot name a metric")
         values = {name: float(value) for name, value in metrics.items()}
-        self._append({"step": step, "kind": kind} | {k: _finite(v) for k, v in values.items()})
-        for name, value in values.items():
-            self._events.add_scalar(f"{kind}/{name}", value, step)
+        row = {"step": step, "kind": kind} | {k: _finite(v) for k, v in values.items()}
+        line, scalars = f"{json.dumps(row)}\n", {f"{kind}/{k}": v for k, v in values.items()}
+        self._try(lambda: self._rows.append(line.encode()), lambda: self._events.add(scalars, step))
+
+    def flush(self) -> None:
+        """Writes what an object store or a full disk has not got yet."""
+        if self._events is not None:
+            self._try(self._rows.flush, self._events.flush)
 
     def close(self) -> None:
-        """Closes the TensorBoard events."""
-        if self._events is not None:
-            self._events.close()
+        """Flushes for the last time."""
+        self.flush()
 
-    def _append(self, row: dict[str, Any]) -> None:
-        line = json.dumps(row) + "\n"
-        if files.is_local(self._path):
-            with self._path.open("a") as file:
-                file.write(line)
-        else:
-            # An object store cannot append, so the whole log is written anew.
-            self._text += line
-            self._path.write_text(self._text)
+    def _try(self, *writes: Callable[[], None]) -> None:
+        """Calls each; the first failure in a row is reported, and none stops the run."""
+        failures = []
+        for write in writes:
+            try:
+                write()
+            except OSError as error:
+                failures.append(error)
+        if failures and not self._waiting:
+            warn(f"the log in {self._path.parent} has to wait: {failures[0]}")
+        self._waiting = bool(failures)
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
@@ -86,17 +94,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _event_writer(directory: epath.Path, resume_step: int) -> Any:
-    import tensorboardX
+def say(message: str) -> None:
+    """Prints a line, by process 0 alone."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
 
-    # A name to the nanosecond, for tensorboardX names files to the second and would reopen one.
-    return tensorboardX.SummaryWriter(
-        str(directory),
-        purge_step=resume_step + 1 if resume_step else None,
-        filename_suffix=f".{time.time_ns()}",
-        max_queue=1000,
-        flush_secs=1,
-    )
+
+def warn(message: str) -> None:
+    """Prints `warning: ...` on standard error, by process 0 alone."""
+    if jax.process_index() == 0:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class _Display(Protocol):

@@ -1,8 +1,11 @@
 """What produced a result: versions, machine, mesh, configuration and command, in one JSON file."""
 
 import datetime
+import functools
+import hashlib
 import importlib.metadata
 import json
+import pathlib
 import platform
 import sys
 from collections.abc import Mapping
@@ -58,6 +61,7 @@ def write_manifest(
         return
     manifest = {
         "promptmad_jax": __version__,
+        "code": code_versions(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "seed": seed,
@@ -72,6 +76,21 @@ def write_manifest(
     if repeated:
         raise ValueError(f"the manifest has {sorted(repeated)} already")
     files.write_text_atomic(path, json.dumps(manifest | dict(extra), indent=2) + "\n")
+
+
+def code_versions() -> dict[str, str]:
+    """What computes the training: this package, down to its source files, and those below it."""
+    below = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}
+    return {"promptmad_jax": f"{__version__}+{_source_digest()}"} | below
+
+
+@functools.cache
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    root = pathlib.Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def describe_devices(mesh: jax.sharding.Mesh) -> dict[str, Any]:

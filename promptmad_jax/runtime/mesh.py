@@ -1,17 +1,20 @@
 """The device mesh and where each array of a run lives on it."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from promptmad_jax.runtime.errors import UserError
 
 AXES = ("data", "fsdp")
+_AXES = f"there are {', '.join(map(repr, AXES))}, and '' for a dimension that is not split"
 FSDP_MIN_ELEMENTS = 2**16
 
 Rules = Sequence[tuple[str, PartitionSpec]]
@@ -19,10 +22,34 @@ Rules = Sequence[tuple[str, PartitionSpec]]
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Number of devices along each mesh axis; -1 (at most once) is all that the other leaves."""
+    """Number of devices along each mesh axis, and what of the state is split over them.
+
+    Attributes:
+      data, fsdp: the axes; -1 (at most once) is all that the other leaves.
+      rules: ordered pairs of a regular expression and the axes of a leaf's dimensions, "" for one
+        that is not split: `(("mlp/lin1/kernel$", ("", "fsdp")), ("segmentor/", ()))`. The first
+        that is found in a leaf's path (`params/reconstructor/encoder/layer_0/mlp/lin1/kernel`)
+        decides; `state_shardings` says what happens without one.
+
+    Raises:
+      UserError: a rule names an axis that there is not, or is no regular expression.
+    """
 
     data: int = -1
     fsdp: int = 1
+    rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __post_init__(self):
+        for pattern, axes in self.rules:
+            unknown = [axis for axis in axes if axis and axis not in AXES]
+            if unknown:
+                raise UserError(f"mesh.rules: {pattern!r} names the axis {unknown[0]!r}; {_AXES}")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UserError(
+                    f"mesh.rules: {pattern!r} is not a regular expression ({error})"
+                ) from error
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -74,30 +101,95 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
+def process_rows(sharding: NamedSharding, count: int) -> np.ndarray:
+    """The rows int [n] of a batch of `count`, split by `sharding`, that this process holds."""
+    slices = sharding.addressable_devices_indices_map((count,)).values()
+    rows = sorted(
+        {(rows.start or 0, count if rows.stop is None else rows.stop) for (rows,) in slices}
+    )
+    return np.concatenate([np.arange(*pair) for pair in rows])
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays with a whole copy on every device; all processes have the same ones.
+
+    As `jax.device_put`, which compares the copies of several processes over the network.
+    """
+    sharding = replicated(mesh)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    put = functools.partial(jax.make_array_from_process_local_data, sharding)
+    return jax.tree.map(lambda x: put(np.asarray(x), np.shape(x)), tree)
+
+
+def open_channels(mesh: Mesh) -> None:
+    """Connects the processes along each axis of the mesh.
+
+    Between CPUs, gloo gives all of them 30 s for the first meeting of a group, but the compiling of
+    a step, which would bring them there, may take one of them a minute longer than another.
+    """
+    if mesh.devices.flat[0].platform != "cpu" or replicated(mesh).is_fully_addressable:
+        return
+    for axes in (AXES[:1], AXES[1:], AXES):
+        meet = jax.shard_map(
+            functools.partial(jax.lax.psum, axis_name=axes),
+            mesh=mesh,
+            in_specs=PartitionSpec(AXES),
+            out_specs=PartitionSpec(tuple(axis for axis in AXES if axis not in axes)),
+        )
+        jax.jit(meet)(replicate(np.zeros(mesh.size, np.float32), mesh)).block_until_ready()
+
+
 def state_shardings(
     mesh: Mesh, tree: Any, rules: Rules = (), fsdp_min_elements: int = FSDP_MIN_ELEMENTS
 ) -> Any:
     """A `NamedSharding` for each leaf of `tree` (arrays or `jax.ShapeDtypeStruct`s).
 
-    The first rule whose regular expression is found in the leaf's slash-joined path
-    (`params/reconstructor/encoder_0/kernel`) decides. Without one, a leaf is replicated; but where
-    the fsdp axis is longer than 1, a leaf of `fsdp_min_elements` or more is split along its largest
-    dimension that the axis divides.
+    The first rule whose regular expression is found in the leaf's slash-joined path decides.
+    Without one, a leaf is replicated; but where the fsdp axis is longer than 1, a leaf of
+    `fsdp_min_elements` or more is split along its largest dimension that the axis divides.
 
     Raises:
-      ValueError: a rule names more dimensions than its leaf has.
+      UserError: a rule does not fit a leaf that it decides on, or is found in no path.
     """
+    names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for pattern, _ in rules:
+        if not any(re.search(pattern, name) for name in names):
+            raise UserError(f"mesh.rules: {pattern!r} is found in no path, such as {names[-1]}")
 
     def leaf_sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = leaf_name(path)
         spec = _rule_spec(name, rules)
         if spec is None:
             spec = _fsdp_spec(leaf.shape, mesh.shape["fsdp"], fsdp_min_elements)
-        if len(spec) > len(leaf.shape):
-            raise ValueError(f"{name} has shape {leaf.shape}, too few dimensions for {spec}")
+        sizes = [math.prod(mesh.shape[axis] for axis in _axes_of(entry)) for entry in spec]
+        fits = [size % parts == 0 for size, parts in zip(leaf.shape, sizes, strict=False)]
+        if len(spec) > len(leaf.shape) or not all(fits):
+            raise UserError(
+                f"mesh.rules: {name} of shape {leaf.shape} cannot be split as {spec} over {sizes}"
+            )
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(leaf_sharding, tree)
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """The slash-joined path of a leaf of a pytree, which rules are matched with."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def partition_rules(config: MeshConfig) -> Rules:
+    """The configured rules for `state_shardings`."""
+    return [
+        (pattern, PartitionSpec(*(axis or None for axis in axes))) for pattern, axes in config.rules
+    ]
+
+
+def _axes_of(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The axes that one dimension is split over."""
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else entry
 
 
 def _rule_spec(name: str, rules: Rules) -> PartitionSpec | None:

@@ -1,19 +1,22 @@
 """The training loop: batch, step, log, evaluate, checkpoint, in this order."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import jax
+from typing import NoReturn
 
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import MetricsWriter, Progress
+from promptmad_jax.runtime.logging import Progress, say, warn
+from promptmad_jax.runtime.preemption import Preempted, Preemption
+from promptmad_jax.runtime.processes import this_run
+from promptmad_jax.runtime.trace import NO_TRACE, StepTrace
+from promptmad_jax.runtime.writers import Writers
+from promptmad_jax.training.monitor import Monitor
 from promptmad_jax.training.state import TrainState
-from promptmad_jax.training.step import Metrics, StepFunction
+from promptmad_jax.training.step import StepFunction
 
 Evaluate = Callable[[TrainState, int], dict[str, float]]
 
@@ -25,9 +28,12 @@ class TrainConfig:
     Attributes:
         batch_size: global. epochs: passes over the training images; steps > 0 overrides it.
         eval_every: 0 evaluates at the end only. eval_at: further steps to evaluate at.
-        checkpoint_every: the last step is always saved. keep: newest checkpoints kept.
+        checkpoint_every: saved as well are the last step and those that are evaluated.
+        keep: newest checkpoints kept. keep_every: kept besides, those of its multiples (0: none).
         resident: keep images and features on the devices; "auto" does so on accelerators.
         fine_dtype: of the cached fine levels, "bfloat16" or "float32".
+        writers: where figures go besides metrics.jsonl and TensorBoard: "wandb", or MODULE:FACTORY;
+            see runtime/writers.py.
     """
 
     batch_size: int = 8
@@ -39,52 +45,21 @@ class TrainConfig:
     eval_at: tuple[int, ...] = ()
     checkpoint_every: int = 1000
     keep: int = 3
+    keep_every: int = 0
     resident: str = "auto"
     fine_dtype: str = "bfloat16"
+    writers: tuple[str, ...] = ()
+
+
+def evaluates_at(config: TrainConfig, step: int) -> bool:
+    """Whether this step, unless it is the last, is followed by an evaluation."""
+    return step in config.eval_at or bool(config.eval_every and step % config.eval_every == 0)
 
 
 def total_steps(config: TrainConfig, num_images: int) -> tuple[int, int]:
     """Number of steps of the whole run, and of an epoch."""
     per_epoch = math.ceil(num_images / config.batch_size)
     return config.steps or config.epochs * per_epoch, per_epoch
-
-
-class _Window:
-    """Metrics since the last log line; they stay on the device until read."""
-
-    def __init__(self):
-        self._rows: list[Metrics] = []
-
-    def add(self, metrics: Metrics) -> None:
-        self._rows.append(metrics)
-
-    def mean(self, step: int) -> dict[str, float]:
-        rows, self._rows = jax.device_get(self._rows), []
-        means = {name: float(sum(row[name] for row in rows) / len(rows)) for name in rows[0]}
-        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
-        if bad:
-            first = next(i for i, row in enumerate(rows) if not math.isfinite(sum(row.values())))
-            raise UserError(
-                f"training stopped: {', '.join(bad)} is not finite at step "
-                f"{step - len(rows) + first + 1}; the last checkpoint is from before. "
-                "Lower optimizer.learning_rate, or look at the data"
-            )
-        return means
-
-
-class _Clock:
-    """Speed since the last reading; evaluation and saving are not counted."""
-
-    def __init__(self, step: int):
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        self._step, self._time = step, time.perf_counter()
-
-    def steps_per_s(self, step: int) -> float:
-        speed = (step - self._step) / (time.perf_counter() - self._time)
-        self.restart(step)
-        return speed
 
 
 def train_loop(
@@ -97,39 +72,109 @@ def train_loop(
     steps: int,
     *,
     checkpoints: Checkpoints,
-    writer: MetricsWriter,
+    writer: Writers,
     progress: Progress,
+    preemption: Preemption,
     evaluate: Evaluate,
+    evaluate_first: bool = False,
+    trace: StepTrace = NO_TRACE,
 ) -> TrainState:
     """Trains from `state.step` to `steps` and returns the last state, which is saved.
 
-    The last step is evaluated by the caller. Evaluation comes before the checkpoint of the same
-    step and does not change the state; so a run that is killed and resumed does what an
-    uninterrupted run does.
+    The last step is evaluated by the caller. A step is saved before it is evaluated, and evaluation
+    does not change the state: a run that was stopped in the middle of it does it first when it goes
+    on, `evaluate_first`, and then does what an uninterrupted run does.
 
     Raises:
-        UserError: a loss is not finite.
+        UserError: a loss is not finite, or the last state could not be saved.
+        Preempted: told to stop; the state after the step that was running is saved.
     """
-    window, clock = _Window(), _Clock(int(state.step))
-    for step in range(int(state.step) + 1, steps + 1):
-        state, metrics = step_function(state, frozen, source(order(step - 1)))
-        window.add(metrics)
-        last = step == steps
-        saving = last or step % config.checkpoint_every == 0
-        evaluating = not last and (
-            step in config.eval_at or (config.eval_every and step % config.eval_every == 0)
-        )
-        if saving or evaluating or step % config.log_every == 0:
-            means = window.mean(step)
-            progress.update(step, means["loss"])
-            writer.write(
-                step, means | {"images_per_s": config.batch_size * clock.steps_per_s(step)}
-            )
-        if evaluating:
+    monitor = Monitor(config.batch_size, int(state.step), this_run())
+    log = _Log(writer, progress, checkpoints, monitor)
+
+    def evaluate_now(step: int) -> None:
+        with preemption.released():
             writer.write(step, evaluate(state, step), kind="eval")
-        if saving:
-            checkpoints.save(step, state)
-        if evaluating or saving:
-            clock.restart(step)
-    checkpoints.wait()
+        monitor.restart(step)
+
+    with preemption.held():
+        if evaluate_first:
+            evaluate_now(int(state.step))
+        for step in range(int(state.step) + 1, steps + 1):
+            trace.before(step)
+            batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
+            state, metrics = step_function(state, frozen, batch)
+            monitor.add(metrics)
+            trace.after(step, metrics)
+            last = step == steps
+            stopping = preemption.reached() and not last
+            evaluating = not last and evaluates_at(config, step)
+            saving = last or stopping or evaluating or step % config.checkpoint_every == 0
+            if saving or step % config.log_every == 0:
+                log.write(step)
+            if saving:
+                checkpoints.save(step, state)
+                monitor.restart(step)
+            log.report_failures(step)
+            if stopping:
+                _leave(step, steps, checkpoints, log)
+            if evaluating:
+                evaluate_now(step)
+        _save_last(steps, state, checkpoints, log)
+    say(monitor.summary())
     return state
+
+
+class _Log:
+    """Everything that the loop tells: rows, progress, and saves that failed."""
+
+    def __init__(
+        self, writer: Writers, progress: Progress, checkpoints: Checkpoints, monitor: Monitor
+    ):
+        self._writer, self._progress, self._checkpoints = writer, progress, checkpoints
+        self._monitor = monitor
+
+    def write(self, step: int) -> None:
+        """A row of means since the last one, and one of the processes where there are several."""
+        row = self._monitor.row(step)
+        self._progress.update(step, row["loss"])
+        self._writer.write(step, row)
+        hosts = self._monitor.hosts()
+        if hosts:
+            self._writer.write(step, hosts, kind="host")
+        self._monitor.check()
+
+    def report_failures(self, step: int) -> None:
+        """Training goes on without a checkpoint, but not in silence."""
+        for failure in self._checkpoints.failures():
+            warn(
+                f"the checkpoint of step {failure.step} could not be saved: {failure.reason}; "
+                "training goes on, and the older ones stay"
+            )
+            self._writer.write(step, {"failed_save": failure.step}, kind="fault")
+
+    def finish(self, step: int) -> None:
+        """Waits for the last save, and for the rows."""
+        self._checkpoints.wait()
+        self.report_failures(step)
+        self._writer.flush()
+
+
+def _leave(step: int, steps: int, checkpoints: Checkpoints, log: _Log) -> NoReturn:
+    log.finish(step)
+    saved = checkpoints.latest_step() or 0
+    say(f"stopped after step {step} of {steps}; the state of step {saved} is saved")
+    raise Preempted
+
+
+def _save_last(steps: int, state: TrainState, checkpoints: Checkpoints, log: _Log) -> None:
+    log.finish(steps)
+    if checkpoints.latest_step() != steps:
+        checkpoints.save(steps, state)
+        log.finish(steps)
+    if checkpoints.latest_step() != steps:
+        raise UserError(
+            f"the last state could not be saved in {checkpoints.directory}: see the warning above, "
+            f"make room, and give the same command again, which goes on from step "
+            f"{checkpoints.latest_step() or 0}"
+        )

@@ -1,5 +1,6 @@
 """The training state: what a checkpoint holds."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from promptmad_jax.models.functional import Network, Params, Stats
-from promptmad_jax.runtime.mesh import state_shardings
+from promptmad_jax.runtime.mesh import Rules, state_shardings
 
 
 class TrainState(NamedTuple):
@@ -27,17 +28,38 @@ class TrainState(NamedTuple):
 
 
 def create_state(
-    network: Network, tx: optax.GradientTransformation, seed: int, mesh: Mesh
+    network: Network,
+    tx: optax.GradientTransformation,
+    seed: int,
+    mesh: Mesh,
+    rules: Rules = (),
 ) -> tuple[TrainState, Any]:
     """Returns the initial state, born sharded over the mesh, and its shardings."""
+    init, key = _initializer(network, tx), jax.random.key(seed)
+    shardings = state_shardings(mesh, jax.eval_shape(init, key), rules)
+    return jax.jit(init, out_shardings=shardings)(key), shardings
 
+
+def state_shapes(
+    network: Network, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules = ()
+) -> TrainState:
+    """`abstract_state` of an initial state, without compiling and drawing one."""
+    shapes = jax.eval_shape(_initializer(network, tx), jax.random.key(0))
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        state_shardings(mesh, shapes, rules),
+    )
+
+
+def _initializer(
+    network: Network, tx: optax.GradientTransformation
+) -> Callable[[jax.Array], TrainState]:
     def init(key):
         params, stats = network.init(jax.random.fold_in(key, 0))
         return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params), key)
 
-    key = jax.random.key(seed)
-    shardings = state_shardings(mesh, jax.eval_shape(init, key))
-    return jax.jit(init, out_shardings=shardings)(key), shardings
+    return init
 
 
 def abstract_state(state: TrainState) -> TrainState:

@@ -15,7 +15,7 @@ import pytest
 
 import promptmad_jax
 from promptmad_jax.runtime import mesh as mesh_lib
-from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.checkpoint import Checkpoints, DamagedCheckpoint
 from promptmad_jax.runtime.errors import UserError
 
 TX = optax.adam(1e-3)
@@ -136,7 +136,7 @@ def test_donated_arrays_are_saved_as_they_were(checkpoints, single):
 def test_process_killed_while_it_saves_leaves_the_last_whole_step(tmp_path):
     code = """
 import sys, jax.numpy as jnp
-from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.checkpoint import Checkpoints, DamagedCheckpoint
 checkpoints = Checkpoints(sys.argv[1], keep=2)
 for step in range(1, 10**6):
     checkpoints.save(step, {"array": jnp.full((500, 500), step)})
@@ -172,38 +172,146 @@ def test_half_written_directory_is_passed_over(checkpoints, single):
     (half / "manifest.ocdbt").write_bytes(b"half")
     reopened = Checkpoints(checkpoints.directory, keep=2)
     assert reopened.latest_step() == 1
-    assert_same(reopened.restore(1, abstract), state, abstract)
+    step, restored = reopened.resume(abstract)
+    assert step == 1 and not half.exists()
+    assert_same(restored, state, abstract)
     reopened.close()
 
 
-def damage(directory, how):
-    pattern = {"no metadata": "_METADATA", "no data": "d/*", "truncated": "d/*", "empty": "*"}[how]
-    paths = [path for path in directory.rglob(pattern) if path.is_file()]
-    assert paths
-    for path in paths:
-        if how == "truncated":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        else:
-            path.unlink()
+def flip(path, at=0.5):
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= 1
+    path.write_bytes(data)
 
 
-# Orbax's readers of the other arrays outlive the error and speak to a closed event loop.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("how", ["no metadata", "no data", "truncated", "empty"])
-def test_damaged_newest_names_the_directory_and_the_way_out(tmp_path, single, how):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def largest(directory):
+    return max((path for path in directory.rglob("*") if path.is_file()), key=os.path.getsize)
+
+
+@pytest.fixture
+def two_steps(tmp_path, single):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.save(1, single[0])
+    checkpoints.save(2, single[0])
+    checkpoints.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [flip, cut, os.unlink])
+def test_damaged_newest_is_named_and_the_one_before_taken(two_steps, single, capsys, damage):
+    state, abstract = single
+    path = largest(two_steps / "2")
+    damage(path)
+    checkpoints = Checkpoints(two_steps, keep=3)
+    with pytest.raises(DamagedCheckpoint) as caught:
+        checkpoints.restore(2, abstract)
+    name = path.relative_to(two_steps / "2")
+    fault = "is missing" if damage is os.unlink else "was changed or cut short"
+    message = f"{two_steps}/2 is damaged: {name} {fault}; the one before it is of step 1"
+    assert str(caught.value) == message
+    step, restored = checkpoints.resume(abstract)
+    assert step == 1
+    assert_same(restored, state, abstract)
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {message}",
+        "warning: took the checkpoint of step 1 instead",
+    ]
+    assert checkpoints.steps() == [1] and (two_steps / "2.damaged").exists()
+    checkpoints.save(2, state)
+    checkpoints.wait()
+    assert_same(checkpoints.restore(2, abstract), state, abstract)
+    checkpoints.close()
+
+
+def test_reader_takes_the_one_before_and_leaves_the_files(two_steps, single):
+    cut(largest(two_steps / "2"))
+    checkpoints = Checkpoints(two_steps, keep=3)
+    step, restored = checkpoints.restore_newest(single[1])
+    assert step == 1 and checkpoints.steps() == [1, 2]
+    assert_same(restored, *single)
+    checkpoints.close()
+
+
+def test_all_damaged_is_no_fresh_start(two_steps, single):
+    flip(largest(two_steps / "1"))
+    flip(largest(two_steps / "2"))
+    checkpoints = Checkpoints(two_steps, keep=3)
+    with pytest.raises(DamagedCheckpoint, match=r"no checkpoint in .* is whole"):
+        checkpoints.resume(single[1])
+    assert checkpoints.steps() == [1, 2]
+    checkpoints.close()
+
+
+def test_metadata_that_cannot_be_read_is_damage(two_steps, single):
+    (two_steps / "2" / "_CHECKPOINT_METADATA").write_text("{")
+    (two_steps / "1" / "_CHECKPOINT_METADATA").unlink()
+    checkpoints = Checkpoints(two_steps, keep=3)
+    with pytest.raises(DamagedCheckpoint, match="_CHECKPOINT_METADATA was changed"):
+        checkpoints.restore(2, single[1])
+    with pytest.raises(DamagedCheckpoint, match="METADATA is missing; there is none before"):
+        checkpoints.restore(1, single[1])
+    checkpoints.close()
+
+
+def test_checkpoint_from_before_there_were_checksums(two_steps, single):
+    metadata = two_steps / "2" / "_CHECKPOINT_METADATA"
+    metadata.write_text(metadata.read_text().replace('{"checksums": true}', "{}"))
+    (two_steps / "2" / "checksums.json").unlink()
+    checkpoints = Checkpoints(two_steps, keep=3)
+    assert_same(checkpoints.restore(2, single[1]), *single)
+    checkpoints.close()
+
+
+def test_failed_save_is_told_and_leaves_the_others(tmp_path, single, file_size_limit):
     state, abstract = single
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(1, state)
-    checkpoints.save(2, state)
+    for step in (1, 2):
+        checkpoints.save(step, state)
+    checkpoints.wait()
+    with file_size_limit(100):
+        checkpoints.save(3, state)
+        checkpoints.wait()
+    ((step, reason),) = checkpoints.failures()
+    assert step == 3 and "File too large" in reason
+    assert checkpoints.failures() == []
+    assert checkpoints.steps() == [1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    checkpoints.save(4, state)
+    checkpoints.wait()
+    assert checkpoints.failures() == [] and checkpoints.steps() == [2, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
+    assert_same(checkpoints.restore(4, abstract), state, abstract)
     checkpoints.close()
-    damage(tmp_path / "2", how)
-    reopened = Checkpoints(tmp_path, keep=2)
-    with pytest.raises(UserError) as caught:
-        reopened.restore(2, abstract)
-    assert str(caught.value).startswith(f"{tmp_path}/2 is damaged (")
-    assert str(caught.value).endswith("); delete it to go on from step 1")
-    assert_same(reopened.restore(1, abstract), state, abstract)
-    reopened.close()
+
+
+def test_directory_that_cannot_be_written(tmp_path, single):
+    directory = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(directory, keep=2)
+    checkpoints.save(1, single[0])
+    checkpoints.wait()
+    directory.rename(tmp_path / "away")
+    directory.write_text("in the way")
+    for step in (2, 3):
+        checkpoints.save(step, single[0])
+        checkpoints.wait()
+        assert [failure.step for failure in checkpoints.failures()] == [step]
+    directory.unlink()
+    (tmp_path / "away").rename(directory)
+    checkpoints.save(4, single[0])
+    checkpoints.close()
+    assert checkpoints.failures() == [] and checkpoints.steps() == [1, 4]
+
+
+def test_every_kth_is_kept_beside_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, keep_every=4)
+    for step in range(1, 11):
+        checkpoints.save(step, {"array": jnp.full(3, step)})
+    checkpoints.close()
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [4, 8, 9, 10]
 
 
 def test_other_model_is_told_apart(checkpoints, single):
@@ -247,3 +355,5 @@ def test_config_is_kept_beside_the_steps(checkpoints, single):
 def test_keep_must_be_positive(tmp_path):
     with pytest.raises(UserError, match="at least 1, not 0"):
         Checkpoints(tmp_path, keep=0)
+    with pytest.raises(UserError, match="-5 is below 0"):
+        Checkpoints(tmp_path, keep=1, keep_every=-5)

@@ -34,3 +34,46 @@ def test_failed_write_leaves_the_old_text_and_no_rest(tmp_path, monkeypatch):
 )
 def test_is_local(path, local):
     assert files.is_local(path) == local
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/run", "/runs/a"])
+def test_absolute_paths_stay_as_they_are(path):
+    assert os.fspath(files.absolute(path)) == path
+
+
+def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert os.fspath(files.absolute("run")) == str(tmp_path / "run")
+
+
+def test_object_store_gets_the_whole_file(bucket):
+    files.write_text_atomic(bucket / "a" / "b.json", "new ü")
+    assert (bucket / "a" / "b.json").read_text() == "new ü"
+    assert [child.name for child in (bucket / "a").iterdir()] == ["b.json"]
+
+
+def test_appended_part_is_whole_or_waits(tmp_path, file_size_limit):
+    path = tmp_path / "log"
+    log = files.Appender(path, b"start\n")
+    with file_size_limit(10):
+        with pytest.raises(OSError, match="large"):
+            log.append(b"second\n")
+        assert path.read_bytes() == b"start\n"
+        with pytest.raises(OSError, match="large"):
+            log.append(b"third\n")
+    log.flush()
+    assert path.read_bytes() == b"start\nsecond\nthird\n"
+
+
+def test_object_store_is_rewritten_at_intervals(bucket, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    log = files.Appender(bucket / "log", b"0")
+    log.append(b"1")
+    assert (bucket / "log").read_bytes() == b"0"
+    now[0] = files.REWRITE_SECONDS
+    log.append(b"2")
+    assert (bucket / "log").read_bytes() == b"012"
+    log.append(b"3")
+    log.flush()
+    assert (bucket / "log").read_bytes() == b"0123"

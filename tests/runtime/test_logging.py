@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from promptmad_jax.runtime import files, logging
+from promptmad_jax.runtime import logging
 from promptmad_jax.runtime.logging import MetricsWriter, Progress, read_metrics
 
 
@@ -77,13 +77,32 @@ def test_column_names_are_reserved(tmp_path, name):
         MetricsWriter(tmp_path, 0).write(1, {name: 1.0})
 
 
-def test_store_that_cannot_append(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "is_local", lambda path: False)
-    MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
-    resumed = MetricsWriter(tmp_path, 1)
+def test_store_that_cannot_append(bucket):
+    writer = MetricsWriter(bucket / "run", 0)
+    writer.write(1, {"loss": 1.0})
+    writer.close()
+    resumed = MetricsWriter(bucket / "run", 1)
     resumed.write(2, {"loss": 2.0})
     resumed.write(3, {"loss": 3.0})
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert [row["step"] for row in read_metrics(bucket / "run" / "metrics.jsonl")] == [1]
+    resumed.flush()
+    assert [row["step"] for row in read_metrics(bucket / "run" / "metrics.jsonl")] == [1, 2, 3]
+    scalars, purges = events(bucket / "run")
+    assert scalars == {("train/loss", step): float(step) for step in (1, 2, 3)}
+    assert purges == [2]
+
+
+def test_full_disk_makes_rows_wait(tmp_path, file_size_limit, capsys):
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(1, {"loss": 1.0})
+    with file_size_limit(0):
+        writer.write(2, {"loss": 2.0})
+        writer.write(3, {"loss": 3.0})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
+    assert capsys.readouterr().err.count("has to wait") == 1
+    writer.write(4, {"loss": 4.0})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert events(tmp_path)[0] == {("train/loss", step): float(step) for step in (1, 2, 3, 4)}
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):

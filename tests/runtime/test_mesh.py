@@ -95,5 +95,32 @@ def test_first_matching_rule_decides():
 
 
 def test_rule_with_too_many_dimensions():
-    with pytest.raises(ValueError, match=r"bias has shape \(8,\)"):
+    with pytest.raises(UserError, match=r"bias of shape \(8,\) cannot be split"):
         specs(2, {"bias": abstract(8)}, [("bias", P(None, "fsdp"))])
+
+
+def test_rule_that_does_not_divide():
+    with pytest.raises(UserError, match=r"bias of shape \(9,\) cannot be split"):
+        specs(2, {"bias": abstract(9)}, [("bias", P("fsdp"))])
+
+
+def test_rule_that_is_found_nowhere():
+    with pytest.raises(UserError, match=r"'encodr/' is found in no path, such as bias"):
+        specs(2, {"bias": abstract(8)}, [("encodr/", P("fsdp"))])
+
+
+def test_rules_of_a_config():
+    rules = (("lin1/kernel$", ("", "fsdp")), ("", ()))
+    assert mesh_lib.partition_rules(MeshConfig(rules=rules)) == [
+        ("lin1/kernel$", P(None, "fsdp")),
+        ("", P()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [(("x", ("model",)), "names the axis 'model'; there are 'data'"), (("(", ()), "not a regular")],
+)
+def test_rules_that_cannot_be(rule, message):
+    with pytest.raises(UserError, match=message):
+        MeshConfig(rules=(rule,))

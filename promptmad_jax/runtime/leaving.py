@@ -1,0 +1,37 @@
+"""How a process ends after a failure, alone or as one of several."""
+
+import os
+import sys
+import time
+from typing import NoReturn
+
+# Others say what they have to say before process 0, which all are connected to, is gone.
+_LAST_WORDS_SECONDS = 2.0
+
+_place: tuple[int, int] | None = None
+
+
+def joined(index: int, count: int) -> None:
+    """Notes that this is process `index` of `count`."""
+    global _place
+    _place = (index, count) if count > 1 else None
+
+
+def process_name() -> str:
+    """ "process 2 of 4", or nothing where this is the only one."""
+    return "" if _place is None else f"process {_place[0]} of {_place[1]}"
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process after a failure.
+
+    One of several ends at once: an orderly exit would wait for the others, which wait for this one.
+    They notice that it is gone after `--heartbeat_timeout` at the latest.
+    """
+    if _place is None:
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if _place[0] == 0:
+        time.sleep(_LAST_WORDS_SECONDS)
+    os._exit(status)

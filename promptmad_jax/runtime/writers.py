@@ -1,0 +1,134 @@
+"""Where the figures of a run go besides metrics.jsonl and TensorBoard."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+from etils import epath
+
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.logging import Kind, MetricsWriter, warn
+
+
+class Writer(Protocol):
+    """Takes the figures of a run; only process 0 has one."""
+
+    def write(self, step: int, metrics: Mapping[str, float], kind: Kind) -> None:
+        """Takes the figures of `step`; some may be NaN."""
+        ...
+
+    def flush(self) -> None:
+        """Delivers what was taken."""
+        ...
+
+    def close(self) -> None:
+        """Delivers what was taken, for the last time."""
+        ...
+
+
+# What `train.writers` names: workdir, the whole configuration, the step that the run goes on from.
+Factory = Callable[[str, Mapping[str, Any], int], Writer]
+
+
+class Writers:
+    """The log of the run, then every other writer.
+
+    One that raises is told about and then left out: a service that is down stops no training.
+    """
+
+    def __init__(self, log: MetricsWriter, others: Mapping[str, Writer]):
+        self._log, self._others = log, dict(others)
+
+    def write(self, step: int, metrics: Mapping[str, float], kind: Kind = "train") -> None:
+        """Gives the figures to all."""
+        self._log.write(step, metrics, kind)
+        self._each(lambda writer: writer.write(step, metrics, kind))
+
+    def flush(self) -> None:
+        """Flushes all."""
+        self._log.flush()
+        self._each(lambda writer: writer.flush())
+
+    def close(self) -> None:
+        """Closes all."""
+        self._log.close()
+        self._each(lambda writer: writer.close())
+
+    def _each(self, call: Callable[[Writer], None]) -> None:
+        for name, writer in list(self._others.items()):
+            try:
+                call(writer)
+            except Exception as error:
+                del self._others[name]
+                warn(f"the writer {name} failed and is left out from now on: {error!r}")
+
+
+def open_writers(
+    names: Sequence[str], workdir: epath.PathLike, config: Mapping[str, Any], resume_step: int
+) -> Writers:
+    """Opens the log of a run and the writers of `train.writers`.
+
+    Args:
+      names: "wandb", or MODULE:FACTORY, a `Factory` that can be imported.
+
+    Raises:
+      UserError: a writer cannot be imported or opened.
+    """
+    factories = {name: _factory(name) for name in names}
+    log = MetricsWriter(workdir, resume_step)
+    if jax.process_index() != 0:
+        return Writers(log, {})
+    return Writers(
+        log,
+        {name: _open(name, f, str(workdir), config, resume_step) for name, f in factories.items()},
+    )
+
+
+def _factory(name: str) -> Factory:
+    if name == "wandb":
+        return Wandb
+    module, colon, attribute = name.partition(":")
+    try:
+        if not colon:
+            raise ImportError("it is neither wandb nor MODULE:FACTORY")
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"train.writers: {name!r} cannot be imported: {error}") from error
+
+
+def _open(name: str, factory: Factory, *arguments: Any) -> Writer:
+    try:
+        return factory(*arguments)
+    except Exception as error:
+        raise UserError(
+            f"train.writers: {name} could not be opened ({error!r}); mend it, or leave it out"
+        ) from error
+
+
+class Wandb:
+    """Weights & Biases, where it is installed; environment variables `WANDB_*` configure it.
+
+    A resumed run goes on in the same place, known by a file in its workdir.
+    """
+
+    def __init__(self, workdir: str, config: Mapping[str, Any], resume_step: int):
+        import wandb
+
+        marker = epath.Path(workdir) / "wandb_run_id.txt"
+        known = marker.read_text().strip() if marker.exists() and resume_step else None
+        self._run = wandb.init(
+            config=dict(config), name=config["name"], id=known, resume="allow" if known else None
+        )
+        marker.write_text(f"{self._run.id}\n")
+
+    def write(self, step: int, metrics: Mapping[str, float], kind: Kind) -> None:
+        """Logs the figures as `kind/name`."""
+        self._run.log({f"{kind}/{name}": value for name, value in metrics.items()}, step=step)
+
+    def flush(self) -> None:
+        """Nothing to do: it uploads by itself."""
+
+    def close(self) -> None:
+        """Waits for the upload."""
+        self._run.finish()

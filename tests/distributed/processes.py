@@ -1,0 +1,72 @@
+"""Starts the processes of a run on this machine and waits for them."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Compiling is most of the work, and the programs run but a few times.
+QUICK_COMPILING = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+SECONDS = 280
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(devices):
+    cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "XLA_FLAGS": f"{count} {QUICK_COMPILING}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def start(arguments, processes, devices=1, **options):
+    """Starts `python ARGUMENTS`, `processes` times, each with its place among the others."""
+    address = f"127.0.0.1:{free_port()}"
+    started = []
+    for index in range(processes):
+        place = [
+            f"--coordinator_address={address}",
+            f"--num_processes={processes}",
+            f"--process_id={index}",
+        ]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *arguments, *(place if processes > 1 else [])],
+                env=environment(devices),
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                **options,
+            )
+        )
+    return started
+
+
+def finish(started, seconds=SECONDS):
+    """Statuses and outputs; a process that is still there after that long is killed."""
+    try:
+        outputs = [process.communicate(timeout=seconds)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [process.returncode for process in started], outputs
+
+
+def run(arguments, processes, devices=1):
+    """The outputs of processes that all succeed."""
+    statuses, outputs = finish(start(arguments, processes, devices))
+    assert statuses == [0] * processes, "\n".join(outputs)
+    return outputs
