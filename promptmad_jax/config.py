@@ -55,12 +55,12 @@ class EvalConfig:
 
     Attributes:
         batch_size: images a forward pass.
-        fusion: the final map. "calibrated" is OneNIP's rule with its scale from training images and
-            their pseudo-anomalies (the reference reads it off the whole test set, which the compat
-            rows `onenip_fusion` report); "image_local" is that rule with a scale an image;
-            "standardized" adds the reconstruction map and the segmentor's log-odds, each in
-            standard deviations of the class's normal training pixels; "reconstruction" or
-            "segmentor" takes one part alone.
+        fusion: the final map. "calibrated" is OneNIP's rule with its scale from normal images,
+            held-out ones where there are some, and their pseudo-anomalies (the reference reads it
+            off the whole test set, which the compat rows `onenip_fusion` report); "image_local" is
+            that rule with a scale an image; "standardized" adds the reconstruction map and the
+            segmentor's log-odds, each in standard deviations of the pixels of the class's normal
+            images; "reconstruction" or "segmentor" takes one part alone.
         calibration_images: how many training images set those constants, where none are held out.
         pixel_fpr, image_fpr: share of normal pixels and images above the thresholds.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
@@ -68,6 +68,9 @@ class EvalConfig:
         compat: figures as other code bases define them, beside ours; see `COMPAT_MODES` in
             evaluation/compat.py.
         prompt_index: which training image of a class, in file order, is its prompt.
+        checkpoint: which of the kept checkpoints is evaluated and used: "last", the newest; or
+            "held_out", that with the highest pixel AP on pseudo-anomalies of the normal images that
+            data.holdout keeps out of training. Never by the test images.
     """
 
     batch_size: int = 8
@@ -79,6 +82,7 @@ class EvalConfig:
     prompt_index: int = 0
     pixel_fpr: float = 0.01
     image_fpr: float = 0.05
+    checkpoint: str = "last"
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ CHOICES = {
         "reconstruction",
         "segmentor",
     ),
+    "eval.checkpoint": ("last", "held_out"),
 }
 
 
@@ -150,6 +155,11 @@ def parse(values: Mapping[str, Any]) -> Config:
     _check_share("data.holdout", config.data.holdout, 0.5)
     _check_share("eval.pixel_fpr", config.eval.pixel_fpr, 1)
     _check_share("eval.image_fpr", config.eval.image_fpr, 1)
+    if config.eval.checkpoint == "held_out" and not config.data.holdout:
+        raise UserError(
+            "config.eval.checkpoint is 'held_out', but data.holdout is 0, so no image is held out "
+            "to choose by: set data.holdout (0.1 keeps one in ten), or leave it at 'last'"
+        )
     if config.model == "uniad" and config.eval.fusion != "reconstruction":
         raise UserError(
             f"config.eval.fusion is {config.eval.fusion!r}; UniAD segments nothing, so there is no "

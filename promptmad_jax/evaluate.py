@@ -11,7 +11,7 @@ import dataclasses
 from absl import flags
 from ml_collections import config_flags
 
-from promptmad_jax.runtime import cli
+from promptmad_jax.runtime import cli, distributed
 from promptmad_jax.runtime.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
@@ -30,7 +30,8 @@ _PROMPT_IMAGE = flags.DEFINE_multi_string(
 
 
 def main(argv: list[str]) -> None:
-    """Reads the flags, then evaluates."""
+    """Reads the flags, joins the other processes, then evaluates."""
+    distributed.initialize()
     from promptmad_jax.config import parse
     from promptmad_jax.evaluation_run import run_evaluation
     from promptmad_jax.foreign import evaluate_weights

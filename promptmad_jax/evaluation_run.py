@@ -1,16 +1,15 @@
 """A trained model at work: restored, calibrated, evaluated, reported, ready to predict."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from promptmad_jax.config import Config
-from promptmad_jax.evaluation.calibration import (
-    Calibration,
-    CalibrationConfig,
-    calibrate,
-    spread_over,
-)
+from promptmad_jax.evaluation.calibration import Calibration
+from promptmad_jax.evaluation.compat import needs_original_masks
+from promptmad_jax.evaluation.held_out import CHOICE
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.original_size import OriginalMasks
 from promptmad_jax.evaluation.protocol import Protocol
@@ -30,37 +29,32 @@ from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.logging import read_metrics
+from promptmad_jax.runtime.processes import ALONE, is_writer, this_run
 from promptmad_jax.serving.predictor import Predictor
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
-from promptmad_jax.training.state import TrainState, abstract_state, create_state
+from promptmad_jax.state_choice import calibrate_state, choose_state, restore_state
+from promptmad_jax.training.state import TrainState
 from promptmad_jax.workdir import Workdir
 
 
 def run_evaluation(config: Config, files: Workdir, output: Workdir, prompts: int = 1) -> dict:
-    """Evaluates the newest checkpoint of a run and writes metrics and report to `output`.
+    """Evaluates a run by its kept checkpoints and writes metrics and report to `output`.
 
     Args:
-        prompts: how many training images of each class take their turn as its prompt. The figures
-            are of the first; `prompts` in metrics.json has the spread over all.
+        prompts: as for `finish`.
     """
     splits = load_splits(config)
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files)
-    others = []
-    for i in range(1, prompts):
-        other = experiment.map_maker(class_prompts(splits.train, config.eval.prompt_index + i))
-        calibration = calibrate_state(experiment, other, state, splits)
-        others.append(evaluate_state(experiment, other, state, splits, calibration))
-    return finish(experiment, maker, state, splits, files, output, others)
+    return finish(experiment, maker, state, splits, files, output, prompts)
 
 
 def load_predictor(workdir: str) -> Predictor:
-    """The newest checkpoint of a run, ready for new images; the data set is not needed."""
+    """The checkpoint that a run was evaluated at, ready for new images; needs no data set."""
     files = Workdir(workdir)
     config = files.config()
     calibration = files.read_calibration()
     experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files)
+    state = restore_state(experiment, files, calibration.step)
     return Predictor(
         maker,
         state.params,
@@ -79,28 +73,6 @@ def restore_experiment(config: Config, files: Workdir) -> tuple[Experiment, MapM
     return experiment, experiment.map_maker(prompts)
 
 
-def restore_state(experiment: Experiment, files: Workdir) -> TrainState:
-    """The newest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    config = experiment.config
-    checkpoints = files.checkpoints(config.train.keep)
-    try:
-        latest = checkpoints.latest_step()
-        if latest is None:
-            raise UserError(
-                f"{files.path} has no checkpoint yet; let the training reach "
-                f"step {config.train.checkpoint_every}"
-            )
-        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
-        state, _ = create_state(experiment.detector.network, tx, config.train.seed, experiment.mesh)
-        return checkpoints.restore(latest, abstract_state(state))
-    finally:
-        checkpoints.close()
-
-
 def finish(
     experiment: Experiment,
     maker: MapMaker,
@@ -108,19 +80,33 @@ def finish(
     splits: Splits,
     files: Workdir,
     output: Workdir,
-    other_prompts: Sequence[dict] = (),
+    prompts: int = 1,
+    origin: Mapping[str, str] | None = None,
 ) -> dict:
-    """Evaluates the state with everything: writes metrics.json and the report, prints the table.
+    """Evaluates a run with everything: writes metrics.json and the report, prints the table.
 
     Args:
-        other_prompts: results of `evaluate_state` with other prompt images.
+        state: the newest; `eval.checkpoint` may take an older one of `files` instead.
+        prompts: how many training images of each class take their turn as its prompt. The figures
+            are of the first; `prompts` in metrics.json has the spread over all.
+        origin: entries of the protocol where they are not those of a run.
     """
-    calibration = calibrate_state(experiment, maker, state, splits)
-    output.write_calibration(calibration, int(state.step))
+    others = prompt_makers(experiment, splits, prompts)
+    state, calibration = choose_state(experiment, maker, state, splits, files)
+    if is_writer():
+        output.write_calibration(calibration)
     report = make_report(experiment, maker, state, output.path / "report")
     result = evaluate_state(experiment, maker, state, splits, calibration, report)
-    if other_prompts:
-        result["prompts"] = spread([result, *other_prompts])
+    result["protocol"] |= origin or {}
+    if others:
+        results = (_evaluate_anew(experiment, other, state, splits) for other in others)
+        result["prompts"] = spread([result, *results])
+    if is_writer():
+        _write(result, report, files, output)
+    return result
+
+
+def _write(result: dict, report: Report, files: Workdir, output: Workdir) -> None:
     write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_scores(output.path, report.scores)
     if output.manifest != files.manifest:
@@ -130,30 +116,25 @@ def finish(
     print(format_table(result))
     print(f"metrics: {output.path / 'metrics.json'}")
     print(f"report: {page}")
-    return result
 
 
-def calibrate_state(
-    experiment: Experiment, maker: MapMaker, state: TrainState, splits: Splits
-) -> Calibration:
-    """The constants of this state, from held-out images or, without any, from training images."""
-    config, settings = experiment.config, experiment.config.eval
-    if len(splits.held):
-        images, source = splits.held, "held-out"
-    else:
-        images, source = spread_over(splits.train, settings.calibration_images), "training"
-    return calibrate(
-        maker,
-        state.params,
-        state.stats,
-        images,
-        source,
-        CalibrationConfig(
-            settings.fusion, settings.image_pool, settings.pixel_fpr, settings.image_fpr
-        ),
-        config.pseudo_anomaly,
-        config.train.seed,
-    )
+def prompt_makers(experiment: Experiment, splits: Splits, count: int) -> list[MapMaker]:
+    """Inference with the next training images of each class as its prompt, `count` - 1 of them.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    if count > 1 and experiment.config.model == "uniad":
+        raise UserError(f"--prompts={count}: UniAD takes no prompt image; leave it out")
+    first = experiment.config.eval.prompt_index
+    fewest = int(np.bincount(splits.train.class_ids).min())
+    if count > 1 and first + count > fewest:
+        raise UserError(
+            f"--prompts={count}: the smallest class has {fewest} training images, and "
+            f"eval.prompt_index is {first}; give at most {max(1, fewest - first)}"
+        )
+    indices = range(first + 1, first + count)
+    return [experiment.map_maker(class_prompts(splits.train, index)) for index in indices]
 
 
 def evaluate_state(
@@ -167,10 +148,12 @@ def evaluate_state(
     """The metrics.json object of a state."""
     config, settings = experiment.config, experiment.config.eval
     masks = None
-    if "original_size" in settings.compat:
+    if needs_original_masks(settings.compat):
         masks = OriginalMasks(config.data.dataset, config.data.data_dir, "test")
+    # A report needs whole classes; without one, each process keeps what it makes.
+    shared = this_run() if report is None else ALONE
     maps = class_maps(
-        maker, state.params, state.stats, splits.test, settings.fusion, calibration, masks
+        maker, state.params, state.stats, splits.test, settings.fusion, calibration, masks, shared
     )
     protocol = Protocol(settings.image_pool, settings.aupro_limit, settings.compat)
     result = evaluate_maps(
@@ -181,16 +164,35 @@ def evaluate_state(
         f"{settings.pixel_fpr:g} of the pixels may pass",
         report.add if report is not None else None,
     )
-    result["protocol"] |= {
-        "fusion": settings.fusion,
+    result["protocol"] |= _choices(config, calibration)
+    return result
+
+
+def _choices(config: Config, calibration: Calibration) -> dict:
+    """The entries of the protocol that concern the model."""
+    choices = {
+        "fusion": config.eval.fusion,
         "fusion_scale": calibration.fusion_scale,
         "calibration": f"{calibration.source} images",
         "prompt": "none"
         if config.model == "uniad"
-        else f"training image {settings.prompt_index} of the class, in file order",
-        "step": int(state.step),
+        else f"training image {config.eval.prompt_index} of the class, in file order",
+        "step": calibration.step,
+        "checkpoint": "the newest",
     }
-    return result
+    scores = calibration.checkpoint_scores
+    if scores:
+        choices["checkpoint"] = f"of those kept, that with the highest {CHOICE}"
+        choices["checkpoint_scores"] = {str(step): score for step, score in scores.items()}
+    return choices
+
+
+def _evaluate_anew(
+    experiment: Experiment, maker: MapMaker, state: TrainState, splits: Splits
+) -> dict:
+    """The metrics.json object of a state with constants of its own for these prompts."""
+    calibration = calibrate_state(experiment, maker, state, splits)
+    return evaluate_state(experiment, maker, state, splits, calibration)
 
 
 def make_report(

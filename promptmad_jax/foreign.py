@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from promptmad_jax.config import Config, to_dict
-from promptmad_jax.conversion import read_model
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.preprocess import decode_image, resize_image
 from promptmad_jax.evaluation_run import calibrate_state, finish
@@ -20,11 +19,12 @@ from promptmad_jax.experiment import (
     load_splits,
     make_detector,
 )
+from promptmad_jax.model_files import read_model
 from promptmad_jax.models.backbone import build_backbone, layer_shapes
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.manifest import write_manifest
-from promptmad_jax.runtime.mesh import replicated
+from promptmad_jax.runtime.mesh import replicate
 from promptmad_jax.serving.predictor import Predictor
 from promptmad_jax.weights.efficientnet import fold
 from promptmad_jax.weights.onenip import split_params_stats
@@ -56,9 +56,7 @@ def load_weights(
     if own:
         frozen = fold(own, layer_shapes(backbone.architecture), config.backbone.norm_epsilon)
     experiment = build_experiment(config, class_names, text, frozen)
-    params, stats = jax.device_put(
-        jax.tree.map(np.float32, split_params_stats(model)), replicated(experiment.mesh)
-    )
+    params, stats = replicate(jax.tree.map(np.float32, split_params_stats(model)), experiment.mesh)
     return experiment, FileState(0, params, stats)
 
 
@@ -68,6 +66,11 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
     Args:
         prompt_images: CLASS=PATH, in place of training images.
     """
+    if config.eval.checkpoint != "last":
+        raise UserError(
+            f"config.eval.checkpoint is {config.eval.checkpoint!r}, but a weight file is a single "
+            "state: leave it at 'last'"
+        )
     splits = load_splits(config)
     names = splits.train.class_names
     prompts = class_prompts(splits.train, config.eval.prompt_index)
@@ -93,7 +96,11 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
         },
     )
     maker = experiment.map_maker(prompts)
-    return finish(experiment, maker, state, splits, output, output)
+    origin = {"checkpoint": f"none: the weights of {Path(path).name}"}
+    if prompt_images:
+        given = ", ".join(prompt_images)
+        origin["prompt"] = f"given: {given}; else training image {config.eval.prompt_index}"
+    return finish(experiment, maker, state, splits, output, output, origin=origin)
 
 
 def load_file_predictor(config: Config, path: str, class_name: str, prompt_image: str) -> Predictor:

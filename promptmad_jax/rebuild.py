@@ -5,22 +5,22 @@ from pathlib import Path
 from promptmad_jax.config import Config
 from promptmad_jax.evaluation.run import class_maps
 from promptmad_jax.evaluation.scores import write_scores
-from promptmad_jax.evaluation_run import make_report, restore_experiment, restore_state
+from promptmad_jax.evaluation_run import make_report, restore_experiment
 from promptmad_jax.experiment import load_splits
 from promptmad_jax.reporting.figures import Figures
 from promptmad_jax.reporting.report import image_thresholds, publications
 from promptmad_jax.reporting.stored import read_manifest, read_result
 from promptmad_jax.reporting.table_files import write_tables
-from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.logging import read_metrics
+from promptmad_jax.state_choice import restore_state
 from promptmad_jax.workdir import Workdir
 
 
 def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) -> Path:
     """Writes `report/index.html` and `image_scores.csv` of a run, metrics.json staying as it is.
 
-    The galleries need the maps, so the newest checkpoint is run over the test images again, with
-    the calibration that the run has stored.
+    The galleries need the maps, so the checkpoint that was evaluated is run over the test images
+    again, with the calibration that the run has stored.
 
     Args:
         figures: where curves, galleries and tables go as well, if anywhere.
@@ -29,13 +29,12 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
         The path of the page.
 
     Raises:
-        UserError: the run was not evaluated, or its checkpoint is newer than its evaluation.
+        UserError: the run was not evaluated, or the checkpoint is no longer kept.
     """
     result, manifest = read_result(files.path), read_manifest(files.path)
     calibration = files.read_calibration()
     experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files)
-    _check_step(int(state.step), result, files)
+    state = restore_state(experiment, files, result["protocol"]["step"])
     report = make_report(experiment, maker, state, files.path / "report")
     settings, history = config.eval, read_metrics(files.log)
     drawings = Figures(figures, settings.image_pool, settings.aupro_limit) if figures else None
@@ -49,13 +48,3 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
         drawings.write(result, history, image_thresholds(result))
         write_tables(figures, result, publications(manifest))
     return report.write(result, manifest, history)
-
-
-def _check_step(step: int, result: dict, files: Workdir) -> None:
-    evaluated = result["protocol"]["step"]
-    if step != evaluated:
-        raise UserError(
-            f"{files.path / 'metrics.json'} is of step {evaluated}, the newest checkpoint of step "
-            f"{step}; run `python -m promptmad_jax.evaluate --workdir={files.path}`, which writes "
-            "both figures and report"
-        )

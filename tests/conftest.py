@@ -14,3 +14,6 @@ import jax  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_enable_compilation_cache", False)
+
+from tests.disk import file_size_limit  # noqa: E402, F401
+from tests.object_store import bucket  # noqa: E402, F401

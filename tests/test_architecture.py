@@ -23,6 +23,7 @@ RANK = {
     "evaluation": 8,
     "reporting": 9,
     "serving": 10,
+    "benchmarking": 11,
 }
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
 DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz"}

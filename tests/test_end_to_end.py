@@ -87,27 +87,65 @@ def test_training_writes_what_it_promises(finished):
     assert "data:image" in (finished / "report" / "index.html").read_text()
 
 
-def test_evaluate_repeats_the_metrics(finished, tmp_path):
-    run("evaluate", f"--workdir={finished}", f"--output={tmp_path}")
-    assert (tmp_path / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+def test_evaluate_repeats_the_metrics_and_adds_other_prompts(finished, tmp_path):
+    run("evaluate", f"--workdir={finished}", f"--output={tmp_path}", "--prompts=2")
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    prompts = again.pop("prompts")
+    assert json.dumps(again, indent=2) + "\n" == (finished / "metrics.json").read_text()
+    assert prompts["count"] == 2 and prompts["mean"]["pixel_ap"]["std"] > 0
+    assert prompts["mean"]["pixel_ap"]["max"] >= again["mean"]["pixel_ap"]
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
-    workdir = tmp_path / "killed"
-    process = subprocess.Popen(
+def start_training(data, workdir):
+    return subprocess.Popen(
         command("train", *train_args(data, workdir)),
         env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+
+
+def wait_for(process, condition):
     deadline = time.monotonic() + 240
-    while not (workdir / "checkpoints" / "2").exists():
-        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared"
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def test_killed_told_to_stop_and_damaged_a_run_ends_as_an_uninterrupted_one(
+    finished, data, tmp_path
+):
+    workdir = tmp_path / "killed"
+    checkpoints = workdir / "checkpoints"
+    process = start_training(data, workdir)
+    wait_for(process, (checkpoints / "2").exists)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (workdir / "metrics.json").exists()
-    assert "resumed from step" in run("train", *train_args(data, workdir))
+
+    process = start_training(data, workdir)
+    # The log is opened just before the first step is compiled.
+    wait_for(process, lambda: len(list((workdir / "tensorboard").iterdir())) == 2)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate()
+    assert process.returncode == 75 and "is saved" in text and "Traceback" not in text
+    steps = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+    before_it, newest = steps[-2:]
+    assert f"the state of step {newest} is saved" in text and newest % 2
+
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    text = run("train", *train_args(data, workdir, **{"train.seed": 1}), status=2)
+    assert "train.seed was 0 and is 1" in text
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+    part = max((checkpoints / str(newest)).rglob("*"), key=os.path.getsize)
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    text = run("train", *train_args(data, workdir))
+    name = part.relative_to(checkpoints / str(newest))
+    assert f"{checkpoints}/{newest} is damaged: {name} was changed" in text
+    assert f"resumed from step {before_it} of {SEED_STEPS}" in text
     assert (workdir / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
 
 
@@ -169,7 +207,7 @@ def test_predict_mistakes(finished, tmp_path):
     assert "holds no trained model" in nowhere
 
 
-def test_onenip_and_its_weights_in_a_file(data, tmp_path):
+def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
     config = (
         "--config=configs/quickstart.py:smoke,onenip",
         f"--config.data.data_dir={data}",
@@ -184,6 +222,11 @@ def test_onenip_and_its_weights_in_a_file(data, tmp_path):
     run("evaluate", *config, f"--weights={weights}", f"--output={out}")
     again = json.loads((out / "metrics.json").read_text())
     assert again["classes"] == metrics["classes"] and again["compat"] == metrics["compat"]
+    assert again["protocol"]["checkpoint"] == "none: the weights of w.safetensors"
+
+    said = run("compare", str(finished), str(workdir), f"--output={tmp_path / 'c'}", "--pictures=2")
+    assert "no pictures" not in said
+    assert (tmp_path / "c" / "index.html").read_text().count("<img") == 2 * (2 + 2)
 
     image = tmp_path / "part.png"
     Image.new("RGB", (40, 40), (90, 80, 70)).save(image)
@@ -200,6 +243,7 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
         f"--config.data.data_dir={data}",
         "--config.model=uniad",
         "--config.eval.fusion=reconstruction",
+        "--config.eval.checkpoint=held_out",
         f"--workdir={tmp_path}",
     )
     run("train", *config, "--config.train.steps=2")
@@ -208,6 +252,9 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     assert metrics["maps"]["reconstruction"]["mean"] == metrics["mean"]
     assert set(metrics["maps"]) == {"reconstruction"}
     assert metrics["protocol"]["fusion"] == "reconstruction"
+    scores = metrics["protocol"]["checkpoint_scores"]
+    assert set(scores) == {"2", "3"}
+    assert scores[str(metrics["protocol"]["step"])] == max(scores.values())
     assert set(metrics["protocol"]["compat_left_out"]) == {"onenip_fusion"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if row["kind"] == "train"]

@@ -31,7 +31,7 @@ def files(tmp_path, monkeypatch):
     maker = types.SimpleNamespace(bank=no_steps)
     monkeypatch.setattr(Workdir, "read_calibration", lambda self: None)
     monkeypatch.setattr(rebuild, "restore_experiment", lambda config, files: (experiment, maker))
-    monkeypatch.setattr(rebuild, "restore_state", lambda experiment, files: state)
+    monkeypatch.setattr(rebuild, "restore_state", lambda *arguments: state)
     monkeypatch.setattr(rebuild, "load_splits", lambda config: types.SimpleNamespace(test=None))
     plain = [make_class(one.class_name, keys=()) for one in CLASSES]
     monkeypatch.setattr(rebuild, "class_maps", lambda *arguments: iter(plain))
@@ -54,13 +54,13 @@ def test_figures(files, tmp_path):
     assert "training.pdf" not in names
 
 
-def test_newer_checkpoint_is_refused(files):
-    result = json.loads((files.path / "metrics.json").read_text())
-    result["protocol"]["step"] = 20
-    (files.path / "metrics.json").write_text(json.dumps(result))
-    with pytest.raises(UserError, match=r"of step 20, the newest checkpoint of step 30; run"):
-        rebuild.rebuild_report(Config(), files)
-    assert not (files.path / "report").exists()
+def test_the_checkpoint_that_was_evaluated_is_drawn(files, monkeypatch):
+    taken = []
+    state = types.SimpleNamespace(step=30, params={}, stats={})
+    restore = lambda experiment, files, step: taken.append(step) or state
+    monkeypatch.setattr(rebuild, "restore_state", restore)
+    rebuild.rebuild_report(Config(), files)
+    assert taken == [30]
 
 
 def test_run_that_was_not_evaluated(files):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from promptmad_jax.losses.reconstruction import feature_error
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
 from promptmad_jax.models.outputs import Outputs, full_size_logit
+from promptmad_jax.models.pairs import for_both
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,11 @@ def objective(
     """Total loss and its unweighted terms.
 
     Args:
-        outputs: of 2B images, [clean; pseudo-anomalous], or of the B clean ones alone.
-        clean: neck features of the B clean images, the target of both halves, [B, h, w, C].
+        outputs: of B pairs of images (models/pairs.py), or of the B clean ones alone.
+        clean: neck features of the B clean images, the target of both versions, [B, h, w, C].
         masks: [2B, S, S] 0/1.
     """
-    halves = len(outputs.reconstruction) // len(clean)
-    target = jnp.concatenate([clean] * halves)
+    target = clean if len(outputs.reconstruction) == len(clean) else for_both(clean)
     terms = {"feature": feature_error(outputs.reconstruction, target).mean()}
     if outputs.coarse_logit is not None:
         terms |= _segmentation("", outputs.coarse_logit, masks, config)

@@ -4,18 +4,13 @@ Which arrays are sent is decided when XLA partitions the program, and shows in i
 model's program has the structure of a large one's, and compiles in seconds.
 """
 
-import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from configs import onenip_mvtec, promptmad_mvtec, quickstart
+from configs import onenip_mvtec, promptmad_mvtec
 from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import parse
-from promptmad_jax.data.pipeline import ResidentSource, TrainArrays
-from promptmad_jax.models.backbone import load_backbone, parameter_shapes
-from promptmad_jax.models.functional import count_params
-from promptmad_jax.runtime.collectives import find_collectives
-from promptmad_jax.runtime.mesh import AXES, make_mesh
+from promptmad_jax.runtime.mesh import AXES
 
 IMAGES = 4  # a device
 PLATFORMS = ("tpu", "cuda")
@@ -44,4 +39,7 @@ def test_the_full_size_step_lowers_for_tpu_and_cuda(name, devices):
     text = lower(name, devices).as_text()
     assert f'sdy.mesh @mesh = <["data"={devices}, "fsdp"=1]>' in text
     images = f"tensor<{devices * IMAGES}x224x224x3xui8>"
-    assert f'{images} {{sdy.sharding = #sdy.sharding<@mesh, [{{"data", "fsdp"}}, {{}}, {{}}, {{}}]>}}' in text
+    assert (
+        f'{images} {{sdy.sharding = #sdy.sharding<@mesh, [{{"data", "fsdp"}}, {{}}, {{}}, {{}}]>}}'
+        in text
+    )

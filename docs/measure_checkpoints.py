@@ -1,0 +1,112 @@
+"""Prints what a checkpoint costs a training that goes on meanwhile, as one JSON line.
+
+    PYTHONPATH=. python docs/measure_checkpoints.py [--config=configs/quickstart.py] [--rounds=6]
+
+Trains in blocks of equal length, with one save at the start of every second block. `extra_s` is by
+how much the median block with a save is longer: waiting, copying and whatever the writing thread
+takes from the steps. `overhead_at_one_a_minute` is that divided by 60 s. `blocked_s` is the part in
+which the loop itself waits, `restore_s` what reading costs, checksums included.
+"""
+
+import dataclasses
+import json
+import tempfile
+import time
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from promptmad_jax.config import parse
+from promptmad_jax.data.pipeline import TrainBatch
+from promptmad_jax.experiment import make_detector
+from promptmad_jax.models.backbone import load_backbone
+from promptmad_jax.models.detector import Frozen
+from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.mesh import batch_sharding, make_mesh, replicated
+from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.state import abstract_state, create_state
+from promptmad_jax.training.step import make_train_step
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py:onenip")
+_ROUNDS = flags.DEFINE_integer("rounds", 6, "pairs of blocks", lower_bound=2)
+_SECONDS = flags.DEFINE_float("block_s", 5.0, "shortest time of a block")
+
+
+def training(config):
+    """A state, and the function that makes one more step of it."""
+    mesh = make_mesh(config.mesh)
+    backbone, params = load_backbone(dataclasses.replace(config.backbone, weights="random"))
+    detector = make_detector(config, backbone, None)
+    frozen = jax.device_put(Frozen(params, None), replicated(mesh))
+    size, side = config.train.batch_size, config.data.image_size
+    images = np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8)
+    features = jax.jit(detector.features)(frozen, images)
+    ids = np.arange(size, dtype=np.int32)
+    batch = TrainBatch(images, images[::-1], features, features.neck, ids * 0, ids)
+    batch = jax.device_put(batch, batch_sharding(mesh))
+    schedule = make_schedule(config.optimizer, 1000, 100)
+    tx = make_optimizer(config.optimizer, schedule)
+    state, shardings = create_state(detector.network, tx, 0, mesh)
+    step = make_train_step(
+        detector, tx, schedule, config.pseudo_anomaly, config.loss, mesh, shardings
+    )
+    return state, lambda state: step(state, frozen, batch)[0]
+
+
+def block(state, step, count):
+    """Seconds of `count` steps."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        state = step(state)
+    jax.block_until_ready(state)
+    return time.perf_counter() - begin, state
+
+
+def main(argv):
+    del argv
+    state, step = training(parse(_CONFIG.value))
+    _, state = block(state, step, 2)
+    single, state = block(state, step, 3)
+    count = max(3, round(_SECONDS.value / (single / 3)))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state._replace(key=None)))
+    plain, saved, blocked = [], [], []
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoints = Checkpoints(directory, keep=2)
+        for number in range(_ROUNDS.value):
+            seconds, state = block(state, step, count)
+            plain.append(seconds)
+            begin = time.perf_counter()
+            checkpoints.save(number, state)
+            blocked.append(time.perf_counter() - begin)
+            seconds, state = block(state, step, count)
+            saved.append(seconds + blocked[-1])
+            begin = time.perf_counter()
+            checkpoints.wait()
+            left = time.perf_counter() - begin
+        begin = time.perf_counter()
+        jax.block_until_ready(checkpoints.restore_newest(abstract_state(state))[1])
+        restore = time.perf_counter() - begin
+        checkpoints.close()
+    extra = float(np.median(saved) - np.median(plain))
+    print(
+        json.dumps(
+            {
+                "config": parse(_CONFIG.value).name,
+                "device": jax.devices()[0].device_kind,
+                "state_mib": round(size / 2**20, 1),
+                "step_s": round(float(np.median(plain)) / count, 4),
+                "steps_a_block": count,
+                "blocked_s": round(float(np.median(blocked)), 4),
+                "left_after_block_s": round(left, 4),
+                "extra_s": round(extra, 4),
+                "overhead_at_one_a_minute": round(extra / 60, 5),
+                "restore_s": round(restore, 3),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

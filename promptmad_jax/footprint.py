@@ -1,0 +1,140 @@
+"""How many bytes of what a device holds during training, by shapes and the compiled step."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from promptmad_jax.abstract_run import AbstractRun, cached_features
+from promptmad_jax.config import Config
+from promptmad_jax.data.prepared import find_prepared, split_sizes
+from promptmad_jax.data.textures import texture_paths
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import Rules, leaf_name
+
+BY_SIZE = "by size"
+
+
+@dataclass(frozen=True)
+class StateGroup:
+    """Arrays of the state with the same part of the model, rule and split.
+
+    Attributes:
+        whole, device: bytes of all of them, and of what one device holds of them.
+    """
+
+    name: str
+    rule: str
+    split: str
+    arrays: int
+    whole: int
+    device: int
+
+
+def state_groups(state: Any, rules: Rules) -> list[StateGroup]:
+    """The state's arrays, grouped; `state` has shapes and shardings."""
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = leaf_name(path)
+        rule = next((pattern for pattern, _ in rules if re.search(pattern, name)), BY_SIZE)
+        key = (_group_of(name), rule, _describe(leaf))
+        groups.setdefault(key, []).append(leaf)
+    return [
+        StateGroup(*key, len(leaves), sum(map(_bytes, leaves)), sum(map(_device_bytes, leaves)))
+        for key, leaves in groups.items()
+    ]
+
+
+def _group_of(name: str) -> str:
+    """Its first two parts; of opt_state/1/0/mu/segmentor/conv1/kernel it is opt_state/mu."""
+    parts = name.split("/")
+    if parts[0] != "opt_state":
+        return "/".join(parts[:2])
+    moments = [part for part in parts if part in ("mu", "nu")]
+    return "/".join(["opt_state", *(moments or parts[-1:])])
+
+
+def _describe(leaf: Any) -> str:
+    dims = [
+        f"dimension {dim} over {entry if isinstance(entry, str) else ' and '.join(entry)}"
+        for dim, entry in enumerate(leaf.sharding.spec)
+        if entry
+    ]
+    return ", ".join(dims) or "replicated"
+
+
+def _bytes(leaf: Any) -> int:
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def _device_bytes(leaf: Any) -> int:
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device.
+
+    Attributes:
+        frozen: backbone and text tokens. images: resident images, textures and features; 0 where
+            they stay in host memory. batch: its share of one. temporaries: what XLA adds during the
+            step: activations and gradients. gradients: a whole set of them.
+        count: training images, None where the data set is not prepared here.
+    """
+
+    parameters: int
+    optimizer: int
+    statistics: int
+    frozen: int
+    images: int
+    batch: int
+    temporaries: int
+    gradients: int
+    count: int | None
+    resident: bool
+
+    @property
+    def total(self) -> int:
+        """All that is on the device at once; the gradients are among the temporaries."""
+        held = self.parameters + self.optimizer + self.statistics + self.frozen
+        return held + self.images + self.batch + self.temporaries
+
+
+def memory(config: Config, run: AbstractRun, compiled: Any, devices: int, resident: bool) -> Memory:
+    """What one of `devices` holds while `compiled`, the step of `run`, is running."""
+    state = run.state
+    count = image_count(config)
+    return Memory(
+        parameters=_sum(_device_bytes, state.params),
+        optimizer=_sum(_device_bytes, state.opt_state),
+        statistics=_sum(_device_bytes, (state.stats, state.step, state.key)),
+        frozen=_sum(_bytes, run.frozen),
+        images=_resident_bytes(config, run, count) if resident and count else 0,
+        batch=_sum(_bytes, run.batch) // devices,
+        temporaries=compiled.memory_analysis().temp_size_in_bytes,
+        gradients=_sum(_bytes, state.params),
+        count=count,
+        resident=resident,
+    )
+
+
+def _sum(measure: Callable[[Any], int], tree: Any) -> int:
+    return sum(map(measure, jax.tree.leaves(tree)))
+
+
+def image_count(config: Config) -> int | None:
+    """Training images of the prepared data set, all classes; None where it is not here."""
+    try:
+        return split_sizes(find_prepared(config.data.dataset, config.data.data_dir))["train"]
+    except (UserError, KeyError):
+        return None
+
+
+def _resident_bytes(config: Config, run: AbstractRun, count: int) -> int:
+    features = cached_features(config, run.detector, run.frozen, count)
+    directory = config.data.texture_dir
+    textures = len(texture_paths(directory)) if directory else count
+    return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2
