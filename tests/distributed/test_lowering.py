@@ -4,31 +4,37 @@ Which arrays are sent is decided when XLA partitions the program, and shows in i
 model's program has the structure of a large one's, and compiles in seconds.
 """
 
+import re
+
+import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from configs import onenip_mvtec, promptmad_mvtec
+from configs import onenip_mvtec, promptmad_mvtec, quickstart
 from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import parse
-from promptmad_jax.runtime.mesh import AXES
+from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
+from promptmad_jax.footprint import memory
+from promptmad_jax.models.functional import count_params
+from promptmad_jax.runtime.collectives import find_collectives
+from promptmad_jax.runtime.mesh import (
+    AXES,
+    make_mesh,
+)
 
-IMAGES = 4  # a device
+IMAGES = 2  # a device
 PLATFORMS = ("tpu", "cuda")
-# Operations of a step an image, forward and back, of full-size PromptMAD: counted once by hand from
-# XLA's analysis, so that a step that does its work twice, or not at all, is noticed.
-GFLOP_AN_IMAGE = 32.5
-TEXT_WIDTH = 512
+TEXT_WIDTH = 64
 
 
-def lower(name, devices):
-    """The full-size step for an accelerator, as a Lowered."""
+def full_size(name, devices):
+    """The full-size run on devices that are not there."""
     raw = {"promptmad": promptmad_mvtec, "onenip": onenip_mvtec}[name].get_config()
     raw.train.batch_size = devices * IMAGES
     # What "auto" is on an accelerator; the CPU's lowering would be traced as well.
     raw.backbone.depthwise = "conv"
-    mesh = AbstractMesh((devices, 1), AXES)
-    run = abstract_run(parse(raw), mesh, PLATFORMS[0], TEXT_WIDTH)
-    return run.trace().lower(lowering_platforms=PLATFORMS)
+    return abstract_run(parse(raw), AbstractMesh((devices, 1), AXES), PLATFORMS[0], TEXT_WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +42,68 @@ def lower(name, devices):
     [("promptmad", 8), ("promptmad", 64), ("promptmad", 256), ("onenip", 256)],
 )
 def test_the_full_size_step_lowers_for_tpu_and_cuda(name, devices):
-    text = lower(name, devices).as_text()
+    text = full_size(name, devices).trace().lower(lowering_platforms=PLATFORMS).as_text()
     assert f'sdy.mesh @mesh = <["data"={devices}, "fsdp"=1]>' in text
+    split = '{sdy.sharding = #sdy.sharding<@mesh, [{"data", "fsdp"}, {}, {}, {}]>}'
     images = f"tensor<{devices * IMAGES}x224x224x3xui8>"
-    assert (
-        f'{images} {{sdy.sharding = #sdy.sharding<@mesh, [{{"data", "fsdp"}}, {{}}, {{}}, {{}}]>}}'
-        in text
-    )
+    arguments = re.search(r"func\.func public @main\((.*)", text)[1]
+    assert arguments.count(images) == arguments.count(f"{images} {split}") == 2
+
+
+def small_config(devices):
+    raw = quickstart.get_config("smoke")
+    raw.train.batch_size = devices * IMAGES
+    raw.train.resident = "yes"
+    raw.backbone.depthwise = "conv"
+    raw.pseudo_anomaly.textures = "noise"
+    return parse(raw)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A small PromptMAD's configuration, run and compiled step on eight devices."""
+    config = small_config(8)
+    run = abstract_run(config, make_mesh(config.mesh), "cpu", TEXT_WIDTH)
+    # The partitioned program is wanted, not fast code.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return config, run, run.trace().lower().compile(compiler_options=options)
+
+
+def batch_norms(run):
+    return len(jax.tree.leaves(run.state.stats)) // 2
+
+
+def test_a_step_sums_gradients_and_moments_and_sends_nothing_else(small):
+    _, run, compiled = small
+    sent = find_collectives(compiled.as_text())
+    assert {(one.kind, one.devices, one.in_loop) for one in sent} == {("all-reduce", 8, False)}
+    # Each BatchNorm sums two moments on the way forward and two gradients on the way back.
+    moments = 4 * sum(leaf.size for leaf in jax.tree.leaves(run.state.stats)) / 2
+    gradients = count_params(run.state.params)
+    elements = sum(one.elements for one in sent)
+    assert gradients <= elements <= gradients + 4 * moments
+    assert max(one.elements for one in sent) > 0.8 * gradients
+    assert len(sent) <= 6 * batch_norms(run)
+
+
+def test_a_batch_of_resident_images_is_cut_without_sending(small):
+    config, run, _ = small
+    mesh = make_mesh(config.mesh)
+    rows = lambda tree: jax.tree.map(lambda x: np.zeros((24, *x.shape[1:]), x.dtype), tree)
+    batch = run.batch
+    arrays = TrainArrays(*rows((batch.images, batch.textures, batch.class_ids, batch.features)))
+    source = ResidentSource(arrays, mesh)
+    ids = np.arange(16, dtype=np.int32)
+    compiled = source._take.lower(source.arrays, BatchIndices(ids, ids, ids)).compile()
+    assert not find_collectives(compiled.as_text())
+
+
+def test_the_footprint_is_what_the_program_takes(small):
+    config, run, compiled = small
+    counted = memory(config, run, compiled, 8, resident=True)
+    taken = compiled.memory_analysis()
+    arguments = counted.total - counted.images - counted.temporaries
+    assert abs(arguments - taken.argument_size_in_bytes) < 1000
+    assert counted.temporaries == taken.temp_size_in_bytes > counted.gradients
+    assert counted.optimizer == pytest.approx(2 * counted.parameters, abs=16)
+    assert counted.gradients == counted.parameters == 4 * count_params(run.state.params)
