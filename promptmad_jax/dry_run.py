@@ -43,9 +43,9 @@ def dry_run(config: Config, devices: str = "", console: Console | None = None) -
     Raises:
         UserError: the devices cannot be had, or the configuration does not fit them.
     """
+    mesh = make_mesh(config.mesh, find_devices(devices))
     # The same on every process: one prints.
     console = Console(quiet=jax.process_index() != 0) if console is None else console
-    mesh = make_mesh(config.mesh, find_devices(devices))
     check_batch(config, mesh.size)
     platform = mesh.devices.flat[0].platform
     run = abstract_run(config, mesh, platform, text_width(config))
