@@ -281,6 +281,11 @@ def test_train_without_data_names_the_way_out(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    overrides = {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
+    overrides = {
+        "model": "uniad",
+        "eval.fusion": "reconstruction",
+        "optimizer.learning_rate": 1e30,
+        "optimizer.warmup_steps": 0,
+    }
     text = run("train", *train_args(data, tmp_path, **overrides), status=2)
     assert "not finite" in text and "learning_rate" in text
