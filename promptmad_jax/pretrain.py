@@ -18,13 +18,13 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from promptmad_jax.models.backbone import BackboneConfig, load_backbone
-    from promptmad_jax.training.pretraining import PretrainingConfig, pretrain
+    from promptmad_jax.training.pretraining import PretrainingConfig, pretrain, render_pictures
 
     del argv
     config = PretrainingConfig(steps=_STEPS.value, per_class=_PER_CLASS.value)
     backbone, params = load_backbone(BackboneConfig("efficientnetv2_nano", "random"))
     show = lambda step, terms: print(step, {k: round(v, 4) for k, v in terms.items()}, flush=True)
-    params = pretrain(backbone, params, config, show)
+    params = pretrain(backbone, params, *render_pictures(config), config, show)
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x, np.float16)
         for path, x in jax.tree_util.tree_leaves_with_path(params)

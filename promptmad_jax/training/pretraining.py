@@ -3,7 +3,8 @@
 The offline quickstart needs features that tell parts from defects, and no downloaded weights.
 Random ones do not. So the miniature network is trained end to end to find pseudo-anomalies on
 procedurally rendered *normal* parts, drawn from another seed than the data set's, with a small
-head that is thrown away. No defect of the synthetic data set is seen.
+head that is thrown away. No defect of the synthetic data set is seen. At the end the levels are
+brought to one scale, for a reconstruction error that hears all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from promptmad_jax.models.backbone import Backbone
 from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.layers import conv, linear
 from promptmad_jax.models.resize import resize_align_corners
+from promptmad_jax.training.level_balance import balance_levels
 
 _RENDERED_SIZE = 256
 
@@ -93,17 +95,23 @@ def _render(job: tuple[int, str, int, int]) -> np.ndarray:
 def pretrain(
     backbone: Backbone,
     params: Params,
+    pictures: np.ndarray,
+    class_ids: np.ndarray,
     config: PretrainingConfig,
     report: Callable[[int, dict[str, float]], None],
 ) -> Params:
-    """Trains `params` of the backbone and returns them; `report` gets the means of every 100 steps.
+    """Trains `params` of the backbone and returns them, levels balanced.
+
+    Args:
+        pictures, class_ids: as `render_pictures` returns them.
+        report: gets the number of the step and the means of the last 100 steps.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    pictures, class_ids = render_pictures(config)
     head = Network.create(lambda rngs: Head(backbone.channels, config.width, rngs))
     weights = {"backbone": params, "head": head.init(jax.random.key(config.seed))[0]}
+    weights = jax.tree.map(jnp.copy, weights)  # a step donates them
     schedule = optax.warmup_cosine_decay_schedule(
         0.0,
         config.learning_rate,
@@ -126,7 +134,15 @@ def pretrain(
             if not np.isfinite(sum(means.values())):
                 raise FloatingPointError(f"pretraining: the loss is not finite at step {number}")
             report(number, means)
-    return weights["backbone"]
+    deviations = _deviations(backbone, weights["backbone"], pictures)
+    return balance_levels(backbone.architecture, weights["backbone"], deviations)
+
+
+def _deviations(backbone: Backbone, params: Params, pictures: np.ndarray) -> list[np.ndarray]:
+    """Standard deviation of every channel of the levels on up to 128 of the pictures."""
+    shown = pictures[:: -(-len(pictures) // 128)]
+    levels = jax.jit(lambda params, x: backbone(params, normalize(x)))(params, shown)
+    return [np.asarray(level.std((0, 1, 2))) for level in levels]
 
 
 def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
