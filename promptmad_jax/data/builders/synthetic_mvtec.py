@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -70,7 +71,10 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
     Raises `UserError` for a value out of range and for an unknown class.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.1.0": "Bottle caps and chips lie in a nest: a few degrees of play, no free rotation.",
+    }
 
     def __init__(
         self,

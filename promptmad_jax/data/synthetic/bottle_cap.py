@@ -43,9 +43,8 @@ class Cap:
 def render(grid: Grid, rng: np.random.Generator, defect: str, marker: np.random.Generator):
     light = draw_light(rng)
     mat = rubber(grid, rng, light)
-    u, v = rotated(
-        grid, rng.uniform(0, 2 * np.pi), rng.uniform(-0.09, 0.09, 2), rng.uniform(0.96, 1.05)
-    )
+    turn = rng.normal(0, 0.07)
+    u, v = rotated(grid, turn, rng.uniform(-0.09, 0.09, 2), rng.uniform(0.96, 1.05))
     slip = rng.uniform(-0.012, 0.012, 2).astype(np.float32)
     cap = BENT[defect](marker, u, v) if defect in BENT else Cap(u, v, NONE, NONE)
     distance, height = form(cap)

@@ -45,7 +45,7 @@ class Damage:
 
 def render(grid: Grid, rng: np.random.Generator, defect: str, marker: np.random.Generator):
     light = draw_light(rng)
-    turn = rng.normal(0, 0.07) + np.pi / 2 * rng.integers(0, 4)
+    turn = rng.normal(0, 0.07)
     u, v = rotated(grid, turn, rng.uniform(-0.1, 0.1, 2), rng.uniform(0.97, 1.04))
     damage = DAMAGE[defect](grid, marker, u, v) if defect != "good" else Damage()
     picture = board(grid, rng, light, u, v)
