@@ -61,7 +61,7 @@ def test_the_modes_have_values(alone):
     assert alone["undefined"]["plain"]["image_ap"] == "there is no defective image"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from([2, 9, 10**6]))
 def test_any_split_gives_the_same_bits(owners, levels):
     maps, masks = random_case(levels, levels, images=6)

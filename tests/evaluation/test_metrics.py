@@ -102,7 +102,7 @@ SCORES = hnp.arrays(np.int64, (3, 4, 4), elements=st.integers(-20, 20))
 MASKS = hnp.arrays(np.bool_, (3, 4, 4))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCORES, MASKS)
 def test_strictly_increasing_maps_change_nothing(maps, masks):
     plain = metrics.pixel_metrics(maps, masks)
@@ -110,7 +110,7 @@ def test_strictly_increasing_maps_change_nothing(maps, masks):
         assert metrics.pixel_metrics(transform(maps.astype(np.float64)), masks) == plain
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCORES, MASKS, st.permutations(range(3)))
 def test_permuting_the_images_changes_nothing(maps, masks, order):
     order = list(order)
@@ -119,7 +119,7 @@ def test_permuting_the_images_changes_nothing(maps, masks, order):
     assert permuted == pytest.approx(plain, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCORES, MASKS)
 def test_parts_give_the_same_as_the_whole(maps, masks):
     whole = metrics.pixel_metrics(maps.astype(np.float32), masks)

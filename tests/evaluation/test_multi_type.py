@@ -70,7 +70,7 @@ def assert_same(one, wanted, names):
     np.testing.assert_allclose(figures[3:], np.mean(types, 0), rtol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     levels=st.integers(1, 40),
