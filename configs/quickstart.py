@@ -23,12 +23,12 @@ def get_config(arg=None):
         width=128, heads=4, encoder_layers=2, decoder_layers=2, mlp_width=256
     )
     config.refiner.width = 64
-    config.loss.focal = 0.0 if arg.onenip else 1.0
+    config.loss.update(feature=4.0, focal=0.0 if arg.onenip else 1.0)
     config.segmentor.update(width=64, fine_width=32, denoiser_width=16, denoiser_deep_width=32)
     config.optimizer.update(
-        learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=1.0
+        learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=5.0
     )
-    config.train.update(batch_size=8, steps=900, log_every=50, checkpoint_every=300, seed=arg.seed)
+    config.train.update(batch_size=8, steps=1050, log_every=50, checkpoint_every=350, seed=arg.seed)
     config.eval.update(batch_size=16, fusion="standardized")
     if arg.smoke:
         common.shrink(config)

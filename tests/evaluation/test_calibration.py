@@ -65,8 +65,8 @@ def test_standardized(maps):
     found = CALIBRATION.final_map(maps, "standardized", NAMES)
     r, p = maps["reconstruction"].astype(np.float64), maps["refined"].astype(np.float64)
     odds = np.log(p / (1 - p))
-    bolt = (r - 1) / 0.5 + (odds + 4) / 2
-    tile = (r - 2) / 0.25 + (odds + 6)
+    bolt = (r - 1) / 0.5 + 0.5 * (odds + 4) / 2
+    tile = (r - 2) / 0.25 + 0.5 * (odds + 6)
     np.testing.assert_allclose(found, [bolt[0], tile[1], bolt[2]], rtol=1e-4, atol=1e-4)
 
 
