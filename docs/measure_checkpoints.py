@@ -1,11 +1,15 @@
 """Prints what a checkpoint costs a training that goes on meanwhile, as one JSON line.
 
     PYTHONPATH=. python docs/measure_checkpoints.py [--config=configs/quickstart.py] [--rounds=6]
+    PYTHONPATH=. python docs/measure_checkpoints.py --config=configs/promptmad_mvtec.py --rounds=0
 
 Trains in blocks of equal length, with one save at the start of every second block. `extra_s` is by
 how much the median block with a save is longer: waiting, copying and whatever the writing thread
 takes from the steps. `overhead_at_one_a_minute` is that divided by 60 s. `blocked_s` is the part in
 which the loop itself waits, `restore_s` what reading costs, checksums included.
+
+With `--rounds=0` nothing is trained: it prints the processor time of a save, which other work on
+the machine changes little and which is the most that steps on this CPU can lose to it.
 """
 
 import dataclasses
@@ -18,19 +22,22 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import TrainBatch
+from promptmad_jax.dry_run import text_width
 from promptmad_jax.experiment import make_detector
 from promptmad_jax.models.backbone import load_backbone
 from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.cores import core_count
 from promptmad_jax.runtime.mesh import batch_sharding, make_mesh, replicated
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import abstract_state, create_state
 from promptmad_jax.training.step import make_train_step
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py:onenip")
-_ROUNDS = flags.DEFINE_integer("rounds", 6, "pairs of blocks", lower_bound=2)
+_ROUNDS = flags.DEFINE_integer("rounds", 6, "pairs of blocks; 0 saves alone", lower_bound=0)
 _SECONDS = flags.DEFINE_float("block_s", 5.0, "shortest time of a block")
 
 
@@ -55,6 +62,38 @@ def training(config):
     return state, lambda state: step(state, frozen, batch)[0]
 
 
+def save_alone(config, saves=4):
+    """Processor seconds of a save, at most, of made-up numbers in the state's shapes."""
+    mesh = make_mesh(dataclasses.replace(config.mesh, data=1, fsdp=1))
+    shapes = abstract_run(config, mesh, "cpu", text_width(config)).state
+    rng = np.random.default_rng(0)
+
+    def fill(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return jax.device_put(rng.standard_normal(leaf.shape).astype(leaf.dtype), leaf.sharding)
+
+    state, taken, blocked = jax.tree.map(fill, shapes), [], []
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoints = Checkpoints(directory, keep=2)
+        for number in range(saves + 1):
+            begin = time.process_time(), time.perf_counter()
+            checkpoints.save(number, state)
+            blocked.append(time.perf_counter() - begin[1])
+            checkpoints.wait()
+            taken.append(time.process_time() - begin[0])
+        checkpoints.close()
+    # The first has the start of threads in it.
+    report = {"config": config.name, "state_mib": round(mebibytes(state), 1)}
+    report |= {"save_cpu_s": round(max(taken[1:]), 3), "blocked_s": round(max(blocked[1:]), 3)}
+    share = max(taken[1:]) / (60 * core_count())
+    print(json.dumps(report | {"share_at_one_a_minute": round(share, 4)}))
+
+
+def mebibytes(state):
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state._replace(key=None))) / 2**20
+
+
 def block(state, step, count):
     """Seconds of `count` steps."""
     begin = time.perf_counter()
@@ -66,11 +105,13 @@ def block(state, step, count):
 
 def main(argv):
     del argv
+    if not _ROUNDS.value:
+        save_alone(parse(_CONFIG.value))
+        return
     state, step = training(parse(_CONFIG.value))
     _, state = block(state, step, 2)
     single, state = block(state, step, 3)
     count = max(3, round(_SECONDS.value / (single / 3)))
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state._replace(key=None)))
     plain, saved, blocked = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         checkpoints = Checkpoints(directory, keep=2)
@@ -95,7 +136,7 @@ def main(argv):
             {
                 "config": parse(_CONFIG.value).name,
                 "device": jax.devices()[0].device_kind,
-                "state_mib": round(size / 2**20, 1),
+                "state_mib": round(mebibytes(state), 1),
                 "step_s": round(float(np.median(plain)) / count, 4),
                 "steps_a_block": count,
                 "blocked_s": round(float(np.median(blocked)), 4),

@@ -1,11 +1,11 @@
-"""Prints the scaling table of pods.md: a count, from the compiled step, of what a pod would do.
+"""Prints the scaling table of pods.md: a count, from the lowered step, of what a pod would do.
 
     PYTHONPATH=. python docs/scaling.py [--images=8] [--configs=promptmad_mvtec,onenip_mvtec]
 
 The operations of a step are those of XLA's cost analysis of the full-size step lowered for a TPU.
-The all-reduces are those of the same step partitioned over eight pretended CPU devices: their
-number and bytes do not depend on the number of devices, only the share of them that is sent does.
-Needs no accelerator, no weights and no data.
+The bytes are those of the arrays that the devices sum: their number does not depend on how many
+devices there are, only the share of them that is sent does. Needs no accelerator, no weights and no
+data.
 """
 
 import argparse
@@ -15,18 +15,16 @@ from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import jax
 from jax.sharding import AbstractMesh
 
 from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import Config, parse
 from promptmad_jax.dry_run import text_width
+from promptmad_jax.footprint import summed_elements
 from promptmad_jax.models.functional import count_params
-from promptmad_jax.runtime.collectives import Collective, find_collectives
-from promptmad_jax.runtime.mesh import AXES, MeshConfig, make_mesh
+from promptmad_jax.runtime.mesh import AXES
 
 DEVICES = (8, 16, 32, 64, 128, 256)
-PARTITIONED = 8
 
 
 class Chip(NamedTuple):
@@ -53,26 +51,34 @@ CHIPS = (
 
 
 def load(name: str, batch_size: int) -> Config:
-    """A shipped configuration with a batch of this size."""
+    """A shipped configuration with a batch of this size, lowered as for an accelerator."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.train.batch_size = batch_size
+    config.backbone.depthwise = "conv"
     return parse(config)
 
 
-def operations(name: str, images: int) -> float:
-    """Floating-point operations of a step on one device, for an accelerator."""
-    config = load(name, PARTITIONED * images)
-    mesh = AbstractMesh((PARTITIONED, 1), AXES)
-    traced = abstract_run(config, mesh, "tpu", text_width(config)).trace()
-    return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"] / PARTITIONED
+class Step(NamedTuple):
+    """A step of a configuration, on each device.
+
+    Attributes:
+        flops: floating-point operations. summed: bytes of what is summed over the devices.
+    """
+
+    parameters: int
+    flops: float
+    summed: int
 
 
-def partition(name: str, images: int) -> tuple[int, list[Collective]]:
-    """Number of parameters, and what the partitioned step sends."""
-    config = load(name, PARTITIONED * images)
-    run = abstract_run(config, make_mesh(MeshConfig()), "cpu", text_width(config))
-    compiled = run.trace().lower().compile()
-    return count_params(run.state.params), find_collectives(compiled.as_text())
+def count(name: str, images: int) -> Step:
+    """Counts the step on an accelerator with `images` a device."""
+    config = load(name, DEVICES[0] * images)
+    mesh = AbstractMesh((DEVICES[0], 1), AXES)
+    run = abstract_run(config, mesh, "tpu", text_width(config))
+    flops = run.trace().lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    sums = summed_elements(config, run)
+    parameters = count_params(run.state.params)
+    return Step(parameters, flops / DEVICES[0], 4 * (sums.elements - sums.idle))
 
 
 def shares(flops: float, sent: float, devices: int, utilization: float) -> list[str]:
@@ -81,7 +87,7 @@ def shares(flops: float, sent: float, devices: int, utilization: float) -> list[
     for chip in CHIPS:
         computing = flops / (chip.peak * utilization)
         sending = sent / (chip.near if devices <= 8 else chip.far)
-        cells.append(f"{100 * sending / (sending + computing):.0f} %")
+        cells.append(f"{100 * sending / (sending + computing):.1f} %")
     return cells
 
 
@@ -90,23 +96,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8, help="a device")
     parser.add_argument("--configs", default="promptmad_mvtec,onenip_mvtec")
     arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", PARTITIONED)
     for name in arguments.configs.split(","):
-        flops = operations(name, arguments.images)
-        parameters, collectives = partition(name, arguments.images)
-        print(f"\n{name}: {parameters:,} parameters, {len(collectives)} all-reduces")
-        print(f"kinds: {sorted({one.kind for one in collectives})}")
-        chips = " | ".join(chip.name for chip in CHIPS)
-        print(
-            f"| devices | images a step | GFLOP a device | MB sent a device | {chips} | {chips} |"
-        )
-        print("|---" * (4 + 2 * len(CHIPS)) + "|")
-        for devices in DEVICES:
-            sent = sum(one.sent(devices) for one in collectives)
-            row = [str(devices), str(devices * arguments.images)]
-            row += [f"{flops / 1e9:.0f}", f"{sent / 1e6:.1f}"]
-            row += shares(flops, sent, devices, 1.0) + shares(flops, sent, devices, 0.25)
-            print(f"| {' | '.join(row)} |")
+        print_table(name, arguments.images, count(name, arguments.images))
+
+
+def print_table(name: str, images: int, step: Step) -> None:
+    """The table of a configuration, by the number of devices."""
+    print(f"\n{name}: {step.parameters:,} parameters, {step.flops / 1e9:.0f} GFLOP a device")
+    chips = " | ".join(chip.name for chip in CHIPS)
+    print(f"| devices | images a step | MB sent a device | {chips} | {chips} |")
+    print("|---" * (3 + 2 * len(CHIPS)) + "|")
+    for devices in DEVICES:
+        sent = 2 * (devices - 1) / devices * step.summed
+        row = [str(devices), str(devices * images), f"{sent / 1e6:.1f}"]
+        row += shares(step.flops, sent, devices, 1.0) + shares(step.flops, sent, devices, 0.25)
+        print(f"| {' | '.join(row)} |")
 
 
 if __name__ == "__main__":

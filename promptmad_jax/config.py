@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
+from promptmad_jax.data.source_training import SourceConfig
 from promptmad_jax.evaluation.compat import DEFAULT_MODES, check_mode
+from promptmad_jax.losses.multi_type import MultiTypeLossConfig
 from promptmad_jax.losses.objective import LossConfig
 from promptmad_jax.models.backbone import BackboneConfig
 from promptmad_jax.models.diffusion import DiffusionConfig
 from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.onenip import RefinerConfig
 from promptmad_jax.models.segmentor import SegmentorConfig
+from promptmad_jax.models.zero_shot.config import DapoConfig
+from promptmad_jax.models.zero_shot.loading import ClipSource
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig
@@ -39,6 +43,8 @@ class DataConfig:
             takes the training images.
         holdout: share of each class's normal training images that are kept out of training and set
             the thresholds, 0 to 0.5. At 0 the training images set them, which comes out too low.
+        taxonomy: for zero-shot detectors, which defect folder is of which type, see
+            `find_taxonomy`: empty for what is shipped, "folders", or the user's file.
     """
 
     dataset: str = "mvtec_ad"
@@ -47,6 +53,7 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     texture_dir: str = ""
     holdout: float = 0.0
+    taxonomy: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,9 @@ class EvalConfig:
         fusion: the final map. "calibrated" is OneNIP's rule with its scale from normal images,
             held-out ones where there are some, and their pseudo-anomalies (the reference reads it
             off the whole test set, which the compat rows `onenip_fusion` report); "image_local" is
-            that rule with a scale an image; "standardized" adds the reconstruction map and the
-            segmentor's log-odds, each in standard deviations of the pixels of the class's normal
-            images; "reconstruction" or "segmentor" takes one part alone.
+            that rule with a scale an image; "standardized" adds the reconstruction map and half
+            the segmentor's log-odds, each in standard deviations of the pixels of the class's
+            normal images; "reconstruction" or "segmentor" takes one part alone.
         calibration_images: how many training images set those constants, where none are held out.
         pixel_fpr, image_fpr: share of normal pixels and images above the thresholds.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
@@ -87,7 +94,11 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. `name` is for people; `model` is "promptmad", "onenip" or "uniad"."""
+    """One run. `name` is for people; `model` is "promptmad", "onenip", "uniad" or "zero_shot".
+
+    For the last, `data` is what it is evaluated on and `source` what it learns from; it reads
+    `clip`, `dapo` and `type_loss`, and none of the groups from `pseudo_anomaly` to `loss`.
+    """
 
     name: str = "promptmad"
     model: str = "promptmad"
@@ -100,14 +111,19 @@ class Config:
     segmentor: SegmentorConfig = field(default_factory=SegmentorConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    clip: ClipSource = field(default_factory=ClipSource)
+    dapo: DapoConfig = field(default_factory=DapoConfig)
+    type_loss: MultiTypeLossConfig = field(default_factory=MultiTypeLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
+ZERO_SHOT = "zero_shot"
 CHOICES = {
-    "model": ("promptmad", "onenip", "uniad"),
+    "model": ("promptmad", "onenip", "uniad", ZERO_SHOT),
     "reconstructor.text_tokens": ("normal", "all"),
     "diffusion.prior": ("coarse", "zero"),
     "diffusion.objective": ("x0", "epsilon"),
@@ -145,7 +161,9 @@ def parse(values: Mapping[str, Any]) -> Config:
             raise UserError(
                 f"config.{path} is {value!r}; it can be {', '.join(map(repr, choices))}"
             )
-    if config.data.image_size % 16 or config.data.image_size < 32:
+    if config.model == ZERO_SHOT:
+        _check_zero_shot(config)
+    elif config.data.image_size % 16 or config.data.image_size < 32:
         raise UserError(
             f"config.data.image_size is {config.data.image_size}; "
             "it must be a multiple of 16, at least 32"
@@ -166,6 +184,50 @@ def parse(values: Mapping[str, Any]) -> Config:
             "map to fuse: set it to 'reconstruction'"
         )
     return config
+
+
+def _check_zero_shot(config: Config) -> None:
+    source, dapo = config.source, config.dapo
+    _check_share("source.mosaic", source.mosaic, 1)
+    if dapo.image_size != config.data.image_size:
+        raise UserError(
+            f"config.dapo.image_size is {dapo.image_size} and data.image_size "
+            f"{config.data.image_size}; they are the same thing: set both"
+        )
+    if config.eval.checkpoint != "last":
+        raise UserError(
+            "config.eval.checkpoint is 'held_out'; a zero-shot detector has no image of its target "
+            "to choose by: leave it at 'last'"
+        )
+    if dapo.trains and not source.dataset:
+        raise UserError(
+            "config.source.dataset is empty, so there is nothing to train on: name a prepared data "
+            "set with annotated defects, or train nothing (configs/clip_zero_shot.py)"
+        )
+    if not dapo.trains and (source.dataset or config.train.steps):
+        raise UserError(
+            "config.dapo has nothing to train: leave source.dataset empty and train.steps at 0"
+        )
+    if source.mosaic and not dapo.image_tokens and config.train.cache_images:
+        raise UserError(
+            "config.source.mosaic makes new images in every step, whose features cannot be cached: "
+            "set train.cache_images=False"
+        )
+    check_apart(config)
+
+
+def check_apart(config: Config) -> None:
+    """Raises UserError where a product would be both trained on and tested."""
+    source, data = config.source, config.data
+    if source.dataset.partition(":")[0] != data.dataset.partition(":")[0]:
+        return
+    both = sorted(set(source.classes) & set(data.classes))
+    if both or not source.classes or not data.classes:
+        which = ", ".join(both) if both else "all its classes"
+        raise UserError(
+            f"config.source.dataset and data.dataset are both {data.dataset}, and {which} would be "
+            "trained on and tested; choose other source.classes and data.classes"
+        )
 
 
 def _check_share(path: str, value: float, most: float) -> None:

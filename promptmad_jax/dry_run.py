@@ -4,6 +4,7 @@ Nothing is trained, no image is read and nothing is written.
 """
 
 import importlib.util
+import os
 from collections import Counter
 from collections.abc import Iterable
 
@@ -72,6 +73,9 @@ def find_devices(name: str) -> list[jax.Device] | None:
             raise UserError(f"--dry_run_on={name} needs TPU's compiler: `pip install libtpu`")
         from jax.experimental import topologies
 
+        # Not to look for a TPU, nor to ask Google's metadata server about it.
+        jax.config.update("jax_platforms", "cpu")
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         return topologies.get_topology_desc(platform="tpu", topology_name=which).devices
     raise UserError(f"--dry_run_on={name}: it must be cpu:NUMBER or tpu:SLICE, such as tpu:v5e:2x4")
 

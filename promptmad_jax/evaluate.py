@@ -1,6 +1,7 @@
 """Evaluates a trained run, or a weight file.
 
     python -m promptmad_jax.evaluate --workdir=DIR [--output=DIR2] [--prompts=N]
+    python -m promptmad_jax.evaluate --workdir=DIR --dataset=NAME --output=DIR2    # zero-shot
     python -m promptmad_jax.evaluate --config=configs/X.py --weights=FILE --output=DIR
 
 Writes metrics.json and report/.
@@ -17,6 +18,10 @@ from promptmad_jax.runtime.errors import UserError
 _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
 _OUTPUT = flags.DEFINE_string("output", "", "where the results go; the workdir if empty")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lies, if it has moved")
+_DATASET = flags.DEFINE_string(
+    "dataset", "", "for a zero-shot run: a prepared data set other than that of its configuration"
+)
+_TAXONOMY = flags.DEFINE_string("taxonomy", "", "for a zero-shot run: as data.taxonomy")
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configs/X.py[:arguments], of the model that --weights are for"
 )
@@ -32,7 +37,7 @@ _PROMPT_IMAGE = flags.DEFINE_multi_string(
 def main(argv: list[str]) -> None:
     """Reads the flags, joins the other processes, then evaluates."""
     distributed.initialize()
-    from promptmad_jax.config import parse
+    from promptmad_jax.config import ZERO_SHOT, parse
     from promptmad_jax.evaluation_run import run_evaluation
     from promptmad_jax.foreign import evaluate_weights
     from promptmad_jax.workdir import Workdir
@@ -47,8 +52,25 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value or _CONFIG.value is not None or _PROMPT_IMAGE.value:
         raise UserError("give --workdir alone, or --weights with --config and --output")
     files = Workdir(_WORKDIR.value)
-    run_evaluation(
-        _at(files.config()), files, Workdir(_OUTPUT.value or _WORKDIR.value), _PROMPTS.value
+    config, output = files.config(), Workdir(_OUTPUT.value or _WORKDIR.value)
+    if config.model == ZERO_SHOT:
+        _evaluate_typed(config, files, output)
+        return
+    if _DATASET.value or _TAXONOMY.value:
+        raise UserError("--dataset and --taxonomy are for zero-shot runs; others know one data set")
+    run_evaluation(_at(config), files, output, _PROMPTS.value)
+
+
+def _evaluate_typed(config, files, output) -> None:
+    from promptmad_jax.zero_shot_evaluation import run_typed_evaluation
+    from promptmad_jax.zero_shot_experiment import on_other_data
+
+    if _PROMPTS.value > 1:
+        raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")
+    if _DATASET.value and not _OUTPUT.value:
+        raise UserError("--dataset goes with --output, so that the run keeps its own figures")
+    run_typed_evaluation(
+        on_other_data(config, _DATASET.value, _DATA_DIR.value, _TAXONOMY.value), files, output
     )
 
 

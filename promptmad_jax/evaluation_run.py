@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from promptmad_jax.experiment import (
     build_experiment,
     class_prompts,
     load_splits,
+    refuse_zero_shot,
 )
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.reporting.strip import step_source
@@ -68,6 +70,7 @@ def load_predictor(workdir: str) -> Predictor:
 
 def restore_experiment(config: Config, files: Workdir) -> tuple[Experiment, MapMaker]:
     """The parts of a run, its text tokens and prompts read from the working directory."""
+    refuse_zero_shot(config)
     class_names, prompts, text = files.read_bank()
     experiment = build_experiment(config, class_names, text)
     return experiment, experiment.map_maker(prompts)
@@ -102,16 +105,29 @@ def finish(
         results = (_evaluate_anew(experiment, other, state, splits) for other in others)
         result["prompts"] = spread([result, *results])
     if is_writer():
-        _write(result, report, files, output)
+        write_results(result, report, files, output)
     return result
 
 
-def _write(result: dict, report: Report, files: Workdir, output: Workdir) -> None:
+def write_results(
+    result: dict,
+    report: Report,
+    files: Workdir,
+    output: Workdir,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes metrics.json, image_scores.csv and the report to `output`, and prints the table.
+
+    Args:
+        data: settings of the data that were evaluated, where they may not be those of the run.
+    """
     write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_scores(output.path, report.scores)
+    manifest = json.loads(files.manifest.read_text())
+    if data is not None:
+        manifest["config"]["data"] = data
     if output.manifest != files.manifest:
-        write_text_atomic(output.manifest, files.manifest.read_text())
-    manifest = json.loads(output.manifest.read_text())
+        write_text_atomic(output.manifest, json.dumps(manifest, indent=2) + "\n")
     page = report.write(result, manifest, read_metrics(files.log))
     print(format_table(result))
     print(f"metrics: {output.path / 'metrics.json'}")

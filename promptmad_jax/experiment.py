@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import ZERO_SHOT, Config
 from promptmad_jax.data.holdout import hold_out
 from promptmad_jax.data.image_set import ImageSet, load_image_set
 from promptmad_jax.evaluation.inference import MapMaker
@@ -20,6 +20,7 @@ from promptmad_jax.models.onenip import OneNIP
 from promptmad_jax.models.promptmad import PromptMAD
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -37,6 +38,11 @@ class Experiment:
     frozen: Frozen
     class_names: tuple[str, ...]
     text: TextTokens | None
+
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+        return self.detector.network
 
     def map_maker(self, prompts: np.ndarray) -> MapMaker:
         """Inference with one prompt image uint8 [K, S, S, 3] a class."""
@@ -84,6 +90,7 @@ def build_experiment(
         text: from `class_text`, or as a run keeps it.
         backbone_params: None loads those of the configuration.
     """
+    refuse_zero_shot(config)
     mesh = make_mesh(config.mesh)
     open_channels(mesh)
     if backbone_params is None:
@@ -98,8 +105,18 @@ def build_experiment(
     return Experiment(config, mesh, detector, frozen, class_names, text)
 
 
+def refuse_zero_shot(config: Config) -> None:
+    """Raises UserError for a zero-shot detector, where only others have the parts."""
+    if config.model == ZERO_SHOT:
+        raise UserError(
+            "this is a zero-shot detector, and those have train, evaluate, predict --defects and "
+            "report alone"
+        )
+
+
 def make_detector(config: Config, backbone: Backbone, text: TextTokens | Text | None) -> Detector:
     """The static detector of a configuration; of the text only the width is read."""
+    refuse_zero_shot(config)
     text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
     grid = (size // 16, size // 16)

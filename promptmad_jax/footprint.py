@@ -138,3 +138,44 @@ def _resident_bytes(config: Config, run: AbstractRun, count: int) -> int:
     directory = config.data.texture_dir
     textures = len(texture_paths(directory)) if directory else count
     return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Elements that the devices add up in a step.
+
+    Attributes:
+        elements: all that could be. idle: those of them whose gradient is zero by construction, and
+            which XLA leaves out.
+    """
+
+    elements: int
+    idle: int
+
+
+def summed_elements(config: Config, run: AbstractRun) -> Sums:
+    """What a step with a replicated state sums over the devices, by counting.
+
+    A gradient is summed where it arises. So what is used in several places is summed for each of
+    them, where XLA does not add up first: tests/distributed/test_lowering.py compares.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(run.state.params)
+    sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
+    size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
+    model = config.reconstructor
+    tokens = (config.data.image_size // 16) ** 2
+    # Every attention adds the tokens' positions [N, D], made of those of rows and columns, to its
+    # queries and to its keys; in the encoder these are the same.
+    uses = model.encoder_layers + 4 * model.decoder_layers + 2
+    positions = uses * tokens * model.width - size("(row|column)_embed$")
+    # The segmentor adds its own in two attentions a layer.
+    positions += (2 * config.segmentor.attention_layers - 1) * size("segmentor/position$")
+    # Projected for the prompts, and again for the images.
+    text = size("reconstructor/text_(proj|norm)/")
+    # Each BatchNorm: two moments on the way forward, two gradients on the way back.
+    moments = 2 * _sum(lambda leaf: leaf.size, run.state.stats)
+    # The terms of the loss, and the number of anomalous pixels that one of them is divided by.
+    scalars = 6 + 1
+    # The prompts see a single token of text, whatever their queries and its key.
+    idle = size("prompt_text_attention/(query|key)/")
+    return Sums(sum(sizes.values()) + positions + text + moments + scalars, idle)

@@ -7,6 +7,7 @@ import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet, load_image_set
 from promptmad_jax.evaluation_run import restore_experiment
+from promptmad_jax.experiment import refuse_zero_shot
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.reporting.reasons import highest_window
 from promptmad_jax.reporting.runs import Key, Shown
@@ -26,7 +27,9 @@ def shown_images(directory: Path, keys: Sequence[Key]) -> list[Shown]:
         UserError: the directory holds figures but no model, or the data set lacks an image.
     """
     files = Workdir(str(directory))
-    config, calibration = files.config(), files.read_calibration()
+    config = files.config()
+    refuse_zero_shot(config)
+    calibration = files.read_calibration()
     data, settings = config.data, config.eval
     test = load_image_set(data.dataset, data.data_dir, "test", data.image_size, data.classes)
     rows = _rows(test, keys)

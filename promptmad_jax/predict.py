@@ -3,9 +3,12 @@
     python -m promptmad_jax.predict --workdir=DIR --class_name=NAME --output=OUT PATH...
     python -m promptmad_jax.predict --config=configs/X.py --weights=FILE --prompt_image=NORMAL.png \
         --class_name=NAME --output=OUT PATH...
+    python -m promptmad_jax.predict --workdir=ZERO_SHOT_RUN --defects="scratch,missing cap" \
+        --output=OUT PATH...
 
 Writes `scores.jsonl` (score; with a trained run, verdict and defective regions too), and for each
-image a float32 `.npy` map of its size and an overlay `.png`.
+image a float32 `.npy` map of its size and an overlay `.png`. A zero-shot detector, of a run or of
+a `--config` without anything to train, adds the type of the defect and a picture of the types.
 """
 
 from absl import flags
@@ -14,9 +17,16 @@ from ml_collections import config_flags
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
 
+_OBJECT = "object"
 _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
 _CLASS_NAME = flags.DEFINE_string(
-    "class_name", None, "a class of the run, or auto: the class whose prompt image is nearest"
+    "class_name",
+    None,
+    "a class of the run, or auto: the class whose prompt image is nearest; for "
+    "a zero-shot detector what the images are of, in words, if not an object",
+)
+_DEFECTS = flags.DEFINE_string(
+    "defects", "", "for a zero-shot detector: the defects to look for, words with commas between"
 )
 _OUTPUT = flags.DEFINE_string("output", None, "where the results go")
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,15 +40,23 @@ def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
     from promptmad_jax.serving.folder import predict_files
 
-    count = predict_files(_predictor(), argv[1:], _CLASS_NAME.value, _OUTPUT.value)
+    name = _CLASS_NAME.value or _OBJECT
+    count = predict_files(_predictor(), argv[1:], name, _OUTPUT.value)
     print(f"{count} images scored: {_OUTPUT.value}/scores.jsonl")
 
 
 def _predictor():
-    from promptmad_jax.config import parse
+    from promptmad_jax.config import ZERO_SHOT, parse
     from promptmad_jax.evaluation_run import load_predictor
     from promptmad_jax.foreign import load_file_predictor
+    from promptmad_jax.workdir import Workdir
 
+    if _DEFECTS.value:
+        return _typed_predictor()
+    if _WORKDIR.value and Workdir(_WORKDIR.value).config().model == ZERO_SHOT:
+        raise UserError("a zero-shot detector looks for defects in words: give --defects")
+    if _CLASS_NAME.value is None:
+        raise UserError("give --class_name: a class of the run, or auto")
     if _WEIGHTS.value:
         if _WORKDIR.value or _CONFIG.value is None or not _PROMPT_IMAGE.value:
             raise UserError("--weights goes with --config and --prompt_image, without --workdir")
@@ -49,6 +67,22 @@ def _predictor():
     return load_predictor(_WORKDIR.value)
 
 
+def _typed_predictor():
+    from promptmad_jax.config import ZERO_SHOT, parse
+    from promptmad_jax.serving.typed_predictor import parse_defects
+    from promptmad_jax.workdir import Workdir
+    from promptmad_jax.zero_shot_evaluation import load_typed_predictor
+
+    if bool(_WORKDIR.value) == (_CONFIG.value is not None) or _WEIGHTS.value:
+        raise UserError("--defects goes with --workdir, or with a --config that trains nothing")
+    files = Workdir(_WORKDIR.value) if _WORKDIR.value else None
+    config = parse(_CONFIG.value) if files is None else files.config()
+    if config.model != ZERO_SHOT:
+        raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
+    words = parse_defects(_DEFECTS.value)
+    return load_typed_predictor(config, files, words, _CLASS_NAME.value or _OBJECT)
+
+
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["class_name", "output"])
+    flags.mark_flag_as_required("output")
     cli.run(main)

@@ -1,19 +1,22 @@
 """The report of a finished run once more: its stored figures, its maps computed again."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import ZERO_SHOT, Config
+from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.run import class_maps
 from promptmad_jax.evaluation.scores import write_scores
 from promptmad_jax.evaluation_run import make_report, restore_experiment
 from promptmad_jax.experiment import load_splits
 from promptmad_jax.reporting.figures import Figures
-from promptmad_jax.reporting.report import image_thresholds, publications
+from promptmad_jax.reporting.report import Report, image_thresholds, publications
 from promptmad_jax.reporting.stored import read_manifest, read_result
 from promptmad_jax.reporting.table_files import write_tables
 from promptmad_jax.runtime.logging import read_metrics
 from promptmad_jax.state_choice import restore_state
 from promptmad_jax.workdir import Workdir
+from promptmad_jax.zero_shot_evaluation import make_typed_report, typed_maps_again
 
 
 def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) -> Path:
@@ -32,14 +35,10 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
         UserError: the run was not evaluated, or the checkpoint is no longer kept.
     """
     result, manifest = read_result(files.path), read_manifest(files.path)
-    calibration = files.read_calibration()
-    experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files, result["protocol"]["step"])
-    report = make_report(experiment, maker, state, files.path / "report")
+    report, maps = _maps_again(config, files, result["protocol"]["step"])
     settings, history = config.eval, read_metrics(files.log)
     drawings = Figures(figures, settings.image_pool, settings.aupro_limit) if figures else None
-    test = load_splits(config).test
-    for one in class_maps(maker, state.params, state.stats, test, settings.fusion, calibration):
+    for one in maps:
         report.add(one)
         if drawings is not None:
             drawings.add(one)
@@ -48,3 +47,16 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
         drawings.write(result, history, image_thresholds(result))
         write_tables(figures, result, publications(manifest))
     return report.write(result, manifest, history)
+
+
+def _maps_again(config: Config, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
+    """An empty report, and the maps of the evaluated checkpoint."""
+    folder = files.path / "report"
+    if config.model == ZERO_SHOT:
+        return make_typed_report(config, folder), typed_maps_again(config, files, step)
+    calibration = files.read_calibration()
+    experiment, maker = restore_experiment(config, files)
+    state = restore_state(experiment, files, step)
+    report = make_report(experiment, maker, state, folder)
+    test, fusion = load_splits(config).test, config.eval.fusion
+    return report, class_maps(maker, state.params, state.stats, test, fusion, calibration)

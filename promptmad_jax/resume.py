@@ -23,6 +23,7 @@ FREE = (
     "mesh",
     "backbone.depthwise",
     "data.data_dir",
+    "source.data_dir",
     "train.checkpoint_every",
     "train.epochs",
     "train.eval_at",

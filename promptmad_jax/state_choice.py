@@ -1,8 +1,11 @@
 """Which state of a run is evaluated and used, and the constants that belong to it."""
 
 from dataclasses import replace
+from typing import Protocol
 
-from promptmad_jax.config import EvalConfig
+from jax.sharding import Mesh
+
+from promptmad_jax.config import Config, EvalConfig
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import (
     Calibration,
@@ -17,11 +20,19 @@ from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.experiment import Experiment, Splits
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
-from promptmad_jax.training.state import TrainState, abstract_state, state_shapes
+from promptmad_jax.training.state import Initializer, TrainState, abstract_state, state_shapes
 from promptmad_jax.workdir import Workdir
 
 
-def restore_state(experiment: Experiment, files: Workdir, step: int | None = None) -> TrainState:
+class Trained(Protocol):
+    """What was trained, with the configuration that says how."""
+
+    config: Config
+    mesh: Mesh
+    network: Initializer
+
+
+def restore_state(experiment: Trained, files: Workdir, step: int | None = None) -> TrainState:
     """The checkpoint of a step, the newest that is whole where none is given.
 
     Raises:
@@ -42,7 +53,7 @@ def restore_state(experiment: Experiment, files: Workdir, step: int | None = Non
                 f"run `python -m promptmad_jax.evaluate --workdir={files.path}` once more"
             )
         tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
-        shapes = state_shapes(experiment.detector.network, tx, experiment.mesh)
+        shapes = state_shapes(experiment.network, tx, experiment.mesh)
         return checkpoints.restore(steps[-1] if step is None else step, shapes)
     finally:
         checkpoints.close()

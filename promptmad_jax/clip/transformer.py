@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.clip.deep_prompts import DeepPrompts
+from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.weights.clip_config import TowerConfig
 
 
@@ -110,10 +111,10 @@ def causal(length: int) -> jax.Array:
 
 def graph_and_shapes(tower: type[nnx.Module], config: TowerConfig) -> tuple[nnx.GraphDef, dict]:
     """A tower's graph definition and the nested dict of its parameters' shapes; no memory."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: tower(config, nnx.Rngs(0))))
+    graph, state = nnx.split(nnx.eval_shape(lambda: tower(config, KeyStreams(0))))
     return graph, nnx.to_pure_dict(state)
 
 
 def random_params(tower: type[nnx.Module], config: TowerConfig, key: jax.Array) -> dict:
     """Parameters of an untrained tower, a nested dict of float32 arrays."""
-    return nnx.to_pure_dict(nnx.state(tower(config, nnx.Rngs(key)), nnx.Param))
+    return nnx.to_pure_dict(nnx.state(tower(config, KeyStreams(key)), nnx.Param))

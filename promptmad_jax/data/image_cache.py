@@ -1,7 +1,8 @@
 """The resized cache below the data folder, one folder for each (data set, split, size, content).
 
     resized/NAME-VERSION/contents.json                 rows and digests of the splits
-    resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]
+    resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]; SIZE-KERNEL- where it is
+                                                       not the bilinear one
                                            masks.npy   bool [N, S, S]
                                            ids.npy     uint8 [N, S, S], where the data set has ids
                                            index.json  shape, digest, original sizes
@@ -70,7 +71,9 @@ def folder_of(prepared: Prepared, root: pathlib.Path) -> pathlib.Path:
     return root / f"{prepared.name.replace('/', '-')}-{prepared.version}"
 
 
-def open_or_build(prepared: Prepared, root: pathlib.Path, split: str, size: int) -> Cached:
+def open_or_build(
+    prepared: Prepared, root: pathlib.Path, split: str, size: int, kernel: str = "bilinear"
+) -> Cached:
     """Opens the cache of a split at a size, building it where it is missing or damaged.
 
     Raises:
@@ -82,12 +85,13 @@ def open_or_build(prepared: Prepared, root: pathlib.Path, split: str, size: int)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         contents = _contents(prepared, folder)
-        target = folder / f"{split}-{size}-{contents[split].fingerprint[:16]}"
+        name = f"{split}-{size}" if kernel == "bilinear" else f"{split}-{size}-{kernel}"
+        target = folder / f"{name}-{contents[split].fingerprint[:16]}"
         names = {row.class_name for content in contents.values() for row in content.rows}
         class_names = tuple(sorted(names))
         cached = _open(target, contents[split], class_names, size)
         if cached is None:
-            _build(prepared, target, split, contents[split], size)
+            _build(prepared, target, split, contents[split], size, kernel)
             cached = _open(target, contents[split], class_names, size)
     except OSError as error:
         raise UserError(
@@ -164,13 +168,18 @@ def _arrays(count: int, size: int, with_ids: bool) -> dict[str, tuple[tuple[int,
 
 
 def _build(
-    prepared: Prepared, target: pathlib.Path, split: str, contents: Contents, size: int
+    prepared: Prepared,
+    target: pathlib.Path,
+    split: str,
+    contents: Contents,
+    size: int,
+    kernel: str,
 ) -> None:
     _remove_leftovers(target.parent)
     building = pathlib.Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
     try:
         with_ids = has_defect_ids(prepared)
-        resized = _resized(prepared, split, contents, size)
+        resized = _resized(prepared, split, contents, size, kernel)
         sizes = _write_arrays(building, resized, _arrays(len(contents.rows), size, with_ids))
         index = {"fingerprint": contents.fingerprint, "size": size, "original_sizes": sizes}
         index |= {"ids": True} if with_ids else {}
@@ -206,19 +215,21 @@ def _is_whole(target: pathlib.Path, like: pathlib.Path) -> bool:
 _Resized = tuple[list[np.ndarray], list[int]]
 
 
-def _resized(prepared: Prepared, split: str, contents: Contents, size: int) -> Iterator[_Resized]:
+def _resized(
+    prepared: Prepared, split: str, contents: Contents, size: int, kernel: str
+) -> Iterator[_Resized]:
     """The arrays of each image in the order of `_arrays`, and its original size."""
     records = read_records(prepared, split, tuple(row.index for row in contents.rows))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(records, _CHUNK)):
-            yield from pool.map(lambda record: _resize_record(record, size), chunk)
+            yield from pool.map(lambda record: _resize_record(record, size, kernel), chunk)
 
 
-def _resize_record(record: dict, size: int) -> _Resized:
+def _resize_record(record: dict, size: int, kernel: str) -> _Resized:
     image = preprocess.decode_image(record["image"])
     mask = preprocess.decode_mask(record["mask"])
     height, width, _ = image.shape
-    arrays = [preprocess.resize_image(image, size), preprocess.resize_mask(mask, size)]
+    arrays = [preprocess.resize_image(image, size, kernel), preprocess.resize_mask(mask, size)]
     if DEFECT_IDS in record:
         ids = preprocess.decode_ids(record[DEFECT_IDS])
         arrays.append(preprocess.resize_ids(ids, size))

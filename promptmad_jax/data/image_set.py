@@ -73,11 +73,12 @@ def load_image_set(
     image_size: int,
     classes: tuple[str, ...] = (),
     cache_dir: str = "",
+    kernel: str = "bilinear",
 ) -> ImageSet:
     """Reads one split of a prepared data set at one size.
 
-    The first call decodes and resizes (Pillow bilinear; masks nearest) into a cache; later calls,
-    and other processes, map that cache into memory. It is keyed by name, version, content and size.
+    The first call decodes and resizes (Pillow; masks nearest) into a cache; later calls, and other
+    processes, map that cache into memory. It is keyed by name, version, content, size and kernel.
 
     Args:
       dataset: name of a data set below `data_dir`, with `/CONFIG` or `:VERSION` where it has those.
@@ -86,6 +87,7 @@ def load_image_set(
       image_size: S, pixels.
       classes: the classes to keep; all when empty. `class_names` are then these, sorted.
       cache_dir: where the cache lies; `data_dir/resized` when empty.
+      kernel: of the images' resizing, see `preprocess.resize_image`.
 
     Raises:
       UserError: the data set is not prepared, lacks the split or a class, or the cache cannot be
@@ -95,7 +97,7 @@ def load_image_set(
         raise UserError(f"image_size={image_size}: it must be at least 1 pixel")
     prepared = find_prepared(dataset, data_dir)
     root = pathlib.Path(cache_dir) if cache_dir else image_cache.default_root(data_dir)
-    cached = image_cache.open_or_build(prepared, root, split, image_size)
+    cached = image_cache.open_or_build(prepared, root, split, image_size, kernel)
     image_set = _image_set(cached)
     return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
 

@@ -1,6 +1,7 @@
 """Training batches: their order as a function of (seed, step), and the arrays they are cut from."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -78,7 +79,11 @@ class TrainBatch(NamedTuple):
 class Source(Protocol):
     """Cuts batches, sharded over the mesh, from the arrays."""
 
-    def __call__(self, indices: BatchIndices) -> TrainBatch: ...
+    def __call__(self, indices: BatchIndices) -> Any: ...
+
+
+# Arrays and indices to a batch.
+Take = Callable[[Any, BatchIndices], Any]
 
 
 def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
@@ -98,30 +103,30 @@ def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
 class ResidentSource:
     """Arrays replicated on every device: a global permutation needs no communication."""
 
-    def __init__(self, arrays: TrainArrays, mesh: Mesh):
+    def __init__(self, arrays: Any, mesh: Mesh, take: Take = take):
         self.arrays = replicate(arrays, mesh)
         self._take = jax.jit(take, out_shardings=batch_sharding(mesh))
 
-    def __call__(self, indices: BatchIndices) -> TrainBatch:
+    def __call__(self, indices: BatchIndices) -> Any:
         return self._take(self.arrays, indices)
 
 
 class HostSource:
     """Arrays in host memory, as a rule memory-mapped; each process moves its rows only."""
 
-    def __init__(self, arrays: TrainArrays, mesh: Mesh):
-        self.arrays, self.sharding = arrays, batch_sharding(mesh)
+    def __init__(self, arrays: Any, mesh: Mesh, take: Take = take):
+        self.arrays, self.sharding, self._take = arrays, batch_sharding(mesh), take
 
-    def __call__(self, indices: BatchIndices) -> TrainBatch:
+    def __call__(self, indices: BatchIndices) -> Any:
         count = len(indices.image)
         mine = process_rows(self.sharding, count)
-        local = take(self.arrays, BatchIndices(*(x[mine] for x in indices)))
+        local = self._take(self.arrays, BatchIndices(*(x[mine] for x in indices)))
         put = functools.partial(jax.make_array_from_process_local_data, self.sharding)
         return jax.tree.map(lambda x: put(np.ascontiguousarray(x), (count, *x.shape[1:])), local)
 
 
-def make_source(arrays: TrainArrays, mesh: Mesh, resident: str) -> Source:
+def make_source(arrays: Any, mesh: Mesh, resident: str, take: Take = take) -> Source:
     """The source that `train.resident` asks for: "yes", "no", or "auto", which keeps the arrays on
     accelerators but not on a CPU, where host memory is the device's."""
     on_devices = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[resident]
-    return (ResidentSource if on_devices else HostSource)(arrays, mesh)
+    return (ResidentSource if on_devices else HostSource)(arrays, mesh, take)

@@ -1,6 +1,7 @@
 """The test split of a source data set as training data, for detectors that learn from defects."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,25 @@ import numpy as np
 from promptmad_jax.data.taxonomy import UNKNOWN
 from promptmad_jax.data.typed_images import TypedImages, load_typed_images
 from promptmad_jax.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """What a zero-shot detector is trained on: the test split of a data set, with its defects.
+
+    Attributes:
+        dataset: empty where nothing is trained. data_dir: empty takes `data.data_dir`.
+        classes: names to keep; empty keeps all. taxonomy: as `data.taxonomy`.
+        single_defect: leave out images with defects of several types, as is usual with VisA.
+        mosaic: probability that an image becomes a mosaic of four, 0 to 1.
+    """
+
+    dataset: str = ""
+    data_dir: str = ""
+    classes: tuple[str, ...] = ()
+    taxonomy: str = ""
+    single_defect: bool = False
+    mosaic: float = 0.0
 
 
 class SourceData(NamedTuple):
@@ -30,6 +50,7 @@ def load_source(
     classes: tuple[str, ...] = (),
     single_defect_only: bool = False,
     cache_dir: str = "",
+    kernel: str = "bilinear",
 ) -> SourceData:
     """Reads the test split of a source data set, normal and defective images, to train on.
 
@@ -43,7 +64,9 @@ def load_source(
     Raises:
       UserError: as there; no defective image is left.
     """
-    every = load_typed_images(dataset, data_dir, "test", image_size, taxonomy, classes, cache_dir)
+    every = load_typed_images(
+        dataset, data_dir, "test", image_size, taxonomy, classes, cache_dir, kernel
+    )
     unknown = (every.type_masks == UNKNOWN).any(axis=(1, 2))
     several = np.asarray([len(ids) > 1 for ids in every.type_ids], bool)
     kept = ~unknown & ~(several & single_defect_only)
@@ -66,7 +89,8 @@ def _fact(dataset: str, data: TypedImages, left_out: dict[str, int]) -> dict:
     return {
         "warning": (
             f"TRAINED ON THE TEST SPLIT OF {dataset}, with its defects, masks and types: no figure"
-            f" on {dataset} is a test; figures on other data sets are zero-shot"
+            f" on its classes {', '.join(data.images.class_names)} is a test; figures on other"
+            " products are zero-shot"
         ),
         "dataset": dataset,
         "fingerprint": data.images.fingerprint,

@@ -16,6 +16,7 @@ UNKNOWN = 255  # The id of a defect of which the type is not known.
 LARGEST_ID = UNKNOWN - 1
 _GOOD = "good"
 _SETTING = "data.taxonomy"
+_SOURCE = "(source.taxonomy for what is trained on)"
 _FORM = "types: {TYPE: {words: [...], folders: [...]}}, without_type: [...]"
 _TYPE_KEYS = ("words", "folders")
 
@@ -76,6 +77,7 @@ class Taxonomy:
         raise UserError(
             f"{self.dataset}: the type of the defect folder {folder!r} is not known"
             f" (taxonomy: {self.source}); name it in a .yaml file ({_FORM}) with {_SETTING}=FILE"
+            f" {_SOURCE}"
         )
 
 
@@ -108,7 +110,7 @@ def find_taxonomy(dataset: str, setting: str, folders: Iterable[str]) -> Taxonom
         reason = f"there are those of {', '.join(sorted(shipped))}"
     raise UserError(
         f"{name}: its defect types are not known: {reason}; name them in a .yaml file ({_FORM})"
-        f" with {_SETTING}=FILE, or take each folder as a type with {_SETTING}={FOLDERS}"
+        f" with {_SETTING}=FILE, or take each folder as a type with {_SETTING}={FOLDERS} {_SOURCE}"
     )
 
 

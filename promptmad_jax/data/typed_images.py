@@ -55,6 +55,7 @@ def load_typed_images(
     taxonomy: str = "",
     classes: tuple[str, ...] = (),
     cache_dir: str = "",
+    kernel: str = "bilinear",
 ) -> TypedImages:
     """Reads a split of a prepared data set with the types of its defects.
 
@@ -64,7 +65,7 @@ def load_typed_images(
     Raises:
       UserError: as those two; a defect folder whose type the taxonomy does not have.
     """
-    images = load_image_set(dataset, data_dir, split, image_size, classes, cache_dir)
+    images = load_image_set(dataset, data_dir, split, image_size, classes, cache_dir, kernel)
     return with_types(images, find_taxonomy(dataset, taxonomy, _folders(images)))
 
 

@@ -4,6 +4,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from promptmad_jax.evaluation.metrics import image_scores
+
+
+@dataclass(frozen=True, eq=False)
+class TypeMaps:
+    """Which defect a model sees where, of the images of one class.
+
+    Attributes:
+      names: K names of types.
+      predicted: uint8 [n, H, W], 0 normal, k the type `names[k - 1]`.
+      true: the same, 255 where the type is not known.
+    """
+
+    names: tuple[str, ...]
+    predicted: np.ndarray
+    true: np.ndarray
+
 
 @dataclass(frozen=True, eq=False)
 class ClassMaps:
@@ -23,6 +40,7 @@ class ClassMaps:
         "original_size" alone.
       image_scores: float [n], where the model scores images itself, not by the maximum of the
         final map; metrics of the final map use them.
+      types: for reports, where the model tells types apart; a share has none.
 
     Raises:
       ValueError: where the shapes do not fit together or there is no "final" map.
@@ -38,6 +56,7 @@ class ClassMaps:
     indices: np.ndarray | None = None
     original_masks: tuple[np.ndarray, ...] | None = None
     image_scores: np.ndarray | None = None
+    types: TypeMaps | None = None
 
     def __post_init__(self):
         count, shape = len(self.filenames), self.masks.shape
@@ -57,6 +76,12 @@ class ClassMaps:
                     f"class {self.class_name}: map '{name}' {values.shape}, masks {shape}"
                 )
 
+    def scores(self, pool: int) -> np.ndarray:
+        """The image scores [n]: the model's own, or of the final map with this window."""
+        if self.image_scores is not None:
+            return self.image_scores
+        return image_scores(self.maps["final"], pool)
+
     def share(self, index: int, count: int) -> "ClassMaps":
         """Every `count`-th image from `index` on, possibly none: what one of `count` processes
         gives to the evaluation where each of them holds the whole class."""
@@ -72,4 +97,5 @@ class ClassMaps:
             indices=self.indices[rows],
             original_masks=None if self.original_masks is None else self.original_masks[rows],
             image_scores=None if self.image_scores is None else self.image_scores[rows],
+            types=None,
         )

@@ -12,6 +12,35 @@ from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
 
 
+class Placement:
+    """Batches of one size, split over all devices of a mesh.
+
+    Args:
+        batch_size: rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, mesh: Mesh, batch_size: int):
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self.sharding = batch_sharding(mesh)
+        self.own_rows = process_rows(self.sharding, self.batch_size)
+
+    def put(self, *own: np.ndarray) -> tuple[jax.Array, ...]:
+        """This process's rows of a batch, on the mesh."""
+        return tuple(
+            jax.make_array_from_process_local_data(
+                self.sharding, np.ascontiguousarray(x), (self.batch_size, *x.shape[1:])
+            )
+            for x in own
+        )
+
+    def batches(self, *arrays: np.ndarray) -> Iterator[tuple[tuple[jax.Array, ...], int]]:
+        """The rows [n, ...] of all arrays a batch at a time, and how many are no padding."""
+        for start in range(0, len(arrays[0]), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(arrays[0])))
+            own = _pad(rows, self.batch_size)[self.own_rows]
+            yield self.put(*(x[own] for x in arrays)), len(rows)
+
+
 class MapMaker:
     """A detector with its arrays and class bank on a mesh.
 
@@ -26,7 +55,8 @@ class MapMaker:
         self, detector: Detector, frozen: Frozen, mesh: Mesh, batch_size: int, prompts: np.ndarray
     ):
         self.detector, self.frozen, self.prompts = detector, frozen, prompts
-        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._placement = Placement(mesh, batch_size)
+        self.batch_size = self._placement.batch_size
         whole, split = replicated(mesh), batch_sharding(mesh)
         inputs = (None,) * 4 + (split, split)
         self._bank = jax.jit(detector.bank, out_shardings=whole)
@@ -34,8 +64,6 @@ class MapMaker:
         self._maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
         self._own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
         self._steps = jax.jit(detector.diffusion_steps, in_shardings=inputs, out_shardings=whole)
-        self._sharding = split
-        self._own_rows = process_rows(split, self.batch_size)
 
     def bank(self, params: Params, stats: Stats) -> Bank:
         """The class bank of these parameters."""
@@ -68,10 +96,11 @@ class MapMaker:
         Args:
             most: the largest number of images that any process gives.
         """
-        size, parts = len(self._own_rows), []
+        size, parts = len(self._placement.own_rows), []
         for start in range(0, max(most, 1), size):
             rows = slice(start, start + size)
-            inputs = self._put(_pad(images[rows], size), _pad(class_ids[rows], size))
+            ids = np.asarray(class_ids[rows], np.int32)
+            inputs = self._placement.put(_pad(images[rows], size), _pad(ids, size))
             maps = self._own_maps(params, stats, self.frozen, bank, *inputs)
             parts.append({name: _own_part(value) for name, value in maps.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -98,20 +127,8 @@ class MapMaker:
         class_ids: np.ndarray,
     ) -> Iterator[tuple[Any, int]]:
         """What the program makes of each batch, and how many of its rows are no padding."""
-        for start in range(0, len(images), self.batch_size):
-            rows = np.arange(start, min(start + self.batch_size, len(images)))
-            own = _pad(rows, self.batch_size)[self._own_rows]
-            inputs = self._put(images[own], class_ids[own])
-            yield program(params, stats, self.frozen, bank, *inputs), len(rows)
-
-    def _put(self, images: np.ndarray, class_ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """This process's rows of a batch, on the mesh."""
-        return tuple(
-            jax.make_array_from_process_local_data(
-                self._sharding, np.ascontiguousarray(x), (self.batch_size, *x.shape[1:])
-            )
-            for x in (images, np.asarray(class_ids, np.int32))
-        )
+        for inputs, count in self._placement.batches(images, np.asarray(class_ids, np.int32)):
+            yield program(params, stats, self.frozen, bank, *inputs), count
 
 
 def _pad(rows: np.ndarray, size: int) -> np.ndarray:

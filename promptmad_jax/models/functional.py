@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from promptmad_jax.runtime.key_streams import KeyStreams
+
 Params = dict[str, Any]
 Stats = dict[str, Any]
 
@@ -24,18 +26,18 @@ class Network:
     `nnx.BatchStat` leaves (the running moments of BatchNorm).
     """
 
-    build: Callable[[nnx.Rngs], nnx.Module]
+    build: Callable[[KeyStreams], nnx.Module]
     graphdef: nnx.GraphDef
 
     @classmethod
-    def create(cls, build: Callable[[nnx.Rngs], nnx.Module]) -> "Network":
-        skeleton = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    def create(cls, build: Callable[[KeyStreams], nnx.Module]) -> "Network":
+        skeleton = nnx.eval_shape(lambda: build(KeyStreams(0)))
         graphdef, _, _ = nnx.split(skeleton, nnx.Param, nnx.BatchStat)
         return cls(build, graphdef)
 
     def init(self, key: jax.Array) -> tuple[Params, Stats]:
         """Returns freshly drawn (params, stats); call it under `jit` with `out_shardings`."""
-        _, params, stats = nnx.split(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
+        _, params, stats = nnx.split(self.build(KeyStreams(key)), nnx.Param, nnx.BatchStat)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
     def bind(self, params: Params, stats: Stats) -> Any:

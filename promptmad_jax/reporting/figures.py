@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.reporting.curves import Points, class_curves, training_series
 from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
@@ -61,7 +60,7 @@ class Figures:
     def add(self, class_maps: ClassMaps) -> None:
         """Draws the gallery of a class and keeps its curves."""
         name = class_maps.class_name
-        scores = image_scores(class_maps.maps["final"], self._image_pool)
+        scores = class_maps.scores(self._image_pool)
         explainer = make_explainer(class_maps, scores)
         gallery = make_gallery(class_maps, explainer, ROWS, self._image_pool)
         index = len(self._curves)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.metrics import image_scores
 from promptmad_jax.evaluation.scores import ImageScore
 from promptmad_jax.reporting.curves import class_curves
 from promptmad_jax.reporting.gallery import make_gallery
@@ -35,6 +34,7 @@ from promptmad_jax.reporting.pages.run_view import (
     undefined_list,
 )
 from promptmad_jax.reporting.pages.summary import lead, look_first, tiles, worst_class
+from promptmad_jax.reporting.pages.type_view import TypeView, type_view, types_html
 from promptmad_jax.reporting.published import Published, published_results
 from promptmad_jax.reporting.reasons import make_explainer
 from promptmad_jax.reporting.strip import StepSource, make_strip
@@ -69,11 +69,12 @@ class Report:
         self._image_pool, self._aupro_limit = image_pool, aupro_limit
         self._steps = steps
         self._views: list[ClassView] = []
+        self._types: list[TypeView] = []
         self.scores: list[ImageScore] = []
 
     def add(self, class_maps: ClassMaps) -> None:
         """Picks the images of a class and keeps them as thumbnails alone."""
-        scores = image_scores(class_maps.maps["final"], self._image_pool)
+        scores = class_maps.scores(self._image_pool)
         explainer = make_explainer(class_maps, scores)
         gallery = make_gallery(class_maps, explainer, self._rows, self._image_pool)
         strip = None if self._steps is None else make_strip(class_maps, self._steps)
@@ -90,6 +91,8 @@ class Report:
                 strip=strip_html(strip),
             )
         )
+        if class_maps.types is not None:
+            self._types.append(type_view(class_maps))
         self.scores += scores_of(class_maps, scores)
 
     def write(
@@ -129,6 +132,7 @@ class Report:
                     undefined_list(result["undefined"]),
                 ),
                 section("images", "Class by class", self._class_views(result)),
+                section("types", "Defect types", self._type_views(result, manifest)),
                 section("decisions", "Decisions at the thresholds", decisions(result)),
                 section("parts", "Parts of the model and other protocols", parts_table(result)),
                 section("training", "Training", training(history)),
@@ -136,6 +140,13 @@ class Report:
             ]
         )
         return write_page(self._directory, make_page(title, body))
+
+    def _type_views(self, result: Mapping, manifest: Mapping) -> str:
+        if "multi_type" not in result:
+            return ""
+        trained_on = manifest.get("trained_on_test_split")
+        warning = f"<p><b>{escape(trained_on['warning'])}.</b></p>" if trained_on else ""
+        return warning + types_html(result["multi_type"], self._types)
 
     def _class_views(self, result: Mapping) -> str:
         if not self._views:

@@ -1,7 +1,7 @@
 """The figures of an evaluation as a table for the terminal."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -31,9 +31,36 @@ HEADINGS = {
 }
 
 
+TYPE_HEADINGS = {
+    "auroc": "AUROC",
+    "ap": "AP",
+    "f1": "F1",
+    "types_auroc": "AUROC, defects",
+    "types_ap": "AP, defects",
+    "types_f1": "F1, defects",
+}
+
+
 def percent(value: float | None, decimals: int = 1) -> str:
     """A fraction in percent, a dash where it is undefined."""
     return "-" if value is None else f"{100 * value:.{decimals}f}"
+
+
+def prompt_rows(prompts: Mapping) -> dict[str, dict[str, float]]:
+    """Mean and deviation over prompts of each metric's mean over the classes, by their headings."""
+    return {
+        f"{statistic} of {prompts['count']} prompts": {
+            metric: value[statistic] for metric, value in prompts["mean"].items()
+        }
+        for statistic in ("mean", "std")
+    }
+
+
+def reasons(undefined: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Class, metrics and reason of what is undefined, the metrics of one reason together."""
+    for name, why in undefined.items():
+        for reason in dict.fromkeys(why.values()):
+            yield name, ", ".join(HEADINGS[key] for key in why if why[key] == reason), reason
 
 
 def format_table(result: dict, decimals: int = 1) -> str:
@@ -62,6 +89,18 @@ def format_table(result: dict, decimals: int = 1) -> str:
     return text
 
 
+def format_types(multi_type: dict, decimals: int = 1) -> str:
+    """The means of `multi_type` of metrics.json, a row a vocabulary, in percent."""
+    table = Table(caption="defect types by pixel, mean over the classes, percent")
+    table.add_column("vocabulary", no_wrap=True)
+    for heading in TYPE_HEADINGS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, block in multi_type.items():
+        if name != "words":
+            table.add_row(name, *_cells(block["mean"], list(TYPE_HEADINGS), decimals))
+    return _render(table)
+
+
 def _threshold_table(block: dict, decimals: int) -> str:
     table = _table(THRESHOLD_METRICS, "percent, above the thresholds of each class")
     _add_classes(table, THRESHOLD_METRICS, block, decimals)
@@ -85,9 +124,7 @@ def _add_classes(table: Table, metrics: Sequence[str], block: dict, decimals: in
 
 def _add_prompts(table: Table, prompts: dict, decimals: int) -> None:
     table.add_section()
-    for statistic in ("mean", "std"):
-        values = {key: value[statistic] for key, value in prompts["mean"].items()}
-        heading = f"{statistic} of {prompts['count']} prompts"
+    for heading, values in prompt_rows(prompts).items():
         table.add_row(heading, *_cells(values, METRICS, decimals), style="dim")
 
 
@@ -103,9 +140,5 @@ def _render(table: Table) -> str:
 
 
 def _reasons(undefined: dict[str, dict[str, str]]) -> str:
-    lines = []
-    for name, reasons in undefined.items():
-        for reason in dict.fromkeys(reasons.values()):
-            metrics = ", ".join(HEADINGS[key] for key in reasons if reasons[key] == reason)
-            lines.append(f"{name}: {metrics} undefined: {reason}\n")
+    lines = (f"{name}: {metrics} undefined: {why}\n" for name, metrics, why in reasons(undefined))
     return "".join(lines)

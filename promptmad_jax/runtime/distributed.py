@@ -33,6 +33,7 @@ _CONNECT = flags.DEFINE_integer(
 )
 
 _RETRY_SECONDS = 0.2
+_SHUTDOWN_SECONDS = 1800
 
 
 class _NamedLines(logging.PythonFormatter):
@@ -200,6 +201,8 @@ def _join(place: Place) -> None:
             cluster_detection_method="deactivate" if explicit else None,
             initialization_timeout=_CONNECT.value,
             heartbeat_timeout_seconds=_HEARTBEAT.value,
+            # At the end the others wait for process 0, which writes the report.
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]

@@ -1,5 +1,7 @@
 """Numbered tables of arrays in a directory. The only module that knows Orbax."""
 
+import gc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +109,7 @@ class OrbaxStore:
         """Begins anew after a failed save, which the next save would otherwise fail with too."""
         self.close(failed=True)
         self._manager = self._open()
+        _forget_unawaited()
 
     def _open(self) -> _Manager:
         return _Manager(
@@ -125,3 +128,10 @@ class OrbaxStore:
     def _complete(self) -> None:
         unfinished = self.unfinished_path(self._step)
         self._before_commit(unfinished if unfinished.exists() else self.path(self._step))
+
+
+def _forget_unawaited() -> None:
+    """Frees the coroutines that a save has not come to, of which Python would warn at any time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gc.collect()

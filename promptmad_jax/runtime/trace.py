@@ -1,7 +1,6 @@
 """The profile of a few steps, for TensorBoard and Perfetto."""
 
 import re
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -47,12 +46,7 @@ class StepTrace:
     def __enter__(self) -> "StepTrace":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._running:
             self._stop()
 

@@ -87,7 +87,7 @@ def open_writers(
 
 def _factory(name: str) -> Factory:
     if name == "wandb":
-        return Wandb
+        return _wandb()
     module, colon, attribute = name.partition(":")
     try:
         if not colon:
@@ -95,6 +95,16 @@ def _factory(name: str) -> Factory:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"train.writers: {name!r} cannot be imported: {error}") from error
+
+
+def _wandb() -> Factory:
+    try:
+        importlib.import_module("wandb")
+    except ImportError as error:
+        raise UserError(
+            "train.writers: wandb is not installed here; `pip install wandb`, or leave it out"
+        ) from error
+    return Wandb
 
 
 def _open(name: str, factory: Factory, *arguments: Any) -> Writer:

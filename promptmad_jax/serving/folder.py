@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,11 @@ from PIL import Image
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.predictor import Prediction, Predictor
+from promptmad_jax.serving.predictor import Prediction
 from promptmad_jax.serving.regions import find_regions
+
+# Images uint8 [H, W, 3] and their class to predictions.
+Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _BATCH = 8
@@ -54,7 +57,7 @@ def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return unique
 
 
-def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, output: str) -> int:
+def predict_files(predict: Predict, paths: Iterable[str], class_name: str, output: str) -> int:
     """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
 
     A file that cannot be read is named on standard error and in scores.jsonl, and left out.
@@ -72,7 +75,7 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
             readable = list(_decode(group, scores))
             if not readable:
                 continue
-            predictions = predictor([image for _, _, image in readable], class_name)
+            predictions = predict([image for _, _, image in readable], class_name)
             for (path, name, image), prediction in zip(readable, predictions, strict=True):
                 scores.write(json.dumps(_write(target, path, name, image, prediction)) + "\n")
             scores.flush()
@@ -111,10 +114,24 @@ def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: 
         "file": str(path),
         "class_name": prediction.class_name,
         "score": prediction.score,
+        **prediction.details,
         **_judge(prediction, anomaly_map),
         "map": str(map_path.relative_to(target)),
         "overlay": str(overlay_path.relative_to(target)),
+        **_write_pictures(target, name, size, prediction),
     }
+
+
+def _write_pictures(
+    target: Path, name: Path, size: tuple[int, int], prediction: Prediction
+) -> dict[str, str]:
+    """Writes what else there is to show, at the image's size."""
+    paths = {}
+    for word, picture in prediction.pictures.items():
+        path = target / f"{name}_{word}.png"
+        Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(path)
+        paths[f"{word}_picture"] = str(path.relative_to(target))
+    return paths
 
 
 def _judge(prediction: Prediction, anomaly_map: np.ndarray) -> dict:

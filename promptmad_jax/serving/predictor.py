@@ -1,7 +1,8 @@
 """A trained detector with its class bank."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,13 +18,16 @@ from promptmad_jax.runtime.errors import UserError
 @dataclass(frozen=True)
 class Prediction:
     """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing;
-    thresholds: of the class, where there are any."""
+    thresholds: of the class, where there are any; details: more to say in JSON; pictures: more to
+    show, name -> uint8 [S, S, 3]."""
 
     class_name: str
     score: float
     anomaly_map: np.ndarray
     score_range: tuple[float, float]
     thresholds: Thresholds | None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Predictor:

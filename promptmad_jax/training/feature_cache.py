@@ -1,6 +1,6 @@
-"""Features of the clean training images, computed once and memory-mapped.
+"""What a frozen network gives of the training images, computed once and memory-mapped.
 
-Exact, not approximate: clean images are not augmented and the backbone is frozen.
+Exact, not approximate: these images are not augmented.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,39 +53,65 @@ def load_clean_features(
     Raises:
         UserError: the cache cannot be written.
     """
+
+    def levels(frozen, batch):
+        features = detector.features(frozen, batch)._asdict()
+        return {name: level for name, level in features.items() if level is not None}
+
+    facts = [repr(detector.backbone), detector.uses_fine_levels]
+    dtypes = dict.fromkeys(Features._fields, fine_dtype) | {"neck": "float32"}
+    found = load_cached(
+        directory, facts, levels, frozen, frozen.backbone, images, dtypes, mesh, batch_size
+    )
+    return Features(*(found.get(name) for name in Features._fields))
+
+
+def load_cached(
+    directory: str,
+    facts: list,
+    compute: Callable[[Any, jax.Array], dict[str, jax.Array]],
+    frozen: Any,
+    weights: Any,
+    images: ImageSet,
+    dtypes: Mapping[str, str],
+    mesh: Mesh,
+    batch_size: int = 16,
+) -> dict[str, np.ndarray]:
+    """The arrays [N, ...] that `compute(frozen, images)` gives of all images, by name.
+
+    Args:
+        facts: JSON values that the arrays depend on, besides `weights` and the images.
+        weights: the arrays of `frozen` that they depend on.
+        dtypes: name -> "float32" or "bfloat16", how an array is stored.
+        directory, mesh, batch_size: as for `load_clean_features`, with its errors.
+    """
     run = this_run()
-    folder = Path(directory) / _key(detector, frozen, images, fine_dtype)
+    folder = Path(directory) / _key(facts, weights, images, dtypes)
     missing = not folder.exists()
     if any(gather_objects(run, missing)):
         writer = None
         if leads(run, directory) and missing:
-            writer = _Writer(folder, len(images), _DTYPES[fine_dtype])
-        for features in _compute(detector, frozen, images.images, mesh, batch_size):
+            writer = _Writer(folder, len(images), dtypes)
+        for arrays in _compute(compute, frozen, images.images, mesh, batch_size):
             if writer is not None:
-                writer.add(features)
+                writer.add(arrays)
         jointly(run, lambda: writer.finish() if writer is not None else None)
     return _open(folder)
 
 
-def _key(detector, frozen, images, fine_dtype) -> str:
+def _key(facts: list, weights: Any, images: ImageSet, dtypes: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
-    facts = [
-        images.fingerprint,
-        list(images.images.shape),
-        repr(detector.backbone),
-        detector.uses_fine_levels,
-        fine_dtype,
-    ]
-    digest.update(json.dumps(facts).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(frozen.backbone):
+    known = [images.fingerprint, list(images.images.shape), *facts, sorted(dtypes.items())]
+    digest.update(json.dumps(known).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _compute(detector, frozen, images, mesh, batch_size) -> Iterator[dict[str, jax.Array]]:
-    """Yields the features of all images in their order, the levels that the model uses."""
+def _compute(compute, frozen, images, mesh, batch_size) -> Iterator[dict[str, jax.Array]]:
+    """Yields the arrays of all images in their order, a batch at a time."""
     split = batch_sharding(mesh)
-    compute = jax.jit(detector.features, in_shardings=(None, split), out_shardings=replicated(mesh))
+    compute = jax.jit(compute, in_shardings=(None, split), out_shardings=replicated(mesh))
     rows = min(batch_size, -(-len(images) // mesh.size)) * mesh.size
     own = process_rows(split, rows)
     for start in range(0, len(images), rows):
@@ -93,8 +119,7 @@ def _compute(detector, frozen, images, mesh, batch_size) -> Iterator[dict[str, j
         places = np.minimum(start + own, len(images) - 1)
         shape = (rows, *images.shape[1:])
         batch = jax.make_array_from_process_local_data(split, np.asarray(images[places]), shape)
-        features = compute(frozen, batch)._asdict()
-        yield {name: level for name, level in features.items() if level is not None}
+        yield compute(frozen, batch)
 
 
 class _Writer:
@@ -104,24 +129,25 @@ class _Writer:
     since a full disk under a memory map kills the process.
     """
 
-    def __init__(self, folder: Path, count: int, fine_dtype: np.dtype):
-        self._folder, self._count, self._fine_dtype = folder, count, fine_dtype
+    def __init__(self, folder: Path, count: int, dtypes: Mapping[str, str]):
+        self._folder, self._count = folder, count
+        self._dtypes = {name: _DTYPES[dtype] for name, dtype in dtypes.items()}
         self._partial: Path | None = None
         self._files: dict[str, Any] = {}
         self._done = 0
         self._failure: OSError | None = None
 
-    def add(self, features: dict[str, jax.Array]) -> None:
+    def add(self, arrays: dict[str, jax.Array]) -> None:
         """Adds the next rows, of which those past the last image are left out."""
         if self._failure is not None:
             return
         try:
             if self._partial is None:
-                self._begin(features)
-            count = min(self._count - self._done, len(features["neck"]))
+                self._begin(arrays)
+            count = min(self._count - self._done, *map(len, arrays.values()))
             for name, file in self._files.items():
-                rows = np.asarray(features[name])[:count]
-                file.write(np.ascontiguousarray(_bits(rows, self._fine_dtype, name)).data)
+                rows = np.asarray(arrays[name])[:count]
+                file.write(np.ascontiguousarray(_bits(rows, self._dtypes[name])).data)
             self._done += count
         except OSError as error:
             self._failure = error
@@ -149,18 +175,17 @@ class _Writer:
             if self._partial is not None:
                 shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _begin(self, features: dict[str, jax.Array]) -> None:
+    def _begin(self, arrays: dict[str, jax.Array]) -> None:
         parent = self._folder.parent
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
         self._partial = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}{_PARTIAL}", dir=parent))
-        for name, level in features.items():
+        for name, array in arrays.items():
             self._files[name] = file = open(self._partial / f"{name}.npy", "wb")  # noqa: SIM115
-            dtype = np.dtype(np.float32) if name == "neck" else _storage(self._fine_dtype)
             header = {
-                "descr": np.lib.format.dtype_to_descr(dtype),
+                "descr": np.lib.format.dtype_to_descr(_storage(self._dtypes[name])),
                 "fortran_order": False,
-                "shape": (self._count, *level.shape[1:]),
+                "shape": (self._count, *array.shape[1:]),
             }
             np.lib.format.write_array_header_1_0(file, header)
 
@@ -168,7 +193,7 @@ class _Writer:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        facts = json.dumps({"fine_dtype": self._fine_dtype.name})
+        facts = json.dumps({name: self._dtypes[name].name for name in self._files})
         (self._partial / "features.json").write_text(facts)
         self._partial.chmod(0o755)
         try:
@@ -191,18 +216,13 @@ def _storage(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.uint16) if dtype.itemsize == 2 else dtype
 
 
-def _bits(array, fine_dtype, name):
-    return array if name == "neck" else array.astype(fine_dtype).view(_storage(fine_dtype))
+def _bits(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return array.astype(dtype).view(_storage(dtype))
 
 
-def _open(folder: Path) -> Features:
-    fine_dtype = _DTYPES[json.loads((folder / "features.json").read_text())["fine_dtype"]]
-
-    def load(name):
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            return None
-        array = np.load(path, mmap_mode="r")
-        return array if name == "neck" else array.view(fine_dtype)
-
-    return Features(*(load(name) for name in Features._fields))
+def _open(folder: Path) -> dict[str, np.ndarray]:
+    dtypes = json.loads((folder / "features.json").read_text())
+    return {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r").view(_DTYPES[dtype])
+        for name, dtype in dtypes.items()
+    }

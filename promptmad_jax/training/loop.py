@@ -31,7 +31,8 @@ class TrainConfig:
         checkpoint_every: saved as well are the last step and those that are evaluated.
         keep: newest checkpoints kept. keep_every: kept besides, those of its multiples (0: none).
         resident: keep images and features on the devices; "auto" does so on accelerators.
-        fine_dtype: of the cached fine levels, "bfloat16" or "float32".
+        fine_dtype: of the cached fine levels, "bfloat16" or "float32"; and of what CLIP's image
+            tower gives of the images, cached where cache_images and nothing in it is trained.
         writers: where figures go besides metrics.jsonl and TensorBoard: "wandb", or MODULE:FACTORY;
             see runtime/writers.py.
     """
@@ -48,6 +49,7 @@ class TrainConfig:
     keep_every: int = 0
     resident: str = "auto"
     fine_dtype: str = "bfloat16"
+    cache_images: bool = True
     writers: tuple[str, ...] = ()
 
 

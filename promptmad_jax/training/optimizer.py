@@ -15,7 +15,7 @@ class OptimizerConfig:
             "cosine" falls to decay_factor * learning_rate at the end; "constant".
         decay_epochs: 801 because the reference steps its scheduler after an epoch.
         warmup_steps: linear from zero.
-        clip_norm: bound on the global L2 norm of the gradient.
+        clip_norm: bound on the global L2 norm of the gradient; 0 for none.
         weight_decay: on all parameters, biases and norms included, as the reference.
     """
 
@@ -57,9 +57,10 @@ def make_schedule(
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW."""
+    """Clip by global norm, then AdamW, which without weight decay is Adam."""
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        clip,
         optax.adamw(
             schedule,
             b1=config.beta1,

@@ -1,15 +1,21 @@
 """The training state: what a checkpoint holds."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from promptmad_jax.models.functional import Network, Params, Stats
+from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.mesh import Rules, state_shardings
+
+
+class Initializer(Protocol):
+    """Draws a model's parameters and statistics; a `Network` is one."""
+
+    def init(self, key: jax.Array) -> tuple[Params, Stats]: ...
 
 
 class TrainState(NamedTuple):
@@ -28,7 +34,7 @@ class TrainState(NamedTuple):
 
 
 def create_state(
-    network: Network,
+    network: Initializer,
     tx: optax.GradientTransformation,
     seed: int,
     mesh: Mesh,
@@ -41,7 +47,7 @@ def create_state(
 
 
 def state_shapes(
-    network: Network, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules = ()
+    network: Initializer, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules = ()
 ) -> TrainState:
     """`abstract_state` of an initial state, without compiling and drawing one."""
     shapes = jax.eval_shape(_initializer(network, tx), jax.random.key(0))
@@ -53,7 +59,7 @@ def state_shapes(
 
 
 def _initializer(
-    network: Network, tx: optax.GradientTransformation
+    network: Initializer, tx: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
     def init(key):
         params, stats = network.init(jax.random.fold_in(key, 0))

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from promptmad_jax.data.pipeline import TrainBatch
@@ -18,6 +17,7 @@ from promptmad_jax.models.detector import Detector, Frozen, text_of
 from promptmad_jax.models.functional import batch_stats
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.pairs import interleave
+from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 from promptmad_jax.training.state import TrainState
 
@@ -32,12 +32,13 @@ class Stream(enum.IntEnum):
     JITTER = 2
     DROPOUT = 3
     DIFFUSION = 4
+    MOSAIC = 5
 
 
-def step_rngs(key: jax.Array) -> nnx.Rngs:
+def step_rngs(key: jax.Array) -> KeyStreams:
     """The random streams of a forward pass."""
     fold = lambda stream: jax.random.fold_in(key, stream)
-    return nnx.Rngs(
+    return KeyStreams(
         jitter=fold(Stream.JITTER), dropout=fold(Stream.DROPOUT), diffusion=fold(Stream.DIFFUSION)
     )
 

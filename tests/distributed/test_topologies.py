@@ -1,11 +1,11 @@
 """One device, eight, and several processes train to the same losses and the same metrics.
 
-The command itself runs on 1 x 1 and on 2 x 2 (processes x devices), a worker that keeps nothing on
-1 x 8 and 4 x 1. Each has caches of its own, so that nothing is handed on but the data set.
+The command itself runs on 2 x 2 (processes x devices), a worker that keeps nothing on 1 x 1, 1 x 8
+and 4 x 1. The first two have caches of their own, so that nothing is handed on but the data set; 4
+x 1 is given those of 2 x 2. Metrics are compared here for 2 x 2, and in docs/pods.md for all.
 """
 
 import json
-import math
 import shutil
 
 import numpy as np
@@ -46,29 +46,28 @@ def settings(data, copy, model):
     return ["--config=configs/quickstart.py:smoke", *overrides]
 
 
-def train(data, folder, model, processes, devices):
-    """Runs the command; returns the rows of its steps and metrics.json, and checks who wrote."""
-    workdir = folder / f"run{processes}x{devices}"
-    arguments = settings(data, folder / f"data{processes}x{devices}", model)
+def train(data, folder, model):
+    """Runs the command on 2 x 2; returns its rows and metrics, and checks who wrote."""
+    workdir = folder / "run"
+    arguments = settings(data, folder / "data2x2", model)
     command = ["-m", "promptmad_jax.train", *arguments, f"--workdir={workdir}"]
-    outputs = run(command, processes, devices)
-    assert all("report:" not in output for output in outputs[1:])
-    assert f"report: {workdir}/report/index.html" in outputs[0]
+    outputs = run(command, 2, 2)
+    assert f"report: {workdir}/report/index.html" in outputs[0] and "report:" not in outputs[1]
     rows = read_metrics(workdir / "metrics.jsonl")
-    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4]
+    losses = [row for row in rows if row["kind"] == "train"]
     hosts = [row for row in rows if row["kind"] == "host"]
-    assert len(hosts) == (STEPS if processes > 1 else 0)
-    assert all(f"time/{index}" in row for row in hosts for index in range(processes))
+    assert [row["step"] for row in losses] == [row["step"] for row in hosts] == [1, 2, 3, 4]
+    assert all({"time/0", "time/1", "data_wait_s/1"} <= row.keys() for row in hosts)
     metrics = json.loads((workdir / "metrics.json").read_text())
-    return {"losses": [row for row in rows if row["kind"] == "train"], "mean": metrics["mean"]}
+    return {"losses": losses, "mean": metrics["mean"]}
 
 
-def work(data, folder, model, processes, devices):
-    """Runs the worker with the constants of the run on one device."""
-    output = folder / f"{processes}x{devices}.json"
-    arguments = settings(data, folder / f"data{processes}x{devices}", model)
-    own = [f"--constants={folder / 'run1x1'}", f"--output={output}"]
-    run([str(WORKER), *arguments, *own], processes, devices)
+def work(data, folder, model, processes, devices, *arguments):
+    """Runs the worker; returns what it found on each mesh."""
+    name = f"{processes}x{devices}"
+    output = folder / f"{name}.json"
+    given = settings(data, folder / f"data{name}", model)
+    run([str(WORKER), *given, *arguments, f"--output={output}"], processes, devices)
     return json.loads(output.read_text())
 
 
@@ -77,17 +76,16 @@ def compare(found, expected):
         tolerance = LATER if step else FIRST
         assert one["loss"] == pytest.approx(other["loss"], rel=tolerance), step
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=10 * tolerance), step
-    assert found["mean"] == pytest.approx(expected["mean"], abs=LATER)
+    if found["mean"]:
+        assert found["mean"] == pytest.approx(expected["mean"], abs=LATER)
 
 
 @pytest.mark.parametrize("model", ["uniad", pytest.param("promptmad", marks=pytest.mark.full)])
 def test_topologies_agree(data, tmp_path, model):
-    single = train(data, tmp_path, model, 1, 1)
-    assert all(math.isfinite(row["loss"]) for row in single["losses"])
-    assert (
-        np.ptp([row["loss"] for row in single["losses"]])
-        > 100 * LATER * single["losses"][0]["loss"] / 10
-    )
-    compare(train(data, tmp_path, model, 2, 2), single)
-    compare(work(data, tmp_path, model, 1, 8), single)
-    compare(work(data, tmp_path, model, 4, 1), single)
+    two_by_two = train(data, tmp_path, model)
+    single, eight = work(data, tmp_path, model, 1, 8, "--devices=1", "--devices=8")
+    (four,) = work(tmp_path / "data2x2", tmp_path, model, 4, 1, "--evaluated=0")
+    losses = [row["loss"] for row in single["losses"]]
+    assert np.isfinite(losses).all() and np.ptp(losses) > 100 * FIRST
+    for found in (two_by_two, eight, four):
+        compare(found, single)

@@ -1,6 +1,7 @@
 """Kills a small training again and again; it must end as if nothing had happened.
 
-    python tests/faults/kill_many.py --kills=20 [--processes=2] [--seed=0] [--workdir=DIR]
+    python tests/faults/kill_many.py --kills=20 [--processes=2] [--model=uniad]
+        [--steps=150] [--seed=0] [--workdir=DIR]
 
 Trains the quickstart, shrunk, twice without a fault. Then runs of the same command are hit by
 SIGKILL at random moments: while they start, while they train, and inside a save. Every run is given
@@ -24,8 +25,8 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS_A_RUN = 5
-STEPS = 40
 PATIENCE_SECONDS = 3600
+FUSION = {"promptmad": "standardized", "onenip": "standardized", "uniad": "reconstruction"}
 MOMENTS = {"saving": 0.4, "training": 0.4, "anywhere": 0.2}
 
 
@@ -58,30 +59,32 @@ def prepare(directory):
     )
 
 
-def launch_command(processes, data, workdir):
-    """What a user would type."""
+def launch_command(options, data, workdir):
+    """What a user would type: fifteen checkpoints and an evaluation on the way."""
     arguments = [
         "--config=configs/quickstart.py:smoke",
         f"--workdir={workdir}",
         f"--config.data.data_dir={data}",
-        f"--config.train.steps={STEPS}",
-        "--config.train.checkpoint_every=4",
-        "--config.train.eval_every=15",
+        f"--config.train.steps={options.steps}",
+        f"--config.train.checkpoint_every={options.steps // 15}",
+        f"--config.train.eval_every={options.steps * 7 // 15}",
         "--config.train.log_every=1",
+        f"--config.model={options.model}",
+        f"--config.eval.fusion={FUSION[options.model]}",
     ]
-    if processes == 1:
+    if options.processes == 1:
         return [sys.executable, "-m", "promptmad_jax.train", *arguments]
-    launcher = ["bash", "launch/local_multiprocess.sh", str(processes)]
+    launcher = ["bash", "launch/local_multiprocess.sh", str(options.processes)]
     return [*launcher, "--restarts=1000", "--grace=20", "--", *arguments]
 
 
 class Training:
     """One command, started again by itself or by us, until it ends."""
 
-    def __init__(self, processes, data, workdir):
-        self.processes, self.workdir = processes, pathlib.Path(workdir)
-        self._command = launch_command(processes, data, workdir)
-        self._log = (self.workdir.parent / f"{self.workdir.name}.log").open("ab")
+    def __init__(self, options, root, name):
+        self.processes, self.steps, self.workdir = options.processes, options.steps, root / name
+        self._command = launch_command(options, root / "data", self.workdir)
+        self._log = (root / f"{name}.log").open("ab")
         self._process = None
 
     def start(self):
@@ -163,7 +166,7 @@ def hit(training, moment, seconds, rng):
         reached = wait_until(training, lambda: training.step() > begun and training.saving())
         time.sleep(rng.uniform(0, 0.02))
     elif moment == "training":
-        target = begun + rng.randint(1, STEPS // 4)
+        target = begun + rng.randint(1, training.steps // 5)
         reached = wait_until(training, lambda: training.step() >= target)
         time.sleep(rng.uniform(0, 0.2))
     else:
@@ -198,21 +201,21 @@ def saved_steps(workdir):
     return [int(name) for name in names if name.isdigit()]
 
 
-def fingerprint(workdir):
+def fingerprint(training):
     """Digest of the last state, and of the metrics."""
     sys.path.insert(0, str(ROOT))
     import jax
 
     from promptmad_jax.runtime.orbax_store import OrbaxStore
 
-    store = OrbaxStore(workdir / "checkpoints", 1, 0, lambda directory: None)
+    store = OrbaxStore(training.workdir / "checkpoints", 1, 0, lambda directory: None)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    arrays = store.arrays(STEPS)
+    arrays = store.arrays(training.steps)
     wanted = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=device)
         for name, array in arrays.items()
     }
-    table = store.read(STEPS, wanted)
+    table = store.read(training.steps, wanted)
     store.close(failed=False)
     digest = hashlib.sha256()
     for name in sorted(table):
@@ -220,7 +223,22 @@ def fingerprint(workdir):
         if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
             array = jax.random.key_data(array)
         digest.update(name.encode() + jax.device_get(array).tobytes())
-    return digest.hexdigest(), (workdir / "metrics.json").read_bytes()
+    return digest.hexdigest(), (training.workdir / "metrics.json").read_bytes()
+
+
+def undisturbed(options, root, kind):
+    """Seconds that a run without a fault takes, and how it ends: twice the same."""
+    first, second = (Training(options, root, f"{kind}_{name}") for name in ("undisturbed", "again"))
+    seconds = root / f"{second.workdir.name}.seconds"
+    if not seconds.exists():
+        for training in (first, second):
+            training.start()
+            taken, _ = timed(training.wait)
+        seconds.write_text(str(taken))  # With what the first has compiled.
+    ends = [fingerprint(training) for training in (first, second)]
+    if ends[0] != ends[1]:
+        raise SystemExit(f"{first.workdir} and {second.workdir} differ without a kill")
+    return float(seconds.read_text()), ends[0]
 
 
 def timed(work):
@@ -233,32 +251,30 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--model", default="promptmad", choices=FUSION)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workdir", default="")
+    parser.add_argument("--workdir", default="", help="may hold what another seed has left there")
     options = parser.parse_args()
-    root = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="kill_many-"))
+    root = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="kill_many-")).resolve()
     root.mkdir(parents=True, exist_ok=True)
     rng = random.Random(options.seed)
-    prepare(root / "data")
-    first = Training(options.processes, root / "data", root / "undisturbed")
-    first.start()
-    first.wait()
-    again = Training(options.processes, root / "data", root / "undisturbed2")
-    again.start()
-    seconds, _ = timed(again.wait)  # With what the first has compiled.
-    expected = fingerprint(first.workdir)
+    if not (root / "data").exists():
+        prepare(root / "data")
+    kind = f"{options.model}_{options.processes}x{options.steps}"
+    seconds, expected = undisturbed(options, root, kind)
     records, lost, wrong, runs = [], 0.0, [], 0
-    if fingerprint(again.workdir) != expected:
-        wrong.append(again.workdir.name)
     while len(records) < options.kills:
-        training = Training(options.processes, root / "data", root / f"run{runs}")
+        training = Training(options, root, f"{kind}_seed{options.seed}_run{runs}")
         kills = min(KILLS_A_RUN, options.kills - len(records))
         taken, new = timed(lambda t=training, k=kills: run_and_kill(t, k, seconds, rng))
         records, lost, runs = records + new, lost + taken - seconds, runs + 1
-        if fingerprint(training.workdir) != expected:
+        if fingerprint(training) != expected:
             wrong.append(training.workdir.name)
     summary = {
         "processes": options.processes,
+        "model": options.model,
+        "steps": options.steps,
         "kills": len(records),
         "inside_save": sum(record["inside_save"] for record in records),
         "runs": runs,

@@ -6,14 +6,16 @@ the end the digest of the last state. Arrays are split over all devices of all p
 
 import hashlib
 import sys
+import traceback
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from promptmad_jax.runtime import leaving
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.logging import Progress
-from promptmad_jax.runtime.mesh import MeshConfig, make_mesh, state_shardings
+from promptmad_jax.runtime.mesh import MeshConfig, make_mesh, open_channels, state_shardings
 from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.runtime.trace import StepTrace
 from promptmad_jax.runtime.writers import open_writers
@@ -83,13 +85,24 @@ def digest(state):
     return hashlib.sha256(b"".join(jax.device_get(leaf).tobytes() for leaf in leaves)).hexdigest()
 
 
+def join(address, count, index):
+    """Joins the other processes, and meets them before anything is compiled."""
+    jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=10)
+    leaving.joined(index, count)
+    open_channels(make_mesh(MeshConfig(data=1, fsdp=-1)))
+
+
 def main(directory, *place):
-    if place:
-        address, count, index = place
-        jax.distributed.initialize(address, int(count), int(index), heartbeat_timeout_seconds=10)
-    state = train(directory)
     if not place:
-        print("digest", digest(state))
+        print("digest", digest(train(directory)))
+        return
+    address, count, index = place
+    join(address, int(count), int(index))
+    try:
+        train(directory)
+    except Exception:
+        traceback.print_exc()
+        leaving.leave(1)
 
 
 if __name__ == "__main__":

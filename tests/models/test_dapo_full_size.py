@@ -13,7 +13,7 @@ from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS, DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
-from promptmad_jax.models.zero_shot.parameters import draw_parameters
+from promptmad_jax.models.zero_shot.parameters import TableMoments, draw_parameters
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.weights.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 
@@ -106,7 +106,8 @@ def test_first_values():
     clip = ClipConfig(LARGE.text, replace(LARGE.vision, projection=16))
     table = np.random.default_rng(0).normal(3.0, 0.5, (100, 768)) * np.linspace(1, 2, 768)
     config = replace(DAPO, taps=(6, 12))
-    draw = jax.jit(lambda key: draw_parameters(key, config, clip, table))
+    moments = TableMoments(*(x.astype(np.float32) for x in (table.mean(0), table.std(0))))
+    draw = jax.jit(lambda key: draw_parameters(key, config, clip, moments))
     params = jax.device_get(draw(jax.random.key(0)))
     deep = params["vision"]["deep"]
     np.testing.assert_allclose([deep.min(), deep.max()], [-0.061, 0.061], atol=1e-4)

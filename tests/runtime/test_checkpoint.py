@@ -1,6 +1,7 @@
 """Checkpoints come back exactly, onto any mesh, whole or not at all."""
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -288,7 +289,7 @@ def test_failed_save_is_told_and_leaves_the_others(tmp_path, single, file_size_l
     checkpoints.close()
 
 
-def test_directory_that_cannot_be_written(tmp_path, single):
+def test_directory_that_cannot_be_written(tmp_path, single, recwarn):
     directory = tmp_path / "checkpoints"
     checkpoints = Checkpoints(directory, keep=2)
     checkpoints.save(1, single[0])
@@ -304,6 +305,8 @@ def test_directory_that_cannot_be_written(tmp_path, single):
     checkpoints.save(4, single[0])
     checkpoints.close()
     assert checkpoints.failures() == [] and checkpoints.steps() == [1, 4]
+    gc.collect()
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
 
 def test_every_kth_is_kept_beside_the_newest(tmp_path):

@@ -94,6 +94,11 @@ class DapoConfig:
         """Whether the states of the texts change in training."""
         return self.prompts > 0
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return self.adapters or self.prompts > 0 or self.image_tokens > 0
+
     def check(self, clip: ClipConfig) -> None:
         """Raises UserError if this CLIP cannot carry the detector."""
         text, vision = clip.text, clip.vision

@@ -2,19 +2,21 @@
 
 import functools
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
-from promptmad_jax.models.functional import Params
+from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.models.zero_shot.config import DapoConfig
-from promptmad_jax.models.zero_shot.parameters import draw_parameters
+from promptmad_jax.models.zero_shot.parameters import TableMoments, draw_parameters
 from promptmad_jax.models.zero_shot.prompts import PromptTokens, prompt_tokens
 from promptmad_jax.models.zero_shot.similarity import (
     ImageFeatures,
@@ -72,8 +74,11 @@ class ZeroShotDetector:
 
     def init(self, key: jax.Array, frozen: FrozenClip) -> Params:
         """Freshly drawn trainable parameters, float32; an empty dict where nothing is trained."""
-        table = frozen.text["token_embedding"]["embedding"]
-        return draw_parameters(key, self.config, self.clip, table)
+        return draw_parameters(key, self.config, self.clip, _moments(frozen, jnp))
+
+    def network(self, frozen: FrozenClip) -> "TrainableParts":
+        """What a training state is made from, with little of the frozen weights inside."""
+        return TrainableParts(self.config, self.clip, _moments(frozen, np))
 
     def tokens(
         self, tokenizer: Tokenizer, defects: tuple[str, ...], object_name: str = "object"
@@ -179,6 +184,25 @@ class ZeroShotDetector:
     def _vision(self, frozen: FrozenClip) -> ClipVision:
         cast = lambda leaf: jnp.asarray(leaf, self.config.dtype)
         return nnx.merge(self.vision_graph, jax.tree.map(cast, frozen.vision))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainableParts:
+    """Draws what a detector trains, as `models.functional.Network` draws a model."""
+
+    config: DapoConfig
+    clip: ClipConfig
+    table: TableMoments = field(repr=False)
+
+    def init(self, key: jax.Array) -> tuple[Params, Stats]:
+        """Freshly drawn parameters as of `ZeroShotDetector.init`, and no statistics."""
+        return draw_parameters(key, self.config, self.clip, self.table), {}
+
+
+def _moments(frozen: FrozenClip, xp: ModuleType) -> TableMoments:
+    """With numpy on the host, with jax.numpy in a jitted function."""
+    table = xp.asarray(frozen.text["token_embedding"]["embedding"], xp.float32)
+    return TableMoments(table.mean(0), table.std(0))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """A detector with CLIP's weights from files, or with random ones."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,51 @@ from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
-from promptmad_jax.weights.clip_config import ClipConfig, TowerConfig
+from promptmad_jax.weights.clip_config import (
+    ClipConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    TowerConfig,
+    check_tower,
+)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Which CLIP a zero-shot detector stands on.
+
+    Attributes:
+        weights: a Hugging Face id, a weight file, or a folder with weights, config.json and
+            tokenizer; or "random", towers without training over single bytes, whose maps mean
+            nothing, for runs that only show that all works.
+        width, layers, heads, image, patch, projection, context, seed: of the random towers; both
+            have the same width, depth and heads.
+
+    Raises:
+        UserError: sizes that no tower can have.
+    """
+
+    weights: str = "openai/clip-vit-large-patch14-336"
+    width: int = 32
+    layers: int = 4
+    heads: int = 2
+    image: int = 64
+    patch: int = 16
+    projection: int = 32
+    context: int = 160
+    seed: int = 0
+
+    def random_config(self) -> ClipConfig:
+        """The shape of the random towers."""
+        tower = {name: getattr(self, name) for name in ("width", "heads", "layers", "projection")}
+        tower["hidden"] = 4 * self.width
+        config = ClipConfig(
+            ClipTextConfig(**tower, context=self.context),
+            ClipVisionConfig(**tower, image=self.image, patch=self.patch),
+        )
+        for side in (config.text, config.vision):
+            check_tower(side, "the settings of clip")
+        return config
 
 
 class Loaded(NamedTuple):
@@ -27,6 +71,13 @@ class Loaded(NamedTuple):
     detector: ZeroShotDetector
     frozen: FrozenClip
     tokenizer: Tokenizer
+
+
+def open_detector(config: DapoConfig, source: ClipSource) -> Loaded:
+    """`load_detector` or `random_detector`, as `source.weights` says."""
+    if source.weights == "random":
+        return random_detector(config, source.random_config(), source.seed)
+    return load_detector(config, source.weights, "clip.weights")
 
 
 def load_detector(config: DapoConfig, weights: str, setting: str) -> Loaded:

@@ -1,21 +1,26 @@
 """First values of what a zero-shot detector trains."""
 
+from typing import NamedTuple
+
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.weights.clip_config import ClipConfig, ClipVisionConfig
 
 
-def draw_parameters(
-    key: jax.Array, config: DapoConfig, clip: ClipConfig, table: jax.Array
-) -> Params:
-    """The trainable tree; parts that the configuration does not have are absent.
+class TableMoments(NamedTuple):
+    """Mean and deviation of each dimension of the text tower's token table, float32 [D]."""
 
-    Args:
-        table: [V, D], the text tower's token embeddings.
-    """
+    mean: jax.Array | np.ndarray
+    std: jax.Array | np.ndarray
+
+
+def draw_parameters(
+    key: jax.Array, config: DapoConfig, clip: ClipConfig, table: TableMoments
+) -> Params:
+    """The trainable tree; parts that the configuration does not have are absent."""
     keys = jax.random.split(key, 3)
     params = {}
     if config.learns_text:
@@ -27,7 +32,7 @@ def draw_parameters(
     return params
 
 
-def _draw_text(key: jax.Array, config: DapoConfig, layers: int, table: jax.Array) -> Params:
+def _draw_text(key: jax.Array, config: DapoConfig, layers: int, table: TableMoments) -> Params:
     """Normal with the mean and deviation of each dimension of the token table.
 
     DAPO draws its prompts so. How it draws the deep ones is not published; the table's moments
@@ -36,11 +41,10 @@ def _draw_text(key: jax.Array, config: DapoConfig, layers: int, table: jax.Array
     shapes = dict.fromkeys(("normal", "abnormal"), (config.prompts, config.prompt_tokens))
     if config.text_tokens:
         shapes["deep"] = (layers, config.text_tokens)
-    table = jnp.asarray(table, jnp.float32)
-    mean, std = table.mean(0)[None, None], table.std(0)[None, None]
+    mean, std = table.mean[None, None], table.std[None, None]
     keys = jax.random.split(key, len(shapes))
     return {
-        name: mean + std * jax.random.normal(key, (*shape, table.shape[1]))
+        name: mean + std * jax.random.normal(key, (*shape, mean.shape[-1]))
         for key, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
 

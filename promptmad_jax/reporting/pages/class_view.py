@@ -22,7 +22,7 @@ SCALE_NOTE = (
     "pixels, bright the larger of their 99.9 % quantile and the 99 % quantile on defects. So "
     "brightness can be compared down a column. “final” lays the final map over the image: "
     "the blue line is the edge of the true defect, the white square the place with the highest "
-    "average, which is the image score. Diffusion steps "
+    "average, which is the image score unless the model has one of its own. Diffusion steps "
     "have the scale of both the coarse and the refined map. Click on a picture to enlarge it."
 )
 

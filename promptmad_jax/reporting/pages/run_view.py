@@ -7,7 +7,7 @@ from promptmad_jax.reporting.curves import training_series
 from promptmad_jax.reporting.pages.charts import draw_training, legend
 from promptmad_jax.reporting.pages.class_table import plain_table
 from promptmad_jax.reporting.pages.page import TIMES, escape, facts, folded
-from promptmad_jax.reporting.tables import HEADINGS
+from promptmad_jax.reporting.tables import HEADINGS, prompt_rows, reasons
 
 TRAINING_TITLES = {
     "losses": "Losses",
@@ -23,10 +23,8 @@ def parts_table(result: Mapping) -> str:
         return ""
     rows = {"final": result["mean"]} | {name: block["mean"] for name, block in blocks.items()}
     if "prompts" in result:
-        prompts = result["prompts"]
-        for statistic in ("mean", "std"):
-            means = {metric: value[statistic] for metric, value in prompts["mean"].items()}
-            rows[f"final, {statistic} of {prompts['count']} prompts"] = means
+        spreads = prompt_rows(result["prompts"])
+        rows |= {f"final, {heading}": values for heading, values in spreads.items()}
     note = "Means over the classes, percent. The figures of each class are in metrics.json."
     table = plain_table("map", rows, list(result["mean"]))
     return f'<p class="soft">{note}</p>{table}{_definitions(result["protocol"]["compat"])}'
@@ -50,12 +48,11 @@ def decisions(result: Mapping) -> str:
 
 def undefined_list(undefined: Mapping[str, Mapping[str, str]]) -> str:
     """Why there is a dash in the table."""
-    items = []
-    for name, reasons in undefined.items():
-        for reason in dict.fromkeys(reasons.values()):
-            metrics = ", ".join(HEADINGS[key] for key in reasons if reasons[key] == reason)
-            items.append(f"<li>{escape(name)}: {metrics}: {escape(reason)}</li>")
-    return f'<p>Undefined (-):</p><ul class="plain">{"".join(items)}</ul>' if items else ""
+    items = "".join(
+        f"<li>{escape(name)}: {metrics}: {escape(why)}</li>"
+        for name, metrics, why in reasons(undefined)
+    )
+    return f'<p>Undefined (-):</p><ul class="plain">{items}</ul>' if items else ""
 
 
 def training(history: Sequence[Mapping]) -> str:

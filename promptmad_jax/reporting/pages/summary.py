@@ -7,7 +7,12 @@ from promptmad_jax.reporting.pages.class_view import ClassView, types, verdict
 from promptmad_jax.reporting.pages.page import TIMES, escape
 from promptmad_jax.reporting.tables import HEADINGS, percent
 
-MODEL_NAMES = {"promptmad": "PromptMAD", "onenip": "OneNIP", "uniad": "UniAD"}
+MODEL_NAMES = {
+    "promptmad": "PromptMAD",
+    "onenip": "OneNIP",
+    "uniad": "UniAD",
+    "zero_shot": "A zero-shot detector",
+}
 
 
 def lead(result: Mapping, manifest: Mapping) -> str:

@@ -1,0 +1,29 @@
+"""DAPO (arXiv 2512.09446): trained on the test split of mvtec_ad, tested on visa.
+
+    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=... --data_dir=data
+    python -m promptmad_jax.prepare --dataset=visa --source=... --data_dir=data
+    python -m promptmad_jax.train --config=configs/dapo_mvtec_to_visa.py \\
+        --workdir=runs/dapo
+
+Of mvtec_ad: all of its 73 defect folders, as 20 types.
+`:cached` trains text prompts and adapters only, and computes the image tower once an image.
+Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
+"""
+
+from configs import common, zero_shot
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, cached=False)
+    config = zero_shot.dapo("mvtec_ad", "visa")
+    if arg.cached:
+        zero_shot.without_image_prompts(config)
+    config.train.seed = arg.seed
+    if arg.smoke:
+        zero_shot.shrink(config)
+    return config
+
+
+def get_hyper():
+    """Settings for launch/sweep.py: three seeds."""
+    return [{"train.seed": seed} for seed in range(3)]

@@ -1,0 +1,26 @@
+"""MultiADS (ICCV 2025): trained on the test split of visa, tested on mvtec_ad.
+
+    python -m promptmad_jax.prepare --dataset=visa --source=... --data_dir=data
+    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=... --data_dir=data
+    python -m promptmad_jax.train --config=configs/multiads_visa_to_mvtec.py \\
+        --workdir=runs/multiads
+
+Of visa: images with one type of defect, as MultiADS trains.
+Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
+"""
+
+from configs import common, zero_shot
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg)
+    config = zero_shot.multiads("visa", "mvtec_ad")
+    config.train.seed = arg.seed
+    if arg.smoke:
+        zero_shot.shrink(config)
+    return config
+
+
+def get_hyper():
+    """Settings for launch/sweep.py: three seeds."""
+    return [{"train.seed": seed} for seed in range(3)]

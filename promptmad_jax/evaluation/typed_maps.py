@@ -1,0 +1,58 @@
+"""A zero-shot detector's maps of many images, in batches of one size."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from promptmad_jax.evaluation.inference import Placement
+from promptmad_jax.models.functional import Params
+from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
+from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from promptmad_jax.runtime.mesh import batch_sharding, replicated
+
+
+class TypedMapMaker:
+    """A detector with its frozen weights on a mesh.
+
+    Where several processes hold the mesh, all of them call the same methods in the same order.
+
+    Args:
+        batch_size: images a forward pass, rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, detector: ZeroShotDetector, frozen: FrozenClip, mesh: Mesh, batch_size: int):
+        self.detector, self.frozen = detector, frozen
+        self._placement = Placement(mesh, batch_size)
+        self.batch_size = self._placement.batch_size
+        whole, split = replicated(mesh), batch_sharding(mesh)
+        self._states = jax.jit(detector.text_states, out_shardings=whole)
+        self._maps = jax.jit(
+            self._compute, in_shardings=(None,) * 4 + (split,), out_shardings=whole
+        )
+
+    def states(self, params: Params, tokens: PromptTokens) -> jax.Array:
+        """The unit vectors [K + 1, d] of the states, the normal one first."""
+        return self._states(params, self.frozen, tokens)
+
+    def batches(
+        self, params: Params, states: jax.Array, own: np.ndarray, images: np.ndarray
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """`ZeroShotDetector.readout` of images uint8 [n, S, S, 3], a batch at a time.
+
+        Args:
+            own: bool [K + 1], the states of the images' product; `own_types` [B, S, S, K + 1] are
+                the probabilities among them. Everything else is among all states.
+
+        Several processes share the work: each gives all images, and gets everything.
+        """
+        for (batch,), count in self._placement.batches(images):
+            maps = self._maps(params, self.frozen, states, own, batch)
+            yield {name: np.asarray(value)[:count] for name, value in maps.items()}
+
+    def _compute(self, params, frozen, states, own, images) -> dict[str, jax.Array]:
+        detector = self.detector
+        features = detector.features(params, frozen, images)
+        own_types = detector.readout(features, states, own)["types"]
+        return detector.readout(features, states) | {"own_types": own_types}

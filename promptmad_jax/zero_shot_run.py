@@ -1,0 +1,130 @@
+"""Training of zero-shot detectors; a run without anything to train is evaluated alone."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from promptmad_jax.config import Config, to_dict
+from promptmad_jax.data.pipeline import BatchOrder, make_source
+from promptmad_jax.data.pipeline import Source as Batches
+from promptmad_jax.data.typed_batches import TypedExamples, take_typed
+from promptmad_jax.runtime.logging import warn
+from promptmad_jax.runtime.manifest import write_manifest
+from promptmad_jax.runtime.mesh import replicate
+from promptmad_jax.runtime.processes import is_writer
+from promptmad_jax.training.image_states import load_image_states
+from promptmad_jax.training.state import Initializer, TrainState
+from promptmad_jax.training.step import StepFunction
+from promptmad_jax.training.zero_shot_step import FrozenTyped, make_zero_shot_step
+from promptmad_jax.workdir import Workdir
+from promptmad_jax.zero_shot_evaluation import evaluate_typed, finish_typed
+from promptmad_jax.zero_shot_experiment import (
+    Source,
+    ZeroShotExperiment,
+    build_zero_shot,
+    load_target,
+    read_source,
+    source_folder,
+)
+
+_NO_SOURCE = "none: nothing is trained"
+
+
+class ZeroShotTraining:
+    """A `run.Method`: DAPO, MultiADS, and CLIP as it is."""
+
+    def __init__(self, config: Config):
+        self.config, self._target = config, load_target(config)
+        self._source: Source | None = None
+        self.fingerprint, self.num_images = _NO_SOURCE, 0
+        if config.source.dataset:
+            self._source = read_source(config)
+            self.fingerprint = self._source.fingerprint
+            self.num_images = len(self._source.data)
+
+    @functools.cached_property
+    def _experiment(self) -> ZeroShotExperiment:
+        return build_zero_shot(self.config)
+
+    @property
+    def mesh(self) -> Mesh:
+        return self._experiment.mesh
+
+    @property
+    def network(self) -> Initializer:
+        return self._experiment.network
+
+    @functools.cached_property
+    def frozen(self) -> FrozenTyped:
+        """CLIP and the trained words, whose states are computed once where no text is trained."""
+        experiment = self._experiment
+        tokens = experiment.tokens(self._source.words)
+        if self.config.dapo.learns_text:
+            return FrozenTyped(experiment.frozen, replicate(tokens, self.mesh))
+        return FrozenTyped(experiment.frozen, experiment.maker.states({}, tokens))
+
+    def describe(self, files: Workdir) -> None:
+        """See `run.Method`; says loudly that a test split is trained on."""
+        if not is_writer():
+            return
+        extra: dict[str, Any] = {"test_images": len(self._target)}
+        extra["test_fingerprint"] = self._target.images.fingerprint
+        if self._source is not None:
+            warn(self._source.fact["trained_on_test_split"]["warning"])
+            extra |= self._source.fact | {"trained_words": list(self._source.words)}
+        write_manifest(
+            files.manifest,
+            to_dict(self.config),
+            self.config.train.seed,
+            self.fingerprint,
+            self.mesh,
+            extra,
+        )
+
+    def batches(self) -> tuple[BatchOrder, Batches]:
+        """See `run.Method`."""
+        config, images = self.config, self._source.data.images
+        examples = TypedExamples(
+            None if self._caches else images.images,
+            self._image_states() if self._caches else None,
+            self._source.type_masks,
+            np.asarray(images.labels).astype(bool),
+        )
+        order = BatchOrder(config.train.seed, images.class_ids, config.train.batch_size, 1)
+        return order, make_source(examples, self.mesh, config.train.resident, take_typed)
+
+    def step_function(
+        self, tx: optax.GradientTransformation, schedule: optax.Schedule, shardings: Any
+    ) -> StepFunction:
+        """See `run.Method`."""
+        config, detector = self.config, self._experiment.detector
+        return make_zero_shot_step(
+            detector, tx, schedule, config.type_loss, config.source.mosaic, self.mesh, shardings
+        )
+
+    def evaluate(self, state: TrainState) -> dict:
+        """See `run.Method`."""
+        return evaluate_typed(self._experiment, state, self._target)
+
+    def finish(self, state: TrainState, files: Workdir) -> dict:
+        """See `run.Method`."""
+        return finish_typed(self._experiment, state, self._target, files, files)
+
+    @property
+    def _caches(self) -> bool:
+        """Whether what the image tower gives is computed once."""
+        return self.config.train.cache_images and not self.config.dapo.image_tokens
+
+    def _image_states(self) -> Any:
+        config, experiment = self.config, self._experiment
+        return load_image_states(
+            source_folder(config) / "feature_cache",
+            experiment.detector,
+            experiment.frozen,
+            self._source.data.images,
+            config.train.fine_dtype,
+            self.mesh,
+        )
