@@ -258,7 +258,7 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     assert set(metrics["protocol"]["compat_left_out"]) == {"onenip_fusion"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if row["kind"] == "train"]
-    assert losses and all(row["loss"] == row["feature"] for row in losses)
+    assert losses and all(row["loss"] == 4 * row["feature"] for row in losses)
 
 
 # absl itself reports a value that is not of the flag's type, with status 1.

@@ -7,7 +7,7 @@ import pytest
 from promptmad_jax.data.preprocess import normalize
 from promptmad_jax.models.backbone import BackboneConfig, build_backbone, load_backbone
 from promptmad_jax.training.level_balance import balance_levels
-from promptmad_jax.training.pretraining import PretrainingConfig, pretrain, render_pictures
+from promptmad_jax.training.pretraining import PretrainingConfig, pretrain
 
 STEPS = 3
 
@@ -35,11 +35,11 @@ def test_a_network_whose_blocks_do_not_expand_is_refused():
 
 
 def test_pretraining_ends_with_levels_of_unit_deviation():
-    config = PretrainingConfig(
-        image_size=64, per_class=2, batch_size=2, clean=1, steps=STEPS, width=8
-    )
+    config = PretrainingConfig(image_size=64, batch_size=2, clean=1, steps=STEPS, width=8)
     backbone, params = load_backbone(BackboneConfig("efficientnetv2_nano", "random"))
-    pictures, class_ids = render_pictures(config)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (6, 64, 64, 3), np.uint8)
+    class_ids = np.arange(6, dtype=np.int32)
     reports = []
     show = lambda *report: reports.append(report)
     trained = pretrain(backbone, params, pictures, class_ids, config, show)
