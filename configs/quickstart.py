@@ -28,7 +28,7 @@ def get_config(arg=None):
     config.optimizer.update(
         learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=5.0
     )
-    config.train.update(batch_size=8, steps=1050, log_every=50, checkpoint_every=350, seed=arg.seed)
+    config.train.update(batch_size=8, steps=900, log_every=50, checkpoint_every=300, seed=arg.seed)
     config.eval.update(batch_size=16, fusion="standardized")
     if arg.smoke:
         common.shrink(config)

@@ -53,7 +53,7 @@ class Contents:
 
 
 class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
-    """`tfds.builder("synthetic_mvtec", data_dir=..., seed=0, ...)`: 640 + 208 pictures of 256 px.
+    """`tfds.builder("synthetic_mvtec", data_dir=..., seed=0, ...)`: 560 + 208 pictures of 256 px.
 
     Each picture depends on (seed, image_size, class, split, defect, index) alone, so other counts
     or classes keep the rest as it was. The arguments describe what to prepare; a prepared data set
@@ -73,7 +73,7 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
-        "1.1.0": "Bottle caps and chips lie in a nest, with a few degrees of play; 80 training"
+        "1.1.0": "Bottle caps and chips lie in a nest, with a few degrees of play; 70 training"
         " pictures a class.",
     }
 
@@ -82,7 +82,7 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
         *,
         seed: int = 0,
         image_size: int = 256,
-        train_per_class: int = 80,
+        train_per_class: int = 70,
         test_good_per_class: int = 10,
         test_per_defect: int = 4,
         class_names: tuple[str, ...] = synthetic.CLASS_NAMES,
