@@ -94,7 +94,8 @@ def _builder_arguments(dataset: str, source: str, image_dir: str, arguments: dic
 def _stamp(dataset: str, kwargs: dict) -> str:
     """Tells whether what is prepared is what is asked for."""
     if dataset == SYNTHETIC:
-        return hashlib.sha256(json.dumps(kwargs, sort_keys=True).encode()).hexdigest()
+        drawn = {"version": str(_builder_class(dataset).VERSION), **kwargs}
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
     return _builder_class(dataset).fingerprint(**kwargs)
 
 
