@@ -213,6 +213,17 @@ def _check_zero_shot(config: Config) -> None:
             "config.source.mosaic makes new images in every step, whose features cannot be cached: "
             "set train.cache_images=False"
         )
+    if config.data.holdout:
+        raise UserError(
+            f"config.data.holdout is {config.data.holdout}; a zero-shot detector trains on no "
+            "image of its target, so that there is none to hold out: leave it at 0"
+        )
+    if source.mosaic and (config.train.batch_size < 4 or dapo.image_size % 2):
+        raise UserError(
+            "config.source.mosaic puts four images of a batch into one at half size: set "
+            f"train.batch_size (now {config.train.batch_size}) to 4 or more and data.image_size "
+            f"(now {dapo.image_size}) to an even number"
+        )
     check_apart(config)
 
 

@@ -67,8 +67,10 @@ def _evaluate_typed(config, files, output) -> None:
 
     if _PROMPTS.value > 1:
         raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")
-    if _DATASET.value and not _OUTPUT.value:
-        raise UserError("--dataset goes with --output, so that the run keeps its own figures")
+    if (_DATASET.value or _TAXONOMY.value) and not _OUTPUT.value:
+        raise UserError(
+            "--dataset and --taxonomy go with --output, so that the run keeps its own figures"
+        )
     run_typed_evaluation(
         on_other_data(config, _DATASET.value, _DATA_DIR.value, _TAXONOMY.value), files, output
     )

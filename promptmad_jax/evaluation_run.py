@@ -114,18 +114,16 @@ def write_results(
     report: Report,
     files: Workdir,
     output: Workdir,
-    data: Mapping[str, Any] | None = None,
+    entries: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes metrics.json, image_scores.csv and the report to `output`, and prints the table.
 
     Args:
-        data: settings of the data that were evaluated, where they may not be those of the run.
+        entries: of the manifest, where they may not be those of the run: of the data evaluated.
     """
     write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_scores(output.path, report.scores)
-    manifest = json.loads(files.manifest.read_text())
-    if data is not None:
-        manifest["config"]["data"] = data
+    manifest = json.loads(files.manifest.read_text()) | (entries or {})
     if output.manifest != files.manifest:
         write_text_atomic(output.manifest, json.dumps(manifest, indent=2) + "\n")
     page = report.write(result, manifest, read_metrics(files.log))

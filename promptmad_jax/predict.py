@@ -53,15 +53,17 @@ def _predictor():
 
     if _DEFECTS.value:
         return _typed_predictor()
-    if _WORKDIR.value and Workdir(_WORKDIR.value).config().model == ZERO_SHOT:
+    given = parse(_CONFIG.value) if _CONFIG.value is not None else None
+    if _WORKDIR.value and given is None:
+        given = Workdir(_WORKDIR.value).config()
+    if given is not None and given.model == ZERO_SHOT:
         raise UserError("a zero-shot detector looks for defects in words: give --defects")
     if _CLASS_NAME.value is None:
         raise UserError("give --class_name: a class of the run, or auto")
     if _WEIGHTS.value:
         if _WORKDIR.value or _CONFIG.value is None or not _PROMPT_IMAGE.value:
             raise UserError("--weights goes with --config and --prompt_image, without --workdir")
-        config = parse(_CONFIG.value)
-        return load_file_predictor(config, _WEIGHTS.value, _CLASS_NAME.value, _PROMPT_IMAGE.value)
+        return load_file_predictor(given, _WEIGHTS.value, _CLASS_NAME.value, _PROMPT_IMAGE.value)
     if not _WORKDIR.value or _CONFIG.value is not None or _PROMPT_IMAGE.value:
         raise UserError("give --workdir, or --weights with --config and --prompt_image")
     return load_predictor(_WORKDIR.value)
@@ -79,6 +81,11 @@ def _typed_predictor():
     config = parse(_CONFIG.value) if files is None else files.config()
     if config.model != ZERO_SHOT:
         raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
+    if _CLASS_NAME.value == "auto":
+        raise UserError(
+            "--class_name=auto chooses among the classes of a run; a zero-shot detector has none: "
+            "say in words what the images show, or leave it out"
+        )
     words = parse_defects(_DEFECTS.value)
     return load_typed_predictor(config, files, words, _CLASS_NAME.value or _OBJECT)
 

@@ -6,6 +6,7 @@ Half precision, under the names that `backbone.weights` reads.
 from absl import flags
 
 from promptmad_jax.runtime import cli
+from promptmad_jax.runtime.errors import UserError
 
 _OUTPUT = flags.DEFINE_string("output", None, "the .npz file to write")
 _STEPS = flags.DEFINE_integer("steps", 4000, "training steps", lower_bound=1)
@@ -29,6 +30,12 @@ def main(argv: list[str]) -> None:
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x, np.float16)
         for path, x in jax.tree_util.tree_leaves_with_path(params)
     }
+    broken = [name for name, x in flat.items() if not np.isfinite(x).all()]
+    if broken:
+        raise UserError(
+            f"{', '.join(broken)}: not finite in half precision, so that {_OUTPUT.value} is not "
+            "written; give other --steps or --per_class"
+        )
     np.savez(_OUTPUT.value, **flat)
     print(f"written to {_OUTPUT.value}")
 

@@ -20,7 +20,7 @@ from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.runtime.processes import gather_objects, is_writer, this_run
 from promptmad_jax.runtime.trace import StepTrace
 from promptmad_jax.runtime.writers import open_writers
-from promptmad_jax.training.loop import evaluates_at, total_steps, train_loop
+from promptmad_jax.training.loop import check_saved, evaluates_at, total_steps, train_loop
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import Initializer, TrainState, abstract_state, create_state
 from promptmad_jax.training.step import StepFunction
@@ -32,8 +32,8 @@ class Method(Protocol):
     """What a run needs of a detector that is trained, whatever it learns from.
 
     Attributes:
-        fingerprint, num_images: of the training data. network: draws what is trained.
-        frozen: the step's second argument.
+        fingerprint, num_images: of the training data, 0 images where nothing is trained.
+        network: draws what is trained. frozen: the step's second argument.
     """
 
     config: Config
@@ -90,7 +90,8 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
     with Preemption() as preemption:
         method = open_method(config)
         check_data(config, files, method.fingerprint, method.num_images)
-        check_batch(config, method.mesh.size)
+        if method.num_images:
+            check_batch(config, method.mesh.size)
         checkpoints = files.checkpoints(config.train.keep, config.train.keep_every)
         try:
             state = _start(method, files, checkpoints)
@@ -190,10 +191,17 @@ def _train(
 
 
 def _keep_untrained(state: TrainState, checkpoints: Checkpoints) -> None:
-    """Saves the state of a run without a step, so that it is found as that of any other."""
+    """Saves the state of a run without a step, so that it is found as that of any other.
+
+    Raises:
+        UserError: it could not be saved.
+    """
     if checkpoints.latest_step() is None:
         checkpoints.save(int(state.step), state)
         checkpoints.wait()
+        for failure in checkpoints.failures():
+            warn(f"the checkpoint of step {failure.step} could not be saved: {failure.reason}")
+        check_saved(checkpoints, int(state.step))
 
 
 def _keep_evaluation(files: Workdir, step: int, result: dict) -> None:

@@ -16,11 +16,14 @@ from etils import epath
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
-from promptmad_jax.evaluation.fusion import Moments, NormalMaps
+from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
+
+# With another one, ranges and thresholds of "standardized" maps do not fit.
+_WEIGHT = {"segmentation_weight": float(SEGMENTATION_WEIGHT)}
 
 
 class Workdir:
@@ -90,14 +93,14 @@ class Workdir:
             return names, arrays["prompts"], text
 
     def write_calibration(self, calibration: Calibration) -> None:
-        values = dataclasses.asdict(calibration)
+        values = dataclasses.asdict(calibration) | _WEIGHT
         write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
 
     def read_calibration(self) -> Calibration:
         """The constants of the newest evaluation.
 
         Raises:
-            UserError: none was made yet.
+            UserError: none was made yet, or by an older version.
         """
         path = self.path / "calibration.json"
         if not path.exists():
@@ -106,7 +109,7 @@ class Workdir:
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
             )
         values = json.loads(path.read_text())
-        if "checkpoint_scores" not in values:
+        if "checkpoint_scores" not in values or self._weighed_otherwise(values):
             raise UserError(
                 f"{path} is of an older version; write it again with "
                 f"python -m promptmad_jax.evaluate --workdir={self.path}"
@@ -127,3 +130,9 @@ class Workdir:
             values["step"],
             scores,
         )
+
+    def _weighed_otherwise(self, values: dict[str, Any]) -> bool:
+        """Whether the constants are of maps that were added up with another weight."""
+        if _WEIGHT.items() <= values.items():
+            return False
+        return self.config().eval.fusion == "standardized"

@@ -1,10 +1,9 @@
 """A zero-shot detector at work: evaluated, reported, ready to predict."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import Config, to_dict
 from promptmad_jax.data.typed_images import TypedImages
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.protocol import Protocol
@@ -23,6 +22,7 @@ from promptmad_jax.zero_shot_experiment import (
     ZeroShotExperiment,
     build_zero_shot,
     load_target,
+    target_facts,
     target_states,
 )
 
@@ -46,7 +46,8 @@ def finish_typed(
     report = make_typed_report(experiment.config, output.path / "report")
     result = evaluate_typed(experiment, state, target, report.add)
     if is_writer():
-        write_results(result, report, files, output, asdict(experiment.config.data))
+        entries = {"config": to_dict(experiment.config)} | target_facts(target)
+        write_results(result, report, files, output, entries)
         print(format_types(result["multi_type"]))
     return result
 
@@ -84,7 +85,7 @@ def _choices(config: Config, step: int) -> dict:
     }
     return {
         "map": f"{maps[dapo.map_from]}, among all types of the data set, mean over the taps",
-        "image_score": f"{scores[dapo.score_from]}",
+        "image_score": scores[dapo.score_from],
         "taxonomy": config.data.taxonomy or "shipped",
         "trained_on": f"the test split of {config.source.dataset}"
         if config.source.dataset

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.config import Config, check_apart
+from promptmad_jax.data.preprocess import CLIP_KERNEL
 from promptmad_jax.data.source_training import load_source
 from promptmad_jax.data.typed_images import TypedImages, load_typed_images, renumber
 from promptmad_jax.evaluation.typed_maps import TypedMapMaker
@@ -22,8 +24,6 @@ from promptmad_jax.models.zero_shot.loading import open_detector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
-
-_KERNEL = "bicubic"  # CLIP's own preprocessing
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,14 @@ def load_target(config: Config) -> TypedImages:
         data.image_size,
         data.taxonomy,
         data.classes,
-        kernel=_KERNEL,
+        kernel=CLIP_KERNEL,
     )
     return leader_first(this_run(), data.data_dir, read)
+
+
+def target_facts(target: TypedImages) -> dict[str, Any]:
+    """The entries of the manifest that say what is tested."""
+    return {"test_images": len(target), "test_fingerprint": target.images.fingerprint}
 
 
 def source_folder(config: Config) -> Path:
@@ -108,7 +113,7 @@ def read_source(config: Config) -> Source:
         source.taxonomy,
         source.classes,
         source.single_defect,
-        kernel=_KERNEL,
+        kernel=CLIP_KERNEL,
     )
     data, fact = leader_first(this_run(), folder, read)
     taxonomy = data.taxonomy

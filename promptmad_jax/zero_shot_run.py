@@ -28,6 +28,7 @@ from promptmad_jax.zero_shot_experiment import (
     load_target,
     read_source,
     source_folder,
+    target_facts,
 )
 
 _NO_SOURCE = "none: nothing is trained"
@@ -70,8 +71,7 @@ class ZeroShotTraining:
         """See `run.Method`; says loudly that a test split is trained on."""
         if not is_writer():
             return
-        extra: dict[str, Any] = {"test_images": len(self._target)}
-        extra["test_fingerprint"] = self._target.images.fingerprint
+        extra = target_facts(self._target)
         if self._source is not None:
             warn(self._source.fact["trained_on_test_split"]["warning"])
             extra |= self._source.fact | {"trained_words": list(self._source.words)}

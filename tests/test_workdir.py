@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from promptmad_jax.config import Config, to_dict
+from promptmad_jax.config import Config, EvalConfig, to_dict
 from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
 from promptmad_jax.prompts.embeddings import TextTokens
@@ -46,6 +46,23 @@ def test_calibration_comes_back(files):
     assert "step" in names
     calibration = Calibration("training", 0.5, {}, {"bolt": (0.0, 1.0)}, {}, 7, {3: 0.5})
     files.write_calibration(calibration)
+    assert files.read_calibration() == calibration
+
+
+@pytest.mark.parametrize(("fusion", "refused"), [("standardized", True), ("calibrated", False)])
+def test_constants_of_maps_weighed_otherwise_are_refused(tmp_path, fusion, refused):
+    files = Workdir(tmp_path)
+    config = Config(eval=EvalConfig(fusion=fusion))
+    write_text_atomic(
+        files.path / "checkpoints" / checkpoint.CONFIG_FILE, json.dumps(to_dict(config))
+    )
+    calibration = Calibration("training", 0.5, {}, {}, {}, 7)
+    path = files.path / "calibration.json"
+    write_text_atomic(path, json.dumps(dataclasses.asdict(calibration)))
+    if refused:
+        with pytest.raises(UserError, match=r"older version; write it again with .* --workdir="):
+            files.read_calibration()
+        files.write_calibration(calibration)
     assert files.read_calibration() == calibration
 
 

@@ -16,6 +16,7 @@ from promptmad_jax.runtime.errors import UserError
 
 IMAGENET_MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.asarray([0.229, 0.224, 0.225], np.float32)
+CLIP_KERNEL = "bicubic"  # of its own preprocessing
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Source = bytes | str | os.PathLike[str]

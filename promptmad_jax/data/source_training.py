@@ -54,7 +54,7 @@ def load_source(
 ) -> SourceData:
     """Reads the test split of a source data set, normal and defective images, to train on.
 
-    Defective images with a pixel of unknown type are left out, and where `single_defect_only` is
+    Defective images with a defect of unknown type are left out, and where `single_defect_only` is
     true those of more than one type.
 
     Args:
@@ -67,7 +67,10 @@ def load_source(
     every = load_typed_images(
         dataset, data_dir, "test", image_size, taxonomy, classes, cache_dir, kernel
     )
-    unknown = (every.type_masks == UNKNOWN).any(axis=(1, 2))
+    # A small defect may have lost its last pixel in resizing.
+    unknown = (every.type_masks == UNKNOWN).any(axis=(1, 2)) | np.asarray(
+        [UNKNOWN in ids for ids in every.type_ids], bool
+    )
     several = np.asarray([len(ids) > 1 for ids in every.type_ids], bool)
     kept = ~unknown & ~(several & single_defect_only)
     data = every.select(np.flatnonzero(kept))
@@ -77,7 +80,7 @@ def load_source(
             f" (left out: {int((~kept).sum())}); choose another data set or more classes"
         )
     left_out = {
-        "a pixel of unknown type": int(unknown.sum()),
+        "a defect of unknown type": int(unknown.sum()),
         "more than one type": int((several & ~unknown & single_defect_only).sum()),
     }
     return SourceData(data, {"trained_on_test_split": _fact(dataset, data, left_out)})

@@ -29,7 +29,7 @@ class Scratch:
         except OSError as error:
             raise UserError(
                 f"{directory or tempfile.gettempdir()}: no folder for temporary files can be made "
-                f"there ({error.strerror}); name another place with protocol.scratch or TMPDIR"
+                f"there ({error.strerror}); make room there, or set TMPDIR"
             ) from error
         self._count = 0
 
@@ -46,7 +46,7 @@ class Scratch:
         except OSError as error:
             raise UserError(
                 f"{path}: {array.nbytes / 2**20:.0f} MiB of maps cannot be written "
-                f"({error.strerror}); make room or name another place with protocol.scratch"
+                f"({error.strerror}); make room there, or set TMPDIR"
             ) from error
         # A zero-length file cannot be mapped.
         return np.load(path, mmap_mode="r" if array.size else None)

@@ -181,8 +181,9 @@ def image_thresholds(result: Mapping) -> dict[str, float]:
 
 
 def publications(manifest: Mapping) -> tuple[Published, ...]:
-    """What was published on the data set that the manifest names."""
-    if "config" not in manifest:
+    """What was published on the data set that the manifest names, of detectors of this kind."""
+    # Published with training images of the target, which a zero-shot detector does not see.
+    if "config" not in manifest or manifest["config"]["model"] == "zero_shot":
         return ()
     data = manifest["config"]["data"]
     return published_results(data["dataset"], data["image_size"])

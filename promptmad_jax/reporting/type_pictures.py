@@ -54,7 +54,7 @@ class TypeExample:
 def type_examples(class_maps: ClassMaps) -> list[TypeExample]:
     """Of each type the image with the highest score, and the normal image with the highest one."""
     scores, maps = class_maps.image_scores, class_maps.types
-    wanted = [*dict.fromkeys(sorted(set(np.unique(maps.true).tolist()) - {0, UNKNOWN}))]
+    wanted = sorted(set(np.unique(maps.true).tolist()) - {0, UNKNOWN})
     rows = []
     for number in wanted:
         members = np.flatnonzero((maps.true == number).any((1, 2)))

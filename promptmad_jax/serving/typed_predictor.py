@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from promptmad_jax.data.preprocess import resize_image
+from promptmad_jax.data.preprocess import CLIP_KERNEL, resize_image
 from promptmad_jax.evaluation.typed_maps import TypedMapMaker
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
@@ -64,7 +64,7 @@ class TypedPredictor:
         in the image; the picture `types` shows where each is the most probable state.
         """
         size = self._maker.detector.config.image_size
-        resized = np.stack([resize_image(image, size, "bicubic") for image in images])
+        resized = np.stack([resize_image(image, size, CLIP_KERNEL) for image in images])
         every = np.ones(len(self.words) + 1, bool)
         batches = self._maker.batches(self._params, self._states, every, resized)
         return [

@@ -174,7 +174,12 @@ def _save_last(steps: int, state: TrainState, checkpoints: Checkpoints, log: _Lo
     if checkpoints.latest_step() != steps:
         checkpoints.save(steps, state)
         log.finish(steps)
-    if checkpoints.latest_step() != steps:
+    check_saved(checkpoints, steps)
+
+
+def check_saved(checkpoints: Checkpoints, step: int) -> None:
+    """Raises UserError where the state of `step` is not the newest that is saved."""
+    if checkpoints.latest_step() != step:
         raise UserError(
             f"the last state could not be saved in {checkpoints.directory}: see the warning above, "
             f"make room, and give the same command again, which goes on from step "

@@ -142,7 +142,9 @@ def _deviations(backbone: Backbone, params: Params, pictures: np.ndarray) -> lis
     """Standard deviation of every channel of the levels on up to 128 of the pictures."""
     shown = pictures[:: -(-len(pictures) // 128)]
     levels = jax.jit(lambda params, x: backbone(params, normalize(x)))(params, shown)
-    return [np.asarray(level.std((0, 1, 2))) for level in levels]
+    found = [np.asarray(level.std((0, 1, 2))) for level in levels]
+    # A dead channel is not to be divided by zero.
+    return [np.maximum(std, 1e-3 * std.max()) for std in found]
 
 
 def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from promptmad_jax import prepare as prepare_module
+from promptmad_jax.data.builders.synthetic_mvtec import SyntheticMvtec
 from promptmad_jax.data.image_set import load_image_set
+from promptmad_jax.data.prepared import find_prepared
 from promptmad_jax.prepare import prepare
 from promptmad_jax.runtime.errors import UserError
 from tests.data.image_trees import pixels, report_of, spot, write_class, write_image
@@ -148,6 +150,16 @@ def test_synthetic(tmp_path, capsys):
     assert "prepared already" in capsys.readouterr().out
     prepare("synthetic_mvtec", data_dir, arguments={**TINY, "seed": 5})
     assert report_of(folder)["arguments"]["seed"] == 5
+
+
+def test_synthetic_of_an_older_version_is_drawn_again(tmp_path, monkeypatch):
+    data_dir, version = str(tmp_path / "data"), SyntheticMvtec.VERSION
+    monkeypatch.setattr(SyntheticMvtec, "VERSION", "0.9.0")
+    monkeypatch.setattr(SyntheticMvtec, "RELEASE_NOTES", {})
+    assert prepare("synthetic_mvtec", data_dir, arguments=TINY).name == "0.9.0"
+    monkeypatch.setattr(SyntheticMvtec, "VERSION", version)
+    assert prepare("synthetic_mvtec", data_dir, arguments=TINY).name == str(version)
+    assert find_prepared("synthetic_mvtec", data_dir).version == str(version)
 
 
 def test_synthetic_command(tmp_path):

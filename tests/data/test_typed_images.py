@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from promptmad_jax.data import image_cache, preprocess
+from promptmad_jax.data import image_cache, preprocess, source_training
 from promptmad_jax.data.image_set import load_image_set
 from promptmad_jax.data.source_training import load_source
 from promptmad_jax.data.taxonomy import UNKNOWN
@@ -151,7 +153,7 @@ def test_source_is_the_test_split_and_says_so(data_dir):
     assert list(fact) == ["trained_on_test_split"]
     assert entry["warning"].startswith("TRAINED ON THE TEST SPLIT OF visa")
     assert (entry["images"], entry["normal"], entry["defective"]) == (5, 2, 3)
-    assert entry["left_out"] == {"a pixel of unknown type": 3, "more than one type": 0}
+    assert entry["left_out"] == {"a defect of unknown type": 3, "more than one type": 0}
     used = {name: number for name, number in entry["images_of_type"].items() if number}
     assert used == {"scratch": 2, "melt": 1, "bent": 1}
     assert entry["fingerprint"] == data.images.fingerprint
@@ -164,6 +166,15 @@ def test_single_defect_images_of_a_source(data_dir):
     assert fact["trained_on_test_split"]["left_out"]["more than one type"] == 1
     some, _ = load_source("visa", data_dir, SIZE, classes=("pcb4",))
     assert some.images.class_names == ("pcb4",)
+
+
+def test_an_unknown_type_without_a_pixel_is_left_out_of_a_source(data_dir, monkeypatch):
+    every = load_typed_images("visa", data_dir, "test", SIZE)
+    bare = dataclasses.replace(every, type_masks=np.zeros_like(every.type_masks))
+    monkeypatch.setattr(source_training, "load_typed_images", lambda *_: bare)
+    data, fact = load_source("visa", data_dir, SIZE)
+    assert not any(UNKNOWN in ids for ids in data.type_ids)
+    assert fact["trained_on_test_split"]["left_out"]["a defect of unknown type"] == 2
 
 
 def test_a_source_without_defects_is_refused(data_dir):

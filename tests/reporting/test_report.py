@@ -13,7 +13,7 @@ from scipy import ndimage
 from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.reporting.pages.page import TIMES
 from promptmad_jax.reporting.pages.summary import worst_class
-from promptmad_jax.reporting.report import Report
+from promptmad_jax.reporting.report import Report, publications
 from promptmad_jax.runtime.errors import UserError
 from tests.reporting.report_cases import (
     HISTORY,
@@ -119,6 +119,13 @@ def test_nothing_is_published_for_other_data_sets(tmp_path):
     assert "OneNIP" not in Page(text).text
     text, *_ = write_report(tmp_path, *classes)
     assert "OneNIP" not in Page(text).text
+
+
+def test_nothing_is_published_that_compares_to_a_zero_shot_detector():
+    manifest = manifest_of("mvtec_ad")
+    assert publications(manifest)
+    zero_shot = manifest | {"config": manifest["config"] | {"model": "zero_shot"}}
+    assert publications(zero_shot) == ()
 
 
 def test_published_columns(tmp_path):

@@ -1,15 +1,40 @@
 """Levels of one scale, and a network that otherwise computes what it did."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from promptmad_jax.data.preprocess import normalize
-from promptmad_jax.models.backbone import BackboneConfig, build_backbone, load_backbone
+from promptmad_jax.models.backbone import (
+    Backbone,
+    BackboneConfig,
+    build_backbone,
+    layer_shapes,
+    load_backbone,
+)
+from promptmad_jax.models.calibration import calibrated_params
+from promptmad_jax.models.efficientnet import Architecture, Stage
 from promptmad_jax.training.level_balance import balance_levels
 from promptmad_jax.training.pretraining import PretrainingConfig, pretrain
 
 STEPS = 3
+
+TINY = Architecture(
+    "tiny",
+    4,
+    (
+        Stage("plain", 3, 1, 1, 4, 1, tapped=True),
+        Stage("fused", 3, 2, 2, 6, 1, tapped=True),
+        Stage("fused", 3, 2, 2, 8, 2, tapped=True),
+        Stage("mbconv", 3, 2, 2, 10, 1, tapped=True),
+    ),
+)
+
+
+def tiny_backbone():
+    params = calibrated_params(TINY, layer_shapes(TINY), 0)
+    return Backbone(TINY, "same", "auto", "float32"), jax.tree.map(jnp.asarray, params)
 
 
 def test_channels_are_divided_and_nothing_else_changes():
@@ -36,7 +61,7 @@ def test_a_network_whose_blocks_do_not_expand_is_refused():
 
 def test_pretraining_ends_with_levels_of_unit_deviation():
     config = PretrainingConfig(image_size=64, batch_size=2, clean=1, steps=STEPS, width=8)
-    backbone, params = load_backbone(BackboneConfig("efficientnetv2_nano", "random"))
+    backbone, params = tiny_backbone()
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (6, 64, 64, 3), np.uint8)
     class_ids = np.arange(6, dtype=np.int32)

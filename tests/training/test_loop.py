@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from promptmad_jax.run import _keep_untrained
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.logging import Progress, read_metrics
@@ -203,3 +204,13 @@ def test_last_state_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit):
     finally:
         disk.close()
     assert run.events == ["s4", "s8", "s12", "s12"]
+
+
+def test_a_run_without_a_step_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit, capsys):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    with file_size_limit(0), pytest.raises(UserError, match=r"could not be saved .* from step 0"):
+        _keep_untrained(start(), checkpoints)
+    assert "checkpoint of step 0 could not be saved" in capsys.readouterr().err
+    _keep_untrained(start(), checkpoints)
+    assert checkpoints.steps() == [0]
+    checkpoints.close()

@@ -29,7 +29,7 @@ def batch_of(detector, frozen):
     rng = np.random.default_rng(0)
     images, textures = rng.integers(0, 256, (2, BATCH, SIDE, SIDE, 3), np.uint8)
     features = jax.jit(detector.features)(frozen, images)
-    prompt = jax.jit(detector.features)(frozen, images[::-1]).neck
+    prompt = features.neck[::-1]
     ids = np.arange(BATCH, dtype=np.int32)
     return TrainBatch(
         images=images,

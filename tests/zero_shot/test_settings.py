@@ -73,6 +73,12 @@ def changed(**groups):
         ({"source": {"classes": ("wood_board",)}}, "wood_board would be trained on and tested"),
         ({"source": {"classes": ()}}, "all its classes would be trained on and tested"),
         ({"source": {"mosaic": 2.0}}, "config.source.mosaic is 2.0; it must lie between 0 and 1"),
+        ({"data": {"holdout": 0.1}}, "none to hold out"),
+        ({"source": {"mosaic": 0.5}, "train": {"batch_size": 3}}, "batch_size .now 3. to 4 or mo"),
+        (
+            {"source": {"mosaic": 0.5}, "data": {"image_size": 63}, "dapo": {"image_size": 63}},
+            "now 63. to an even number",
+        ),
         ({"eval": {"checkpoint": "held_out"}}, "no image of its target"),
         ({"dapo": {"image_tokens": 0}, "source": {"mosaic": 0.5}}, "train.cache_images=False"),
         ({"dapo": {"prompts": 0, "text_tokens": 0, "adapters": False, "image_tokens": 0}}, "leave"),

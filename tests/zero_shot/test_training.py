@@ -66,7 +66,7 @@ def test_a_users_types(config, tmp_path):
     source = read_source(replace(config, source=replace(config.source, taxonomy=str(file))))
     assert set(source.words) == {"out of shape", "stripped thread"}
     assert len(source.data) == 3 + 6
-    assert source.fact["trained_on_test_split"]["left_out"]["a pixel of unknown type"] == 2
+    assert source.fact["trained_on_test_split"]["left_out"]["a defect of unknown type"] == 2
     shown = source.data.images.defect_types.index("bent_shank")
     ids = np.unique(source.type_masks[shown])
     assert ids.tolist() == [0, 1 + source.words.index("out of shape")]

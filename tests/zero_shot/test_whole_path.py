@@ -78,6 +78,8 @@ def test_report_shows_types_words_and_confusion(finished):
 def test_evaluate_repeats_the_metrics(finished, tmp_path):
     run("evaluate", f"--workdir={finished}", f"--output={tmp_path}")
     assert (tmp_path / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+    manifests = [json.loads((path / "manifest.json").read_text()) for path in (tmp_path, finished)]
+    assert manifests[0] == manifests[1]
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
@@ -154,3 +156,9 @@ def test_multiads_and_the_floor(finished, data, parts, tmp_path):
     assert {row["type"] for row in rows} <= {"scratch", "dent"}
     mistake = run("predict", f"--workdir={finished}", "--output=out", str(parts), status=2)
     assert "give --defects" in mistake and "Traceback" not in mistake
+    assert "give --defects" in run("predict", config, "--output=out", str(parts), status=2)
+    auto = ("--class_name=auto", "--defects=dent")
+    mistake = run("predict", config, *auto, "--output=out", str(parts), status=2)
+    assert "--class_name=auto chooses among the classes of a run" in mistake
+    mistake = run("evaluate", f"--workdir={finished}", "--taxonomy=folders", status=2)
+    assert "--dataset and --taxonomy go with --output" in mistake

@@ -119,9 +119,10 @@ def _matrix(confusion: Mapping) -> str:
             share = count / total if total else None
             strength = 0 if share is None else round(0.75 * share, 3)
             title = f"{name} seen as {seen}: {count} pixels"
+            value = "" if share is None else share
             style = f"background:rgba(70,150,255,{strength})"
             cells.append(
-                f'<td data-value="{share}" title="{escape(title)}" style="{style}">'
+                f'<td data-value="{value}" title="{escape(title)}" style="{style}">'
                 f"{percent(share)}</td>"
             )
         label = escape(name) if name != NORMAL else f"<i>{NORMAL}</i>"
