@@ -20,7 +20,7 @@ class MemoryBucket(MemoryFileSystem):
 
     def _open(self, path, mode="rb", **options):
         if mode not in ("rb", "wb"):
-            raise NotImplementedError(f"mode {mode}")
+            raise ValueError(f"this bucket opens files as rb or wb, not {mode}")
         return super()._open(path, mode, **options)
 
 

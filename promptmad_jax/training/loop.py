@@ -83,9 +83,8 @@ def train_loop(
 ) -> TrainState:
     """Trains from `state.step` to `steps` and returns the last state, which is saved.
 
-    The last step is evaluated by the caller. A step is saved before it is evaluated, and evaluation
-    does not change the state: a run that was stopped in the middle of it does it first when it goes
-    on, `evaluate_first`, and then does what an uninterrupted run does.
+    The last step is evaluated by the caller. A step is saved before it is evaluated; a run that was
+    stopped in the middle of that does it first when it goes on (`evaluate_first`).
 
     Raises:
         UserError: a loss is not finite, or the last state could not be saved.
