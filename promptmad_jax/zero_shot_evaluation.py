@@ -6,6 +6,7 @@ from pathlib import Path
 from promptmad_jax.config import Config, to_dict
 from promptmad_jax.data.typed_images import TypedImages
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.distributed import this_run
 from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.evaluation.run import evaluate_maps
 from promptmad_jax.evaluation.typed_run import TypeFigures, typed_class_maps
@@ -66,7 +67,7 @@ def evaluate_typed(
 ) -> dict:
     """The metrics.json object of a state: that of any detector, and `multi_type`."""
     config, settings = experiment.config, experiment.config.eval
-    figures, states = TypeFigures(), target_states(experiment, state.params, target)
+    figures, states = TypeFigures(this_run()), target_states(experiment, state.params, target)
     maps = typed_class_maps(experiment.maker, state.params, states, target, figures)
     protocol = Protocol(settings.image_pool, settings.aupro_limit, settings.compat)
     result = evaluate_maps(maps, protocol, {}, "", also)

@@ -1,6 +1,7 @@
 """One evaluation of a zero-shot detector: its maps measured as others', and type by type."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from promptmad_jax.data.typed_images import TypedImages, renumber
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
-from promptmad_jax.evaluation.distributed import this_run
+from promptmad_jax.evaluation.distributed import ALONE, Communicator, jointly
 from promptmad_jax.evaluation.multi_type import MultiTypeEvaluator
 from promptmad_jax.evaluation.scratch import Scratch
 from promptmad_jax.evaluation.typed_maps import TypedMapMaker
@@ -22,10 +23,17 @@ VOCABULARIES = {
 
 
 class TypeFigures:
-    """Collects the multi-type figures of both vocabularies."""
+    """Collects the multi-type figures of both vocabularies.
 
-    def __init__(self):
-        self._evaluators = {name: MultiTypeEvaluator(name, "", this_run()) for name in VOCABULARIES}
+    Args:
+        communicator: the processes, which all add the same.
+    """
+
+    def __init__(self, communicator: Communicator = ALONE):
+        self.communicator = communicator
+        self._evaluators = {
+            name: MultiTypeEvaluator(name, "", communicator) for name in VOCABULARIES
+        }
         self._measured = dict.fromkeys(VOCABULARIES, False)
 
     def add(self, vocabulary: str, product: str, scores, masks: np.ndarray, names) -> None:
@@ -44,12 +52,15 @@ class TypeFigures:
         return {"words": words, **blocks}
 
 
-class _Kept(NamedTuple):
-    """What is left of a product's maps when its batches are gone."""
+class _Made(NamedTuple):
+    """A product's maps: what stays of them, and the scores of all states and of its own ones,
+    batches that wait on disk to be measured."""
 
     anomaly: np.ndarray
-    scores: np.ndarray
+    image_scores: np.ndarray
     predicted: np.ndarray
+    all_scores: list
+    own_scores: list
 
 
 def typed_class_maps(
@@ -68,9 +79,14 @@ def typed_class_maps(
         members = np.flatnonzero(target.images.class_ids == k)
         if not len(members):
             continue
-        own = _own_states(target, name)
-        kept = _measure(maker, params, states, target.select(members), name, own, figures)
-        images = target.images.select(members)
+        own, product = _own_states(target, name), target.select(members)
+        if figures is None:
+            made = _make(maker, params, states, own, product, lambda _: None)
+        else:
+            with _shelf(figures.communicator) as keep:
+                made = _make(maker, params, states, own, product, keep)
+                _measure(figures, name, product, own, made)
+        images = product.images
         yield ClassMaps(
             name,
             images.filenames,
@@ -78,9 +94,9 @@ def typed_class_maps(
             images.labels,
             np.asarray(images.images),
             np.asarray(images.masks),
-            {"final": kept.anomaly},
-            image_scores=kept.scores,
-            types=TypeMaps(names, kept.predicted, target.type_masks[members]),
+            {"final": made.anomaly},
+            image_scores=made.image_scores,
+            types=TypeMaps(names, made.predicted, product.type_masks),
         )
 
 
@@ -92,41 +108,43 @@ def _own_states(target: TypedImages, class_name: str) -> np.ndarray:
     return np.asarray([True, *(name in own for name in target.taxonomy.names)])
 
 
-def _measure(
+@contextmanager
+def _shelf(communicator: Communicator) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Puts arrays aside on disk, on every process or, with a UserError, on none."""
+    scratch = jointly(communicator, Scratch)
+    try:
+        yield lambda array: jointly(communicator, lambda: scratch.keep(array))
+    finally:
+        scratch.close()
+
+
+def _make(
     maker: TypedMapMaker,
     params: Params,
     states: jax.Array,
-    product: TypedImages,
-    name: str,
     own: np.ndarray,
-    figures: TypeFigures | None,
-) -> _Kept:
-    """Makes the maps of one product, once; the scores of its own states wait on disk."""
-    scratch = Scratch()
-    columns, anomaly, scores, predicted, own_scores = np.flatnonzero(own), [], [], [], []
+    product: TypedImages,
+    keep: Callable[[np.ndarray], np.ndarray | None],
+) -> _Made:
+    """Makes the maps of one product. All processes take part in a batch: none may leave alone."""
+    made, columns = _Made([], [], [], [], []), np.flatnonzero(own)
+    for maps in maker.batches(params, states, own, product.images.images):
+        own_types = maps["own_types"][..., columns]
+        made.anomaly.append(maps["anomaly"])
+        made.image_scores.append(maps["image_score"])
+        made.predicted.append(columns[own_types.argmax(-1)].astype(np.uint8))
+        made.all_scores.append(keep(maps["types"]))
+        made.own_scores.append(keep(own_types))
+    joined = [np.concatenate(part) for part in made[:3]]
+    return _Made(*joined, made.all_scores, made.own_scores)
 
-    def unfiltered() -> Iterator[np.ndarray]:
-        images = product.images.images
-        for maps in maker.batches(params, states, own, images):
-            anomaly.append(maps["anomaly"])
-            scores.append(maps["image_score"])
-            own_types = maps["own_types"][..., columns]
-            predicted.append(columns[own_types.argmax(-1)].astype(np.uint8))
-            own_scores.append(scratch.keep(own_types) if figures is not None else None)
-            yield maps["types"]
 
-    try:
-        if figures is None:
-            for _ in unfiltered():
-                pass
-        else:
-            names = product.taxonomy.names
-            figures.add(UNFILTERED, name, unfiltered(), product.type_masks, names)
-            if product.types_of(name):
-                own_names = tuple(names[k - 1] for k in columns[1:])
-                masks = renumber(product.type_masks, names, own_names)
-                figures.add(FILTERED, name, own_scores, masks, own_names)
-    finally:
-        own_scores.clear()
-        scratch.close()
-    return _Kept(*(np.concatenate(part) for part in (anomaly, scores, predicted)))
+def _measure(
+    figures: TypeFigures, name: str, product: TypedImages, own: np.ndarray, made: _Made
+) -> None:
+    names = product.taxonomy.names
+    figures.add(UNFILTERED, name, made.all_scores, product.type_masks, names)
+    if product.types_of(name):
+        own_names = tuple(names[k - 1] for k in np.flatnonzero(own)[1:])
+        masks = renumber(product.type_masks, names, own_names)
+        figures.add(FILTERED, name, made.own_scores, masks, own_names)

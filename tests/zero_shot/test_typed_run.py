@@ -1,12 +1,19 @@
 """Evaluation of maps that a made-up detector gives, measured by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.taxonomy import DefectType, Taxonomy
 from promptmad_jax.data.typed_images import with_types
+from promptmad_jax.evaluation import typed_run
+from promptmad_jax.evaluation.distributed import agree
+from promptmad_jax.evaluation.scratch import Scratch
 from promptmad_jax.evaluation.typed_run import TypeFigures, typed_class_maps
+from promptmad_jax.runtime.errors import UserError
+from tests.evaluation.threads import run_processes
 
 SIZE = 4
 TAXONOMY = Taxonomy(
@@ -98,3 +105,43 @@ def test_maps_for_the_other_figures_and_the_report(evaluated):
     assert np.array_equal(nut.types.predicted[2], nut.types.true[2])
     assert not nut.types.predicted[1].any()
     assert nut.scores(16) is nut.image_scores and nut.share(0, 2).types is None
+
+
+def evaluate_together(communicator):
+    """As `evaluated`, by one of several processes, all of which are needed for every batch."""
+    target, figures = with_types(images(), TAXONOMY), TypeFigures(communicator)
+    maker = Maker(target)
+    batches = maker.batches
+
+    def meet(*arguments):
+        for maps in batches(*arguments):
+            agree(communicator, "a batch")
+            yield maps
+
+    maker.batches = meet
+    list(typed_class_maps(maker, {}, None, target, figures))
+    return figures.result({"dent": "a dent"})
+
+
+def test_processes_measure_the_same(evaluated):
+    assert run_processes(2, evaluate_together) == [evaluated[-1]] * 2
+
+
+def test_a_process_whose_disk_is_full_does_not_leave_the_others_waiting(monkeypatch):
+    """One of the two folders of the second product takes two arrays of four."""
+    number = itertools.count(1)
+
+    class Small(Scratch):
+        def __init__(self, directory=""):
+            super().__init__(directory)
+            self._room = 2 if next(number) == 4 else 4
+
+        def keep(self, array):
+            self._room -= 1
+            if self._room < 0:
+                raise UserError("the disk is full")
+            return super().keep(array)
+
+    monkeypatch.setattr(typed_run, "Scratch", Small)
+    with pytest.raises(UserError, match="the disk is full"):
+        run_processes(2, evaluate_together)
