@@ -2,17 +2,12 @@
 
 import os
 
-# XLA reads these once, when jax first looks for devices.
-_DEVICES = "--xla_force_host_platform_device_count=8"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the suite's time is XLA compiling. .ci/run's smoke tests compile as users do.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
+from tests.compiling import xla_environment
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
+os.environ |= xla_environment(8) | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
+
+import hypothesis
+import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.compiling import xla_environment
+
 SEED_STEPS = 6
 
 
@@ -28,11 +30,8 @@ def run(module, *args, status=0):
 
 def environment():
     cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
-    return os.environ | {
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": cache,
-    }
+    own = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
+    return os.environ | xla_environment(1) | own
 
 
 def train_args(data, workdir, **overrides):

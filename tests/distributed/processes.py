@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 
+from tests.compiling import xla_environment
+
 ROOT = pathlib.Path(__file__).parents[2]
-# Compiling is most of the work, and the programs run but a few times.
-QUICK_COMPILING = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 SECONDS = 280
 
 
@@ -21,14 +21,13 @@ def free_port():
 
 def environment(devices):
     cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
-    count = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {
+    own = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "JAX_COMPILATION_CACHE_DIR": cache,
-        "XLA_FLAGS": f"{count} {QUICK_COMPILING}",
         "PYTHONPATH": str(ROOT),
     }
+    return os.environ | xla_environment(devices) | own
 
 
 def start(arguments, processes, devices=1, **options):

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from promptmad_jax.evaluation.distributed import ALONE
+from tests.compiling import xla_environment
 from tests.evaluation.shared_work import evaluate, in_turn
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,11 +26,8 @@ def free_port():
 
 def run_workers(count):
     """What each of `count` processes, with two devices each, printed."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(ROOT),
-    }
+    own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | xla_environment(2) | own
     address = f"127.0.0.1:{free_port()}"
     workers = [
         subprocess.Popen(

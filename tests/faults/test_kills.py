@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests.compiling import xla_environment
 from tests.faults import loop_worker
 
 WORKER = pathlib.Path(__file__).with_name("loop_worker.py")
@@ -22,14 +23,10 @@ REQUEUE = 75
 
 
 def start(directory, *place, devices=1):
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": str(ROOT),
-    }
+    own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, str(WORKER), str(directory), *map(str, place)],
-        env=os.environ | environment,
+        env=os.environ | xla_environment(devices) | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,15 @@
+"""How tests compile: quickly, or as users do where JAX_DISABLE_MOST_OPTIMIZATIONS is 0."""
+
+import os
+
+_SWITCH = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+_QUICK = "--xla_cpu_use_fusion_emitters=false"
+
+
+def xla_environment(devices):
+    """Variables for so many CPU devices; XLA reads them once, when jax first looks for devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    if os.environ.get(_SWITCH, "1") == "0":
+        return {"XLA_FLAGS": flags}
+    # Compiling is most of the suite's time: without these, three times as long.
+    return {"XLA_FLAGS": f"{flags} {_QUICK}", _SWITCH: "1"}
