@@ -33,7 +33,7 @@ _SWEEP = flags.DEFINE_enum(
     "float32, bfloat16; 1, 2, 4, 8 devices (on a CPU: of its cores' making)",
 )
 _WEIGHTS = flags.DEFINE_enum(
-    "weights", "random", ["random", "config"], "the backbone's: random, or as configured"
+    "weights", "random", ["random", "config"], "of the backbone or CLIP: random, or as configured"
 )
 _SAMPLES = flags.DEFINE_integer("samples", 9, "how many samples a case", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 40.0, "when three samples of a case become enough")
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     from promptmad_jax.benchmarking.cost import Roof
     from promptmad_jax.benchmarking.plan import Selection
     from promptmad_jax.benchmarking.timing import Budget
-    from promptmad_jax.config import parse
+    from promptmad_jax.config import ZERO_SHOT, parse
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
     selection = Selection(
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
         batch_sizes=tuple(map(_batch_size, _BATCH_SIZE.value)),
         training_batch=None if config is None else config.train.batch_size,
         sweep=_SWEEP.value,
+        zero_shot=config is not None and config.model == ZERO_SHOT,
     )
     request = Request(
         selection=selection,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promptmad_jax.benchmarking import inference, metrics, startup
+from promptmad_jax.benchmarking import inference, metrics, startup, zero_shot
 from promptmad_jax.benchmarking.children import run_child
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.machine import describe_device, peak_device_mib, peak_rss_mib
@@ -24,10 +24,15 @@ from promptmad_jax.benchmarking.table import print_table
 from promptmad_jax.benchmarking.test_set import MVTEC_AD
 from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.benchmarking.training import Training, training
-from promptmad_jax.config import Config
+from promptmad_jax.config import ZERO_SHOT, Config
+from promptmad_jax.data.taxonomy import find_taxonomy
 from promptmad_jax.experiment import Experiment, build_experiment
 from promptmad_jax.made_up_run import write_run
+from promptmad_jax.models.zero_shot.loading import random_detector
 from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.clip_published import PUBLISHED
+from promptmad_jax.zero_shot_experiment import build_zero_shot
 
 _MAP_SIZE = 224
 _MOST_REPEATS = 5  # Of what takes seconds.
@@ -107,10 +112,32 @@ def _measure(case: str, request: Request) -> Iterator[Row]:
         case "import":
             return startup.import_package(budget.samples)
         case "roof":
-            return measure_roof(request.config.backbone.dtype, budget)
+            return measure_roof(_dtype(request.config), budget)
         case "predict":
             return _predict(request, repeats)
-    return _measure_model(case, request, Bench(budget, request.roof, request.profile))
+    bench = Bench(budget, request.roof, request.profile)
+    if request.selection.zero_shot:
+        return _measure_zero_shot(case, request, bench)
+    return _measure_model(case, request, bench)
+
+
+def _dtype(config: Config) -> str:
+    return config.dapo.dtype if config.model == ZERO_SHOT else config.backbone.dtype
+
+
+def _measure_zero_shot(case: str, request: Request, bench: Bench) -> Iterator[Row]:
+    subject = made_up_zero_shot(request.config, request.weights)
+    (batch_size,) = request.selection.batch_sizes
+    match case:
+        case "inference":
+            return zero_shot.host_to_host(subject, batch_size, bench)
+        case "inference_device":
+            return zero_shot.on_device(subject, batch_size, bench)
+        case "states":
+            return zero_shot.text_states(subject, bench)
+        case "training":
+            return zero_shot.training(subject, batch_size, request.steps, bench)
+    raise ValueError(f"no case {case!r}")
 
 
 def _measure_model(case: str, request: Request, bench: Bench) -> Iterator[Row]:
@@ -150,6 +177,24 @@ def made_up_experiment(config: Config, classes: int, weights: str) -> Experiment
         config = dataclasses.replace(config, backbone=backbone)
     names = tuple(f"class_{i:04d}" for i in range(classes))
     return build_experiment(config, names, _text(config, classes))
+
+
+def made_up_zero_shot(config: Config, weights: str) -> zero_shot.TypedSubject:
+    """A zero-shot detector with the defect types of its target.
+
+    Args:
+        weights: CLIP's: "random", in the shape of the configured model, or "config".
+    """
+    loaded = None
+    if weights == "random" and config.clip.weights != "random":
+        if config.clip.weights not in PUBLISHED:
+            raise UserError(
+                f"clip.weights={config.clip.weights}: the shape of this CLIP is not known; give "
+                f"--weights=config, or one of {', '.join(PUBLISHED)}"
+            )
+        loaded = random_detector(config.dapo, PUBLISHED[config.clip.weights], config.clip.seed)
+    taxonomy = find_taxonomy(config.data.dataset, config.data.taxonomy, ())
+    return zero_shot.TypedSubject(build_zero_shot(config, loaded), taxonomy.words)
 
 
 def subject_of(experiment: Experiment) -> Subject:

@@ -23,15 +23,10 @@ from promptmad_jax.runtime.collectives import Collective, find_collectives
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import FSDP_MIN_ELEMENTS, make_mesh, partition_rules
 from promptmad_jax.weights.clip_config import read_config
+from promptmad_jax.weights.clip_published import PUBLISHED
 from promptmad_jax.weights.hub import resolve_file
 
 _MIB = 2**20
-# So that a run can be planned where CLIP's files are not.
-_TEXT_WIDTHS = {
-    "openai/clip-vit-base-patch32": 512,
-    "openai/clip-vit-base-patch16": 512,
-    "openai/clip-vit-large-patch14": 768,
-}
 
 
 def dry_run(config: Config, devices: str = "", console: Console | None = None) -> None:
@@ -90,8 +85,8 @@ def text_width(config: Config) -> int:
     if text.source == "vectors":
         with np.load(text.weights) as file:
             return file["vectors"].shape[-1]
-    if text.weights in _TEXT_WIDTHS:
-        return _TEXT_WIDTHS[text.weights]
+    if text.weights in PUBLISHED:
+        return PUBLISHED[text.weights].text.width
     tower = read_config(resolve_file(text.weights, "config.json", "text.weights")).text
     return tower.projection or tower.width
 

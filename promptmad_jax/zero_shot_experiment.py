@@ -20,10 +20,11 @@ from promptmad_jax.data.typed_images import TypedImages, load_typed_images, renu
 from promptmad_jax.evaluation.typed_maps import TypedMapMaker
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
-from promptmad_jax.models.zero_shot.loading import open_detector
+from promptmad_jax.models.zero_shot.loading import Loaded, open_detector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
+from promptmad_jax.training.zero_shot_step import FrozenTyped
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,18 @@ class ZeroShotExperiment:
         """Inference."""
         batch_size = self.config.eval.batch_size
         return TypedMapMaker(self.detector, self.frozen, self.mesh, batch_size)
+
+    @property
+    def caches(self) -> bool:
+        """Whether what the image tower gives of a training image is computed once."""
+        return self.config.train.cache_images and not self.config.dapo.image_tokens
+
+    def frozen_typed(self, words: tuple[str, ...]) -> FrozenTyped:
+        """CLIP and the trained words, whose states are computed once where no text is trained."""
+        tokens = self.tokens(words)
+        if self.config.dapo.learns_text:
+            return FrozenTyped(self.frozen, replicate(tokens, self.mesh))
+        return FrozenTyped(self.frozen, self.maker.states({}, tokens))
 
     def tokens(self, words: tuple[str, ...], object_name: str = "object") -> PromptTokens:
         """The prompts of defect types in words."""
@@ -64,11 +77,12 @@ class Source:
     fingerprint: str
 
 
-def build_zero_shot(config: Config) -> ZeroShotExperiment:
-    """Loads CLIP and lays it on the mesh; see `open_detector` for errors."""
+def build_zero_shot(config: Config, loaded: Loaded | None = None) -> ZeroShotExperiment:
+    """Lays CLIP on the mesh, read as configured if not given; see `open_detector` for errors."""
     mesh = make_mesh(config.mesh)
     open_channels(mesh)
-    loaded = open_detector(config.dapo, config.clip)
+    if loaded is None:
+        loaded = open_detector(config.dapo, config.clip)
     network = loaded.detector.network(loaded.frozen)
     frozen = replicate(loaded.frozen, mesh)
     return ZeroShotExperiment(config, mesh, loaded.detector, frozen, loaded.tokenizer, network)

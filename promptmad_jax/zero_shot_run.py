@@ -13,7 +13,6 @@ from promptmad_jax.data.pipeline import Source as Batches
 from promptmad_jax.data.typed_batches import TypedExamples, take_typed
 from promptmad_jax.runtime.logging import warn
 from promptmad_jax.runtime.manifest import write_manifest
-from promptmad_jax.runtime.mesh import replicate
 from promptmad_jax.runtime.processes import is_writer
 from promptmad_jax.training.image_states import load_image_states
 from promptmad_jax.training.state import Initializer, TrainState
@@ -60,12 +59,8 @@ class ZeroShotTraining:
 
     @functools.cached_property
     def frozen(self) -> FrozenTyped:
-        """CLIP and the trained words, whose states are computed once where no text is trained."""
-        experiment = self._experiment
-        tokens = experiment.tokens(self._source.words)
-        if self.config.dapo.learns_text:
-            return FrozenTyped(experiment.frozen, replicate(tokens, self.mesh))
-        return FrozenTyped(experiment.frozen, experiment.maker.states({}, tokens))
+        """CLIP and the trained words."""
+        return self._experiment.frozen_typed(self._source.words)
 
     def describe(self, files: Workdir) -> None:
         """See `run.Method`; says loudly that a test split is trained on."""
@@ -87,9 +82,10 @@ class ZeroShotTraining:
     def batches(self) -> tuple[BatchOrder, Batches]:
         """See `run.Method`."""
         config, images = self.config, self._source.data.images
+        caches = self._experiment.caches
         examples = TypedExamples(
-            None if self._caches else images.images,
-            self._image_states() if self._caches else None,
+            None if caches else images.images,
+            self._image_states() if caches else None,
             self._source.type_masks,
             np.asarray(images.labels).astype(bool),
         )
@@ -112,11 +108,6 @@ class ZeroShotTraining:
     def finish(self, state: TrainState, files: Workdir) -> dict:
         """See `run.Method`."""
         return finish_typed(self._experiment, state, self._target, files, files)
-
-    @property
-    def _caches(self) -> bool:
-        """Whether what the image tower gives is computed once."""
-        return self.config.train.cache_images and not self.config.dapo.image_tokens
 
     def _image_states(self) -> Any:
         config, experiment = self.config, self._experiment

@@ -17,10 +17,9 @@ from promptmad_jax.benchmarking.rows import Row, timed_row
 from promptmad_jax.benchmarking.subject import Subject
 from promptmad_jax.benchmarking.synthesis import synthesis
 from promptmad_jax.benchmarking.timing import Timing
-from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, TrainBatch, make_source
+from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, make_source
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
 from promptmad_jax.losses.objective import LossConfig
-from promptmad_jax.models.detector import Frozen
 from promptmad_jax.models.neck import Features
 from promptmad_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from promptmad_jax.training.state import TrainState, state_shapes
@@ -44,15 +43,15 @@ class Training:
     fine_dtype: str
 
 
-class _Trainer:
+class Trainer:
     """Makes one step after the other on a state of its own."""
 
     def __init__(
         self,
         function: StepFunction,
-        frozen: Frozen,
+        frozen: Any,
         state: TrainState,
-        batches: Iterator[TrainBatch],
+        batches: Iterator[Any],
     ):
         self.function = function
         self._frozen, self._state, self._batches = frozen, state, batches
@@ -61,7 +60,7 @@ class _Trainer:
         self._state, metrics = self.function(*self.arguments())
         return metrics
 
-    def arguments(self) -> tuple[TrainState, Frozen, TrainBatch]:
+    def arguments(self) -> tuple[TrainState, Any, Any]:
         """What the step function is given next; takes a batch."""
         return self._state, self._frozen, next(self._batches)
 
@@ -77,22 +76,27 @@ def training(
     """
     arrays = made_up_arrays(subject, settings.fine_dtype)
     trainer = _make_trainer(subject, settings, batch_size, arrays)
-    program = bench.compile(subject.mesh.size, trainer.function, *trainer.arguments())
-    jax.block_until_ready(trainer())
-    with Compilations() as later:
-        timing = _time_steps(trainer, steps) if steps else bench.time("training", trainer)
-    yield (
-        timed_row("training", batch_size, timing)
-        | subject.fields()
-        | program.fields(batch_size, timing, bench.roof)
-        | {"compilations_later": later.count, "drift": _drift(timing.seconds)}
-        | {"cache_mib": _cache_bytes(arrays) / len(arrays.images) * _MVTEC_IMAGES / 2**20}
-    )
+    row, timing = time_training(trainer, subject.mesh.size, batch_size, steps, bench)
+    cache = _cache_bytes(arrays) / len(arrays.images) * _MVTEC_IMAGES
+    yield row | subject.fields() | {"cache_mib": cache / 2**20}
     for row in synthesis(subject, settings.pseudo_anomaly, batch_size, bench):
         yield row | {
             "case": "training_synthesis",
             "share_of_step": row["median_s"] / timing.median,
         }
+
+
+def time_training(
+    trainer: Trainer, devices: int, batch_size: int, steps: int, bench: Bench
+) -> tuple[Row, Timing]:
+    """The row of a training step, and its times; see `training`."""
+    program = bench.compile(devices, trainer.function, *trainer.arguments())
+    jax.block_until_ready(trainer())
+    with Compilations() as later:
+        timing = _time_steps(trainer, steps) if steps else bench.time("training", trainer)
+    row = timed_row("training", batch_size, timing) | program.fields(batch_size, timing, bench.roof)
+    row |= {"compilations_later": later.count, "drift": _drift(timing.seconds)}
+    return row, timing
 
 
 def made_up_arrays(subject: Subject, fine_dtype: str) -> TrainArrays:
@@ -121,7 +125,7 @@ def made_up_state(subject: Subject, config: OptimizerConfig) -> TrainState:
 
 def _make_trainer(
     subject: Subject, settings: Training, batch_size: int, arrays: TrainArrays
-) -> _Trainer:
+) -> Trainer:
     state = made_up_state(subject, settings.optimizer)
     schedule = make_schedule(settings.optimizer, *_STEPS)
     function = make_train_step(
@@ -135,7 +139,7 @@ def _make_trainer(
     )
     order = BatchOrder(0, arrays.class_ids, batch_size, len(arrays.textures))
     source = make_source(arrays, subject.mesh, settings.resident)
-    return _Trainer(function, subject.frozen, state, map(source, map(order, itertools.count())))
+    return Trainer(function, subject.frozen, state, map(source, map(order, itertools.count())))
 
 
 def _time_steps(step: Callable[[], Any], count: int) -> Timing:

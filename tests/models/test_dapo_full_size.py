@@ -15,14 +15,9 @@ from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.parameters import TableMoments, draw_parameters
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
-from promptmad_jax.weights.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from promptmad_jax.weights.clip_published import PUBLISHED
 
-LARGE = ClipConfig(
-    ClipTextConfig(width=768, hidden=3072, heads=12, projection=768),
-    ClipVisionConfig(
-        image=336, patch=14, width=1024, hidden=4096, heads=16, layers=24, projection=768
-    ),
-)
+LARGE = PUBLISHED["openai/clip-vit-large-patch14-336"]
 FROZEN = FrozenClip(
     graph_and_shapes(ClipText, LARGE.text)[1], graph_and_shapes(ClipVision, LARGE.vision)[1]
 )
@@ -103,7 +98,7 @@ def test_maps_at_full_size():
 
 
 def test_first_values():
-    clip = ClipConfig(LARGE.text, replace(LARGE.vision, projection=16))
+    clip = replace(LARGE, vision=replace(LARGE.vision, projection=16))
     table = np.random.default_rng(0).normal(3.0, 0.5, (100, 768)) * np.linspace(1, 2, 768)
     config = replace(DAPO, taps=(6, 12))
     moments = TableMoments(*(x.astype(np.float32) for x in (table.mean(0), table.std(0))))
