@@ -22,44 +22,26 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from promptmad_jax.abstract_run import abstract_run
+from promptmad_jax.abstract_run import CLASSES, abstract_run
+from promptmad_jax.benchmark_run import made_up_experiment, subject_of, training_settings
+from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
 from promptmad_jax.config import parse
-from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.dry_run import text_width
-from promptmad_jax.experiment import make_detector
-from promptmad_jax.models.backbone import load_backbone
-from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.cores import core_count
-from promptmad_jax.runtime.mesh import batch_sharding, make_mesh, replicated
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
-from promptmad_jax.training.state import abstract_state, create_state
-from promptmad_jax.training.step import make_train_step
+from promptmad_jax.runtime.mesh import make_mesh
+from promptmad_jax.training.state import abstract_state
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py:onenip")
 _ROUNDS = flags.DEFINE_integer("rounds", 6, "pairs of blocks; 0 saves alone", lower_bound=0)
 _SECONDS = flags.DEFINE_float("block_s", 5.0, "shortest time of a block")
 
 
-def training(config):
-    """A state, and the function that makes one more step of it."""
-    mesh = make_mesh(config.mesh)
-    backbone, params = load_backbone(dataclasses.replace(config.backbone, weights="random"))
-    detector = make_detector(config, backbone, None)
-    frozen = jax.device_put(Frozen(params, None), replicated(mesh))
-    size, side = config.train.batch_size, config.data.image_size
-    images = np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8)
-    features = jax.jit(detector.features)(frozen, images)
-    ids = np.arange(size, dtype=np.int32)
-    batch = TrainBatch(images, images[::-1], features, features.neck, ids * 0, ids)
-    batch = jax.device_put(batch, batch_sharding(mesh))
-    schedule = make_schedule(config.optimizer, 1000, 100)
-    tx = make_optimizer(config.optimizer, schedule)
-    state, shardings = create_state(detector.network, tx, 0, mesh)
-    step = make_train_step(
-        detector, tx, schedule, config.pseudo_anomaly, config.loss, mesh, shardings
-    )
-    return state, lambda state: step(state, frozen, batch)[0]
+def start(config):
+    """The training of the benchmark: real steps on made-up images."""
+    subject = subject_of(made_up_experiment(config, CLASSES, "random"))
+    arrays = made_up_arrays(subject, config.train.fine_dtype)
+    return make_trainer(subject, training_settings(config), config.train.batch_size, arrays)
 
 
 def save_alone(config, saves=4):
@@ -94,13 +76,13 @@ def mebibytes(state):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state._replace(key=None))) / 2**20
 
 
-def block(state, step, count):
+def block(trainer, count):
     """Seconds of `count` steps."""
     begin = time.perf_counter()
     for _ in range(count):
-        state = step(state)
-    jax.block_until_ready(state)
-    return time.perf_counter() - begin, state
+        trainer()
+    jax.block_until_ready(trainer.state)
+    return time.perf_counter() - begin
 
 
 def main(argv):
@@ -108,26 +90,23 @@ def main(argv):
     if not _ROUNDS.value:
         save_alone(parse(_CONFIG.value))
         return
-    state, step = training(parse(_CONFIG.value))
-    _, state = block(state, step, 2)
-    single, state = block(state, step, 3)
-    count = max(3, round(_SECONDS.value / (single / 3)))
+    trainer = start(parse(_CONFIG.value))
+    block(trainer, 2)
+    count = max(3, round(_SECONDS.value / (block(trainer, 3) / 3)))
     plain, saved, blocked = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         checkpoints = Checkpoints(directory, keep=2)
         for number in range(_ROUNDS.value):
-            seconds, state = block(state, step, count)
-            plain.append(seconds)
+            plain.append(block(trainer, count))
             begin = time.perf_counter()
-            checkpoints.save(number, state)
+            checkpoints.save(number, trainer.state)
             blocked.append(time.perf_counter() - begin)
-            seconds, state = block(state, step, count)
-            saved.append(seconds + blocked[-1])
+            saved.append(block(trainer, count) + blocked[-1])
             begin = time.perf_counter()
             checkpoints.wait()
             left = time.perf_counter() - begin
         begin = time.perf_counter()
-        jax.block_until_ready(checkpoints.restore_newest(abstract_state(state))[1])
+        jax.block_until_ready(checkpoints.restore_newest(abstract_state(trainer.state))[1])
         restore = time.perf_counter() - begin
         checkpoints.close()
     extra = float(np.median(saved) - np.median(plain))
@@ -136,7 +115,7 @@ def main(argv):
             {
                 "config": parse(_CONFIG.value).name,
                 "device": jax.devices()[0].device_kind,
-                "state_mib": round(mebibytes(state), 1),
+                "state_mib": round(mebibytes(trainer.state), 1),
                 "step_s": round(float(np.median(plain)) / count, 4),
                 "steps_a_block": count,
                 "blocked_s": round(float(np.median(blocked)), 4),

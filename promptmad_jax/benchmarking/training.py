@@ -44,7 +44,7 @@ class Training:
 
 
 class Trainer:
-    """Makes one step after the other on a state of its own."""
+    """Makes one step after the other on its `state`."""
 
     def __init__(
         self,
@@ -54,15 +54,16 @@ class Trainer:
         batches: Iterator[Any],
     ):
         self.function = function
-        self._frozen, self._state, self._batches = frozen, state, batches
+        self.state = state
+        self._frozen, self._batches = frozen, batches
 
     def __call__(self) -> Metrics:
-        self._state, metrics = self.function(*self.arguments())
+        self.state, metrics = self.function(*self.arguments())
         return metrics
 
     def arguments(self) -> tuple[TrainState, Any, Any]:
         """What the step function is given next; takes a batch."""
-        return self._state, self._frozen, next(self._batches)
+        return self.state, self._frozen, next(self._batches)
 
 
 def training(
@@ -75,7 +76,7 @@ def training(
             that of the first.
     """
     arrays = made_up_arrays(subject, settings.fine_dtype)
-    trainer = _make_trainer(subject, settings, batch_size, arrays)
+    trainer = make_trainer(subject, settings, batch_size, arrays)
     row, timing = time_training(trainer, subject.mesh.size, batch_size, steps, bench)
     cache = _cache_bytes(arrays) / len(arrays.images) * _MVTEC_IMAGES
     yield row | subject.fields() | {"cache_mib": cache / 2**20}
@@ -123,9 +124,10 @@ def made_up_state(subject: Subject, config: OptimizerConfig) -> TrainState:
     return jax.device_put(state, shardings, may_alias=False)
 
 
-def _make_trainer(
+def make_trainer(
     subject: Subject, settings: Training, batch_size: int, arrays: TrainArrays
 ) -> Trainer:
+    """The training of a run, at its start."""
     state = made_up_state(subject, settings.optimizer)
     schedule = make_schedule(settings.optimizer, *_STEPS)
     function = make_train_step(
