@@ -26,6 +26,7 @@ from promptmad_jax.runtime.processes import leader_first, this_run
 
 # A quarter less time for EfficientNet-B4 at batch 8, 224 px, than in one pass; see Detector.
 CPU_BACKBONE_PASS = 2
+CPU_ATTENTION_PASS = 2
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,19 @@ def build_experiment(
     else:
         backbone = build_backbone(config.backbone)
     tokens = None if text is None else Text(text.tokens, text.mask)
-    detector = make_detector(config, backbone, text)
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
+        detector = make_detector(_in_passes(config), backbone, text)
         detector = dataclasses.replace(detector, backbone_pass=CPU_BACKBONE_PASS)
+    else:
+        detector = make_detector(config, backbone, text)
     frozen = replicate(Frozen(backbone_params, tokens), mesh)
     return Experiment(config, mesh, detector, frozen, class_names, text)
+
+
+def _in_passes(config: Config) -> Config:
+    passed = config.reconstructor.attention_pass or CPU_ATTENTION_PASS
+    model = dataclasses.replace(config.reconstructor, attention_pass=passed)
+    return dataclasses.replace(config, reconstructor=model)
 
 
 def refuse_zero_shot(config: Config) -> None:

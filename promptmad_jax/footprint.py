@@ -162,14 +162,9 @@ def summed_elements(config: Config, run: AbstractRun) -> Sums:
     leaves = jax.tree_util.tree_leaves_with_path(run.state.params)
     sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
     size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
-    model = config.reconstructor
+    # The tokens' positions [N, D], made of those of rows and columns, of encoder and decoder.
     tokens = (config.data.image_size // 16) ** 2
-    # Every attention adds the tokens' positions [N, D], made of those of rows and columns, to its
-    # queries and to its keys; in the encoder these are the same.
-    uses = model.encoder_layers + 4 * model.decoder_layers + 2
-    positions = uses * tokens * model.width - size("(row|column)_embed$")
-    # The segmentor adds its own in two attentions a layer.
-    positions += (2 * config.segmentor.attention_layers - 1) * size("segmentor/position$")
+    positions = 2 * tokens * config.reconstructor.width - size("(row|column)_embed$")
     # Projected for the prompts, and again for the images.
     text = size("reconstructor/text_(proj|norm)/")
     # Each BatchNorm: two moments on the way forward, two gradients on the way back.

@@ -29,6 +29,8 @@ class ReconstructorConfig:
         text_in_prompt: PromptMAD's gated cross-attention of the prompt tokens to the text.
         text_tokens: which text tokens the reconstructor sees, "normal" or "all". Defect words
             would help it to reproduce defects.
+        attention_pass: images that an attention of the training takes together, where it divides
+            the batch; 0 takes all, but on a single CPU device two, which is faster there.
     """
 
     width: int = 256
@@ -43,6 +45,7 @@ class ReconstructorConfig:
     text_in_decoder: bool = True
     text_in_prompt: bool = True
     text_tokens: str = "normal"
+    attention_pass: int = 0
 
 
 def neighbor_allowed(height: int, width: int, neighbor_size: int) -> np.ndarray:
@@ -69,7 +72,7 @@ class EncoderLayer(nnx.Module):
     """Post-norm self-attention and MLP."""
 
     def __init__(self, config: ReconstructorConfig, rngs: nnx.Rngs):
-        self.attention = Attention(config.width, config.heads, rngs)
+        self.attention = Attention(config.width, config.heads, rngs, images=config.attention_pass)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2 = layer_norm(config.width, rngs), layer_norm(config.width, rngs)
         self.rate = config.dropout
@@ -110,7 +113,8 @@ class FeatureEncoder(nnx.Module):
             tokens = jitter(
                 tokens, self.config.jitter_scale, self.config.jitter_probability, rngs.jitter()
             )
-        x, position, allowed = self.input_proj(tokens), self._position(), self._allowed()
+        x, allowed = self.input_proj(tokens), self._allowed()
+        position = self._position(batch)
         for i in range(self.config.encoder_layers):
             x = self.encoder[f"layer_{i}"](x, position, allowed, rngs)
         return x
@@ -119,14 +123,19 @@ class FeatureEncoder(nnx.Module):
         """Tokens [B, N, D] to features [B, h, w, C]."""
         return self.output_proj(tokens).reshape(len(tokens), *self.grid, -1)
 
-    def _position(self) -> jax.Array:
-        """[1, N, D]: a token's column in the first half of the channels, its row in the second."""
+    def _position(self, batch: int) -> jax.Array:
+        """[B, N, D]: a token's column in the first half of the channels, its row in the second.
+
+        Given to the whole batch once: where it is added, its gradient would be summed over the
+        batch, each time anew, and between devices as often.
+        """
         rows, columns = self.grid
         row = jnp.broadcast_to(
             self.row_embed[...][:, None], (rows, columns, self.row_embed.shape[1])
         )
         column = jnp.broadcast_to(self.column_embed[...][None], row.shape)
-        return jnp.concatenate([column, row], -1).reshape(1, rows * columns, -1)
+        position = jnp.concatenate([column, row], -1).reshape(1, rows * columns, -1)
+        return jnp.broadcast_to(position, (batch, *position.shape[1:]))
 
     def _allowed(self) -> jax.Array:
         return jnp.asarray(neighbor_allowed(*self.grid, self.config.neighbor_size))

@@ -33,14 +33,17 @@ def conv(
     )
 
 
-def hash_bits(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def hash_bits(seed: jax.Array, shape: tuple[int, ...], start: jax.Array | int = 0) -> jax.Array:
     """One well-mixed uint32 an element: a finalizer over the element's index and a 64-bit seed.
 
     Threefry costs some 70 operations a word and was a third of a training step on a CPU; dropout
     needs no cryptographic stream. This is the `lowbias32` mixer (Wellons, 2018), twice, as studied
     for such use by Jarzynski and Olano (2020). It does not depend on how the array is sharded.
+
+    Args:
+        seed: uint32 [2]. start: index of the first element, where this is a part of an array.
     """
-    index = jnp.zeros(shape, jnp.uint32)
+    index = jnp.full(shape, start, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
@@ -58,8 +61,17 @@ def dropout(x: jax.Array, rate: float, rngs: nnx.Rngs | None) -> jax.Array:
     """Zeroes elements with probability `rate` and rescales the rest; the identity without rngs."""
     if rngs is None or rate == 0:
         return x
-    bits = hash_bits(jax.random.bits(rngs.dropout(), (2,), jnp.uint32), x.shape)
-    keep = bits >= jnp.uint32(round(rate * 2**32))
+    return drop(x, rate, dropout_seed(rngs))
+
+
+def dropout_seed(rngs: nnx.Rngs) -> jax.Array:
+    """The seed uint32 [2] of one dropout."""
+    return jax.random.bits(rngs.dropout(), (2,), jnp.uint32)
+
+
+def drop(x: jax.Array, rate: float, seed: jax.Array, start: jax.Array | int = 0) -> jax.Array:
+    """`dropout` by a seed, of an array or of the part of one that begins at index `start`."""
+    keep = hash_bits(seed, x.shape, start) >= jnp.uint32(round(rate * 2**32))
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 

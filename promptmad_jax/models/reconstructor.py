@@ -18,8 +18,9 @@ class DecoderLayer(nnx.Module):
     """Bidirectional: the prompt attends to the image, then the image to the updated prompt."""
 
     def __init__(self, config: ReconstructorConfig, text: bool, rngs: nnx.Rngs):
-        self.prompt_to_image = Attention(config.width, config.heads, rngs, text_gate=text)
-        self.image_to_prompt = Attention(config.width, config.heads, rngs, text_gate=text)
+        options = {"text_gate": text, "images": config.attention_pass}
+        self.prompt_to_image = Attention(config.width, config.heads, rngs, **options)
+        self.image_to_prompt = Attention(config.width, config.heads, rngs, **options)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2, self.norm3 = (layer_norm(config.width, rngs) for _ in range(3))
         self.rate = config.dropout
@@ -56,7 +57,9 @@ class Reconstructor(FeatureEncoder):
         in_decoder = bool(text_width) and config.text_in_decoder
         names = [f"layer_{i}" for i in range(config.decoder_layers)]
         self.decoder = nnx.Dict({name: DecoderLayer(config, in_decoder, rngs) for name in names})
-        self.final_attention = Attention(width, config.heads, rngs, text_gate=in_decoder)
+        self.final_attention = Attention(
+            width, config.heads, rngs, text_gate=in_decoder, images=config.attention_pass
+        )
         self.final_norm = layer_norm(width, rngs)
         self.has_text = bool(text_width)
         self.text_in_prompt = bool(text_width) and config.text_in_prompt
@@ -89,7 +92,7 @@ class Reconstructor(FeatureEncoder):
     ) -> jax.Array:
         """Tokens of the prompt and the image, both [B, N, D], to features [B, h, w, C]."""
         text = self._project(text) if self.has_text else None
-        position, allowed = self._position(), self._allowed()
+        position, allowed = self._position(len(image)), self._allowed()
         for i in range(self.config.decoder_layers):
             prompt, image = self.decoder[f"layer_{i}"](prompt, image, position, allowed, text, rngs)
         attended = self.final_attention(

@@ -145,8 +145,9 @@ class Segmentor(nnx.Module):
     def _spatial(self, x, text):
         batch, height, width, channels = x.shape
         tokens = x.reshape(batch, height * width, channels)
+        position = jnp.broadcast_to(self.position[...][None], tokens.shape)
         for i in range(self.config.attention_layers):
-            tokens = self.layers[f"layer_{i}"](tokens, self.position[...][None], text)
+            tokens = self.layers[f"layer_{i}"](tokens, position, text)
         return tokens.reshape(x.shape)
 
     def _add_lateral(self, x, level, name, train):

@@ -22,8 +22,10 @@ class QueryLayer(nnx.Module):
 
     def __init__(self, config: ReconstructorConfig, tokens: int, rngs: nnx.Rngs):
         self.query_embed = nnx.Param(jax.random.normal(rngs.params(), (tokens, config.width)))
-        self.memory_attention = Attention(config.width, config.heads, rngs)
-        self.output_attention = Attention(config.width, config.heads, rngs)
+        self.memory_attention, self.output_attention = (
+            Attention(config.width, config.heads, rngs, images=config.attention_pass)
+            for _ in range(2)
+        )
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2, self.norm3 = (layer_norm(config.width, rngs) for _ in range(3))
         self.rate = config.dropout
@@ -52,7 +54,7 @@ class QueryReconstructor(FeatureEncoder):
     def __call__(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """features [B, h, w, C] to their reconstruction; jitter and dropout where rngs is given."""
         memory = output = self.encode(features, rngs)
-        position, allowed = self._position(), self._allowed()
+        position, allowed = self._position(len(output)), self._allowed()
         for i in range(self.config.decoder_layers):
             output = self.decoder[f"layer_{i}"](output, memory, position, allowed, rngs)
         return self._features(self.final_norm(output))

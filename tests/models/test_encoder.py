@@ -35,7 +35,7 @@ def test_jitter_has_the_stated_size():
 def test_position_puts_columns_before_rows():
     config = ReconstructorConfig(width=8, heads=2, encoder_layers=0)
     model = FeatureEncoder(config, 3, (2, 3), nnx.Rngs(0))
-    position = model._position()[0]
+    position = model._position(2)[1]
     for row in range(2):
         for column in range(3):
             expected = jnp.concatenate([model.column_embed[column], model.row_embed[row]])

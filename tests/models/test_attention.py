@@ -1,0 +1,50 @@
+"""Attention with dropout, all images at once and a few at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from promptmad_jax.models.attention import attend
+from promptmad_jax.models.layers import drop
+
+SHAPE = (6, 9, 2, 4)  # images, tokens, heads, width of a head
+
+
+def inputs():
+    keys = jax.random.split(jax.random.key(0), 4)
+    allowed = jnp.asarray(np.eye(9) == 0)[None, None]
+    return [jax.random.normal(key, SHAPE) for key in keys], allowed
+
+
+def run(images, allowed, tensors, rate=0.3):
+    *inside, gradient = tensors
+    function = lambda *qkv: attend(*qkv, allowed, rate, nnx.Rngs(dropout=3), images)
+    result, backward = jax.vjp(function, *inside)
+    return result, *backward(gradient)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_few_images_at_a_time_give_the_same(images, masked):
+    tensors, allowed = inputs()
+    allowed = allowed if masked else None
+    for whole, parts in zip(run(0, allowed, tensors), run(images, allowed, tensors), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-6)
+    program = str(jax.make_jaxpr(lambda *x: run(images, allowed, x))(*tensors))
+    assert "scan" in program and "remat" in program
+
+
+@pytest.mark.parametrize("images", [4, 6, 8])
+def test_all_at_once_where_the_pass_does_not_divide_the_batch(images):
+    tensors, allowed = inputs()
+    program = str(jax.make_jaxpr(lambda *x: run(images, allowed, x))(*tensors))
+    assert "scan" not in program
+
+
+def test_dropout_of_a_part_is_that_part_of_the_whole():
+    x, seed = jnp.ones((8, 5)), jnp.asarray([1, 2], jnp.uint32)
+    whole = drop(x, 0.5, seed)
+    np.testing.assert_array_equal(drop(x[3:], 0.5, seed, 15), whole[3:])
+    assert (np.asarray(drop(x[3:], 0.5, seed)) != np.asarray(whole[3:])).any()
