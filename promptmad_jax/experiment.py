@@ -24,9 +24,11 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
-# A quarter less time for EfficientNet-B4 at batch 8, 224 px, than in one pass; see Detector.
+# Images that a CPU takes together, so that what it makes of them fits its caches. Measured with
+# EfficientNet-B4 at 224 px; see docs/performance.md.
 CPU_BACKBONE_PASS = 2
 CPU_ATTENTION_PASS = 2
+CPU_MAPS_PASS = 8
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def build_experiment(
     tokens = None if text is None else Text(text.tokens, text.mask)
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
         detector = make_detector(_in_passes(config), backbone, text)
-        detector = dataclasses.replace(detector, backbone_pass=CPU_BACKBONE_PASS)
+        detector = dataclasses.replace(
+            detector, backbone_pass=CPU_BACKBONE_PASS, maps_pass=CPU_MAPS_PASS
+        )
     else:
         detector = make_detector(config, backbone, text)
     frozen = replicate(Frozen(backbone_params, tokens), mesh)

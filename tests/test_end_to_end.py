@@ -256,6 +256,9 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     assert scores[str(metrics["protocol"]["step"])] == max(scores.values())
     assert set(metrics["protocol"]["compat_left_out"]) == {"onenip_fusion"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # The checkpoint that was chosen is logged once, be it new or that of the first run.
+    evaluated = [row["step"] for row in rows if row["kind"] == "eval"]
+    assert evaluated == sorted({2, metrics["protocol"]["step"]})
     losses = [row for row in rows if row["kind"] == "train"]
     assert losses and all(row["loss"] == 4 * row["feature"] for row in losses)
 

@@ -1,5 +1,6 @@
 """A backbone and a model together: images in, anomaly maps out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Detector:
         backbone: images to levels. network: features to maps. image_size: S, pixels.
         backbone_pass: images that pass the backbone together, where it divides the batch; 0 takes
             all. On a CPU two: what a block makes of more does not fit the cache.
+        maps_pass: likewise, images that are mapped together.
     """
 
     backbone: Backbone
@@ -48,6 +50,7 @@ class Detector:
     image_size: int
     uses_fine_levels: bool
     backbone_pass: int = 0
+    maps_pass: int = 0
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
         """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
@@ -56,12 +59,7 @@ class Detector:
             levels = self.backbone(frozen.backbone, normalize(images))
             return features_from_levels(levels, self.uses_fine_levels)
 
-        size = self.backbone_pass
-        if not size or len(images) <= size or len(images) % size:
-            return one_pass(images)
-        passes = images.reshape(-1, size, *images.shape[1:])
-        features = jax.lax.map(one_pass, passes)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
+        return _in_passes(one_pass, self.backbone_pass, images)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """One prompt image a class, uint8 [K, S, S, 3]."""
@@ -79,9 +77,13 @@ class Detector:
         class_ids: jax.Array,
     ) -> dict[str, jax.Array]:
         """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B]."""
-        model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
-        outputs = model.predict(features, prompt, text)
-        return anomaly_maps(outputs, features.neck, self.image_size)
+
+        def one_pass(images, class_ids):
+            model, features, *rest = self._inputs(params, stats, frozen, bank, images, class_ids)
+            outputs = model.predict(features, *rest)
+            return anomaly_maps(outputs, features.neck, self.image_size)
+
+        return _in_passes(one_pass, self.maps_pass, images, class_ids)
 
     def diffusion_steps(
         self,
@@ -100,6 +102,15 @@ class Detector:
         model = self.network.bind(params, stats)
         features = self.features(frozen, images)
         return model, features, bank.prompt[class_ids], text_of(bank.text, class_ids)
+
+
+def _in_passes(function: Callable[..., Any], size: int, *arrays: jax.Array) -> Any:
+    """The function of arrays [B, ...], `size` rows at a time where that divides B."""
+    if not size or len(arrays[0]) <= size or len(arrays[0]) % size:
+        return function(*arrays)
+    passes = [x.reshape(-1, size, *x.shape[1:]) for x in arrays]
+    results = jax.lax.map(lambda rows: function(*rows), passes)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
 def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptmad_jax.prepare import prepare
+from tests.data.published_trees import regions, write_visa
 from tests.distributed import processes
 from tests.test_end_to_end import command, environment, run, wait_for
 
@@ -80,6 +82,22 @@ def test_evaluate_repeats_the_metrics(finished, tmp_path):
     assert (tmp_path / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
     manifests = [json.loads((path / "manifest.json").read_text()) for path in (tmp_path, finished)]
     assert manifests[0] == manifests[1]
+
+
+def test_evaluate_on_another_data_set(finished, tmp_path):
+    """Products and types that the run has not seen, among them images of several types."""
+    data = tmp_path / "data"
+    defects = {"pcb1": [("bent", regions(1, 1)), ("melt,scratch", regions(2, 3, 2))]}
+    prepare("visa", str(data), str(write_visa(tmp_path / "VisA", defects)))
+    target = ("--dataset=visa", f"--data_dir={data}")
+    run("evaluate", f"--workdir={finished}", *target, f"--output={tmp_path / 'out'}")
+    metrics = metrics_of(tmp_path / "out")
+    assert set(metrics["classes"]) == {"pcb1"} and metrics["protocol"]["step"] == STEPS
+    states = metrics["multi_type"]["filtered"]["products"]["pcb1"]["states"]
+    assert set(states) == {"normal", "bent", "melt", "scratch"}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["config"]["data"]["dataset"] == "visa"
+    assert manifest["trained_on_test_split"]["classes"] == ["hex_bolt"]
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
