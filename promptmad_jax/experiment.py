@@ -24,11 +24,11 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
-# Images that a CPU takes together, so that what it makes of them fits its caches. Measured with
-# EfficientNet-B4 at 224 px; see docs/performance.md.
-CPU_BACKBONE_PASS = 2
-CPU_ATTENTION_PASS = 2
-CPU_MAPS_PASS = 8
+# What a CPU takes together, so that it fits the caches: pixels of images, and attention weights.
+# Measured with EfficientNet-B4 (docs/performance.md).
+CPU_BACKBONE_PIXELS = 2 * 224**2
+CPU_MAPS_PIXELS = 8 * 224**2
+CPU_ATTENTION_WEIGHTS = 2 * 8 * 196**2
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,11 @@ def build_experiment(
     tokens = None if text is None else Text(text.tokens, text.mask)
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
         detector = make_detector(_in_passes(config), backbone, text)
+        pixels = config.data.image_size**2
         detector = dataclasses.replace(
-            detector, backbone_pass=CPU_BACKBONE_PASS, maps_pass=CPU_MAPS_PASS
+            detector,
+            backbone_pass=max(1, CPU_BACKBONE_PIXELS // pixels),
+            maps_pass=max(1, CPU_MAPS_PIXELS // pixels),
         )
     else:
         detector = make_detector(config, backbone, text)
@@ -113,7 +116,7 @@ def build_experiment(
 
 
 def _in_passes(config: Config) -> Config:
-    passed = config.reconstructor.attention_pass or CPU_ATTENTION_PASS
+    passed = config.reconstructor.attention_pass or CPU_ATTENTION_WEIGHTS
     model = dataclasses.replace(config.reconstructor, attention_pass=passed)
     return dataclasses.replace(config, reconstructor=model)
 

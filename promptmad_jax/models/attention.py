@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.layers import drop, dropout_seed, linear
+from promptmad_jax.models.passes import images_a_pass
 
 
 class Text(NamedTuple):
@@ -48,7 +49,7 @@ _BLOCKED = -1e9
 
 
 def attend(
-    query, key, value, allowed, rate: float, rngs: nnx.Rngs | None, images: int = 0
+    query, key, value, allowed, rate: float, rngs: nnx.Rngs | None, most: int = 0
 ) -> jax.Array:
     """Scaled dot-product attention.
 
@@ -57,7 +58,8 @@ def attend(
         allowed: bool, broadcastable to [B, heads, N, M] and of rank 4, or None. Every query must be
             allowed some key.
         rate: dropout of the probabilities, drawn from `rngs`; none where rngs is None.
-        images: with dropout, so many at a time, where that divides B; 0 takes all at once.
+        most: with dropout, so many images at a time that there are no more weights than this at
+            once, at least one; 0 takes all.
 
     Returns:
         [B, N, heads, d]. The softmax is in float32.
@@ -66,7 +68,7 @@ def attend(
     if key.shape[1] == 1 and not dropping:
         return jnp.broadcast_to(value, query.shape)  # The softmax of one logit is 1.
     if dropping:
-        return _attend_dropping(query, key, value, allowed, rate, dropout_seed(rngs), images)
+        return _attend_dropping(query, key, value, allowed, rate, dropout_seed(rngs), most)
     query, key, value = _by_head(query, key, value)
     logits = jnp.matmul(query, key.swapaxes(2, 3)).astype(jnp.float32)
     if allowed is not None:
@@ -81,10 +83,10 @@ def _by_head(query, key, value):
     return (x.swapaxes(1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
 
 
-def _attend_dropping(query, key, value, allowed, rate, seed, images):
+def _attend_dropping(query, key, value, allowed, rate, seed, most):
     """A few images at a time, and their weights computed again for the gradient, everything stays
     in a CPU's caches: a third less time. The result is the same, dropout included."""
-    batch = len(query)
+    weights_an_image = query.shape[2] * query.shape[1] * key.shape[1]
 
     def part(some, start):
         query, key, value = _by_head(*some)
@@ -94,12 +96,12 @@ def _attend_dropping(query, key, value, allowed, rate, seed, images):
         weights = drop(softmax(logits), rate, seed, start).astype(value.dtype)
         return jnp.matmul(weights, value).swapaxes(1, 2)
 
-    alike = len(key) == len(value) == batch and (allowed is None or len(allowed) == 1)
-    if not (images and alike and batch > images and batch % images == 0):
+    alike = len(query) == len(key) == len(value) and (allowed is None or len(allowed) == 1)
+    images = images_a_pass(len(query), most // weights_an_image) if most and alike else len(query)
+    if images == len(query):
         return part((query, key, value), 0)
     passes = [x.reshape(-1, images, *x.shape[1:]) for x in (query, key, value)]
-    weights_a_pass = images * query.shape[2] * query.shape[1] * key.shape[1]
-    starts = jnp.arange(batch // images, dtype=jnp.uint32) * jnp.uint32(weights_a_pass)
+    starts = jnp.arange(len(passes[0]), dtype=jnp.uint32) * jnp.uint32(images * weights_an_image)
     return jax.lax.map(jax.checkpoint(lambda one: part(*one)), (passes, starts)).reshape(
         query.shape
     )
@@ -110,13 +112,13 @@ class Attention(nnx.Module):
 
     softmax(Q K^T) V + tanh(g) softmax(Q K_text^T) V_text, g = 0 at the start: so a model with text
     starts as the model without. One softmax over image and text keys would take attention away
-    from the image even with a closed gate. `images`: see `attend`.
+    from the image even with a closed gate. `most`: see `attend`.
     """
 
     def __init__(
-        self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False, images: int = 0
+        self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False, most: int = 0
     ):
-        self.heads, self.text_gate, self.images = heads, text_gate, images
+        self.heads, self.text_gate, self.most = heads, text_gate, most
         # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
         packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
         self.query, self.key, self.value = (
@@ -144,7 +146,7 @@ class Attention(nnx.Module):
             allowed = allowed[None, None]
         q = self._split(self.query(query))
         key, value = self._split(self.key(key)), self._split(self.value(value))
-        y = attend(q, key, value, allowed, rate, rngs, self.images)
+        y = attend(q, key, value, allowed, rate, rngs, self.most)
         if self.text_gate:
             y = y + jnp.tanh(self.gate[...]) * self._to_text(q, text, rate, rngs)
         return self.out(y.reshape(query.shape))

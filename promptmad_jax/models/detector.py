@@ -1,6 +1,5 @@
 """A backbone and a model together: images in, anomaly maps out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from promptmad_jax.models.backbone import Backbone
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.neck import Features, features_from_levels
 from promptmad_jax.models.outputs import anomaly_maps
+from promptmad_jax.models.passes import in_passes
 
 
 class Frozen(NamedTuple):
@@ -40,8 +40,7 @@ class Detector:
 
     Attributes:
         backbone: images to levels. network: features to maps. image_size: S, pixels.
-        backbone_pass: images that pass the backbone together, where it divides the batch; 0 takes
-            all. On a CPU two: what a block makes of more does not fit the cache.
+        backbone_pass: images that pass the backbone together, at most; 0 takes all.
         maps_pass: likewise, images that are mapped together.
     """
 
@@ -59,7 +58,7 @@ class Detector:
             levels = self.backbone(frozen.backbone, normalize(images))
             return features_from_levels(levels, self.uses_fine_levels)
 
-        return _in_passes(one_pass, self.backbone_pass, images)
+        return in_passes(one_pass, self.backbone_pass, images)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """One prompt image a class, uint8 [K, S, S, 3]."""
@@ -83,7 +82,7 @@ class Detector:
             outputs = model.predict(features, *rest)
             return anomaly_maps(outputs, features.neck, self.image_size)
 
-        return _in_passes(one_pass, self.maps_pass, images, class_ids)
+        return in_passes(one_pass, self.maps_pass, images, class_ids)
 
     def diffusion_steps(
         self,
@@ -102,15 +101,6 @@ class Detector:
         model = self.network.bind(params, stats)
         features = self.features(frozen, images)
         return model, features, bank.prompt[class_ids], text_of(bank.text, class_ids)
-
-
-def _in_passes(function: Callable[..., Any], size: int, *arrays: jax.Array) -> Any:
-    """The function of arrays [B, ...], `size` rows at a time where that divides B."""
-    if not size or len(arrays[0]) <= size or len(arrays[0]) % size:
-        return function(*arrays)
-    passes = [x.reshape(-1, size, *x.shape[1:]) for x in arrays]
-    results = jax.lax.map(lambda rows: function(*rows), passes)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
 def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:

@@ -29,8 +29,8 @@ class ReconstructorConfig:
         text_in_prompt: PromptMAD's gated cross-attention of the prompt tokens to the text.
         text_tokens: which text tokens the reconstructor sees, "normal" or "all". Defect words
             would help it to reproduce defects.
-        attention_pass: images that an attention of the training takes together, where it divides
-            the batch; 0 takes all, but on a single CPU device two, which is faster there.
+        attention_pass: weights (images x heads x queries x keys) that an attention of the training
+            makes at once, at most, but those of one image at least; 0 leaves it to the platform.
     """
 
     width: int = 256
@@ -72,7 +72,7 @@ class EncoderLayer(nnx.Module):
     """Post-norm self-attention and MLP."""
 
     def __init__(self, config: ReconstructorConfig, rngs: nnx.Rngs):
-        self.attention = Attention(config.width, config.heads, rngs, images=config.attention_pass)
+        self.attention = Attention(config.width, config.heads, rngs, most=config.attention_pass)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2 = layer_norm(config.width, rngs), layer_norm(config.width, rngs)
         self.rate = config.dropout

@@ -18,7 +18,7 @@ class DecoderLayer(nnx.Module):
     """Bidirectional: the prompt attends to the image, then the image to the updated prompt."""
 
     def __init__(self, config: ReconstructorConfig, text: bool, rngs: nnx.Rngs):
-        options = {"text_gate": text, "images": config.attention_pass}
+        options = {"text_gate": text, "most": config.attention_pass}
         self.prompt_to_image = Attention(config.width, config.heads, rngs, **options)
         self.image_to_prompt = Attention(config.width, config.heads, rngs, **options)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
@@ -58,7 +58,7 @@ class Reconstructor(FeatureEncoder):
         names = [f"layer_{i}" for i in range(config.decoder_layers)]
         self.decoder = nnx.Dict({name: DecoderLayer(config, in_decoder, rngs) for name in names})
         self.final_attention = Attention(
-            width, config.heads, rngs, text_gate=in_decoder, images=config.attention_pass
+            width, config.heads, rngs, text_gate=in_decoder, most=config.attention_pass
         )
         self.final_norm = layer_norm(width, rngs)
         self.has_text = bool(text_width)

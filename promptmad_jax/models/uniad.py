@@ -23,7 +23,7 @@ class QueryLayer(nnx.Module):
     def __init__(self, config: ReconstructorConfig, tokens: int, rngs: nnx.Rngs):
         self.query_embed = nnx.Param(jax.random.normal(rngs.params(), (tokens, config.width)))
         self.memory_attention, self.output_attention = (
-            Attention(config.width, config.heads, rngs, images=config.attention_pass)
+            Attention(config.width, config.heads, rngs, most=config.attention_pass)
             for _ in range(2)
         )
         self.mlp = Mlp(config.width, config.mlp_width, rngs)

@@ -20,12 +20,13 @@ def inputs():
 
 def run(images, allowed, tensors, rate=0.3):
     *inside, gradient = tensors
-    function = lambda *qkv: attend(*qkv, allowed, rate, nnx.Rngs(dropout=3), images)
+    most = int(images * 2 * 9**2)
+    function = lambda *qkv: attend(*qkv, allowed, rate, nnx.Rngs(dropout=3), most)
     result, backward = jax.vjp(function, *inside)
     return result, *backward(gradient)
 
 
-@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("images", [0.5, 1, 2, 3, 5])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_few_images_at_a_time_give_the_same(images, masked):
     tensors, allowed = inputs()
@@ -36,8 +37,8 @@ def test_a_few_images_at_a_time_give_the_same(images, masked):
     assert "scan" in program and "remat" in program
 
 
-@pytest.mark.parametrize("images", [4, 6, 8])
-def test_all_at_once_where_the_pass_does_not_divide_the_batch(images):
+@pytest.mark.parametrize("images", [0, 6, 8])
+def test_all_at_once_where_they_are_few(images):
     tensors, allowed = inputs()
     program = str(jax.make_jaxpr(lambda *x: run(images, allowed, x))(*tensors))
     assert "scan" not in program

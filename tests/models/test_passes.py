@@ -10,7 +10,12 @@ from flax import nnx
 from configs import quickstart
 from promptmad_jax.benchmark_run import made_up_experiment, subject_of
 from promptmad_jax.config import parse
-from promptmad_jax.experiment import CPU_ATTENTION_PASS, CPU_BACKBONE_PASS, CPU_MAPS_PASS
+from promptmad_jax.experiment import (
+    CPU_ATTENTION_WEIGHTS,
+    CPU_BACKBONE_PIXELS,
+    CPU_MAPS_PIXELS,
+)
+from promptmad_jax.models.passes import images_a_pass
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 BATCH = 4
@@ -45,6 +50,13 @@ def test_a_single_cpu_device_takes_passes(config, devices):
     detector = experiment(config, devices).detector
     model = nnx.eval_shape(lambda: detector.network.build(KeyStreams(0)))
     attention = model.reconstructor.encoder["layer_0"].attention
-    passes = (detector.backbone_pass, detector.maps_pass, attention.images)
-    expected = (CPU_BACKBONE_PASS, CPU_MAPS_PASS, CPU_ATTENTION_PASS)
-    assert passes == (expected if devices == 1 else (0, 0, 0))
+    passes = (detector.backbone_pass, detector.maps_pass, attention.most)
+    images = [pixels // 64**2 for pixels in (CPU_BACKBONE_PIXELS, CPU_MAPS_PIXELS)]
+    assert passes == ((*images, CPU_ATTENTION_WEIGHTS) if devices == 1 else (0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "images"), [(8, 8, 8), (8, 3, 2), (24, 5, 4), (7, 3, 1), (8, 0, 1), (4, 9, 4)]
+)
+def test_a_pass_divides_the_batch(batch, most, images):
+    assert images_a_pass(batch, most) == images
