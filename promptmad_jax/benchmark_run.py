@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from promptmad_jax.benchmarking import inference, metrics, startup, zero_shot
+from promptmad_jax import zero_shot_benchmark as zero_shot
+from promptmad_jax.benchmarking import inference, metrics, startup
 from promptmad_jax.benchmarking.children import run_child
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.machine import describe_device, peak_device_mib, peak_rss_mib

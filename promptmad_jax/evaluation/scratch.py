@@ -39,17 +39,19 @@ class Scratch:
         Raises:
           UserError: where the disk is full or refuses.
         """
-        path = Path(self._folder.name) / f"{self._count}.npy"
+        path = Path(self._folder.name) / f"{self._count}.raw"
         self._count += 1
+        # Without a header, which numpy would parse as Python: CPython 3.11 may fail at that when
+        # several threads do it at once.
         try:
-            np.save(path, array)
+            path.write_bytes(np.ascontiguousarray(array).data)
         except OSError as error:
             raise UserError(
                 f"{path}: {array.nbytes / 2**20:.0f} MiB of maps cannot be written "
                 f"({error.strerror}); make room there, or set TMPDIR"
             ) from error
         # A zero-length file cannot be mapped.
-        return np.load(path, mmap_mode="r" if array.size else None)
+        return np.memmap(path, array.dtype, "r", shape=array.shape) if array.size else array
 
     def close(self) -> None:
         """Removes the folder and all its arrays."""

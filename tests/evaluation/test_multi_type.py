@@ -170,7 +170,7 @@ def test_batches_give_the_same_and_leave_nothing(tmp_path):
 
     def batches():
         for start in (0, 4, 8):
-            seen.append(len(list(tmp_path.rglob("*.npy"))))
+            seen.append(len(list(tmp_path.rglob("*.raw"))))
             yield scores[start : start + 4]
 
     evaluator = MultiTypeEvaluator("filtered", str(tmp_path))

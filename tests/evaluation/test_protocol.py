@@ -166,7 +166,7 @@ def test_refusals(two_classes, tmp_path):
 def test_scratch_is_removed(two_classes, tmp_path):
     evaluator = Evaluator(Protocol(scratch=str(tmp_path)))
     evaluator.add(two_classes[0])
-    assert list(tmp_path.glob("promptmad-*/*.npy"))
+    assert list(tmp_path.glob("promptmad-*/*.raw"))
     evaluator.close()
     assert list(Path(tmp_path).iterdir()) == []
 
