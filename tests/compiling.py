@@ -11,5 +11,5 @@ def xla_environment(devices):
     flags = f"--xla_force_host_platform_device_count={devices}"
     if os.environ.get(_SWITCH, "1") == "0":
         return {"XLA_FLAGS": flags}
-    # Compiling is most of the suite's time: without these, three times as long.
+    # Compiling is most of the suite's time, and a third of that is the fusion emitters'.
     return {"XLA_FLAGS": f"{flags} {_QUICK}", _SWITCH: "1"}
