@@ -11,6 +11,7 @@ from absl import app, logging
 from promptmad_jax.runtime import leaving
 from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.heap import keep_freed_memory
 
 USER_ERROR_STATUS = 2
 
@@ -29,6 +30,7 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
     traceback. One of several processes does not wait for the others when it fails.
     """
     keep_compiled_programs()
+    keep_freed_memory()
     # Orbax reports every rename at the level of information.
     logging.set_verbosity(logging.WARNING)
     try:
