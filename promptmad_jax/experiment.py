@@ -24,9 +24,10 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
-# What a CPU takes together, so that it fits the caches: pixels of images, and attention weights.
+# What a CPU takes together, so that it fits the caches: pixels of images where their maps are fine
+# (the backbone, stride 4), of images altogether, and attention weights.
 # Measured with EfficientNet-B4 (docs/performance.md).
-CPU_BACKBONE_PIXELS = 2 * 224**2
+CPU_FINE_PIXELS = 2 * 224**2
 CPU_MAPS_PIXELS = 8 * 224**2
 CPU_ATTENTION_WEIGHTS = 2 * 8 * 196**2
 
@@ -102,11 +103,11 @@ def build_experiment(
         backbone = build_backbone(config.backbone)
     tokens = None if text is None else Text(text.tokens, text.mask)
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
-        detector = make_detector(_in_passes(config), backbone, text)
         pixels = config.data.image_size**2
+        fine_pass = max(1, CPU_FINE_PIXELS // pixels)
         detector = dataclasses.replace(
-            detector,
-            backbone_pass=max(1, CPU_BACKBONE_PIXELS // pixels),
+            make_detector(_in_passes(config, fine_pass), backbone, text),
+            backbone_pass=fine_pass,
             maps_pass=max(1, CPU_MAPS_PIXELS // pixels),
         )
     else:
@@ -115,10 +116,14 @@ def build_experiment(
     return Experiment(config, mesh, detector, frozen, class_names, text)
 
 
-def _in_passes(config: Config) -> Config:
-    passed = config.reconstructor.attention_pass or CPU_ATTENTION_WEIGHTS
-    model = dataclasses.replace(config.reconstructor, attention_pass=passed)
-    return dataclasses.replace(config, reconstructor=model)
+def _in_passes(config: Config, fine_pass: int) -> Config:
+    weights = config.reconstructor.attention_pass or CPU_ATTENTION_WEIGHTS
+    fine_pass = config.segmentor.fine_pass or fine_pass
+    return dataclasses.replace(
+        config,
+        reconstructor=dataclasses.replace(config.reconstructor, attention_pass=weights),
+        segmentor=dataclasses.replace(config.segmentor, fine_pass=fine_pass),
+    )
 
 
 def refuse_zero_shot(config: Config) -> None:

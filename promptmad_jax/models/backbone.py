@@ -67,7 +67,8 @@ class Backbone:
     """`taps = backbone(params, images)`: a pure function of its two arguments.
 
     Images are float32 [B, H, W, 3], normalised with the ImageNet mean and deviation, H and W
-    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16.
+    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16. For `first_pass`
+    see `EfficientNet`.
     """
 
     architecture: Architecture
@@ -80,11 +81,14 @@ class Backbone:
         """Channels of the four taps."""
         return self.architecture.channels
 
-    def __call__(self, params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
+    def __call__(
+        self, params: Params, images: jax.Array, first_pass: int = 0
+    ) -> tuple[jax.Array, ...]:
         def forward(lowering: Lowering):
             def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
                 network = nnx.merge(_graph(self.architecture)[0], params)
-                return network(images.astype(self.dtype), Geometry(lowering, self.padding))
+                geometry = Geometry(lowering, self.padding)
+                return network(images.astype(self.dtype), geometry, first_pass)
 
             return run
 

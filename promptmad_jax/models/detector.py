@@ -55,7 +55,8 @@ class Detector:
         """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
 
         def one_pass(images):
-            levels = self.backbone(frozen.backbone, normalize(images))
+            # Half as many where the maps are four times as large.
+            levels = self.backbone(frozen.backbone, normalize(images), self.backbone_pass // 2)
             return features_from_levels(levels, self.uses_fine_levels)
 
         return in_passes(one_pass, self.backbone_pass, images)

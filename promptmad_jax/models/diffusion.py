@@ -10,6 +10,7 @@ with c the coarse map: the process ends where inference starts (compare SegRefin
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,22 +112,30 @@ def _to_logit(prediction, x_t, prior, level, spread, config):
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+class Chain(NamedTuple):
+    """Where the deterministic chain ends: x0 [B, ...], which is 2 sigmoid(logit) - 1; logit; and
+    the estimates of the mask after all steps as logits, [T, B, ...], of which `logit` is the last.
+    """
+
+    x0: jax.Array
+    logit: jax.Array
+    logits: jax.Array
+
+
 def reverse_chain(
     denoise: Denoise, prior: jax.Array, start: jax.Array, config: DiffusionConfig
-) -> tuple[jax.Array, jax.Array]:
+) -> Chain:
     """Runs the deterministic chain from x_T = start.
 
     Args:
-        denoise: (x_t [B, H, W], t int32 [B]) to the network's prediction [B, H, W].
-        prior: c, [B, H, W]. start: x_T, [B, H, W].
-
-    Returns:
-        x_0 [B, H, W], and the estimates of the mask in all steps as logits [T, B, H, W]; x_0 is
-        2 sigmoid of the last, less 1.
+        denoise: (x_t [B, ...], t int32 [B]) to the network's prediction [B, ...].
+        prior: c, [B, ...]. start: x_T, [B, ...]. The chain takes each number for itself, so a map
+            may have any shape.
     """
     levels, spreads = _coefficients(config)
 
-    def step(x_t, t):
+    def step(state, t):
+        x_t, _ = state
         level, spread = levels[t], spreads[t]
         prediction = denoise(x_t, jnp.full(x_t.shape[0], t))
         logit = _to_logit(prediction, x_t, prior, level, spread, config)
@@ -134,9 +143,13 @@ def reverse_chain(
         mean = level * x0 + (1 - level) * prior
         noise = (x_t - mean) / spread
         below = levels[t - 1]
-        return below * x0 + (1 - below) * prior + spreads[t - 1] * noise, logit
+        return (below * x0 + (1 - below) * prior + spreads[t - 1] * noise, logit), logit
 
-    return jax.lax.scan(step, start, jnp.arange(config.steps, 0, -1), unroll=config.unroll)
+    # The last logit is carried, so that nothing keeps the others where they are not asked for.
+    (x0, logit), logits = jax.lax.scan(
+        step, (start, start), jnp.arange(config.steps, 0, -1), unroll=config.unroll
+    )
+    return Chain(x0, logit, logits)
 
 
 def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
@@ -149,13 +162,12 @@ def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
     return [prior + spread * jax.random.normal(key, prior.shape[1:])[None] for key in keys]
 
 
-def refine(denoise: Denoise, coarse_logit: jax.Array, config: DiffusionConfig) -> jax.Array:
-    """The refined map as a logit [B, H, W]: the chain's last estimate, averaged over chains.
+def refine(
+    denoise: Denoise, prior: jax.Array, starts: list[jax.Array], config: DiffusionConfig
+) -> jax.Array:
+    """The refined map as a logit, shaped as `prior`: the chains' last estimates, averaged.
 
     A logit and not x_0, whose rounding near -1 would tie the scores of most normal pixels.
     """
-    prior = prior_mean(coarse_logit, config)
-    finals = [
-        reverse_chain(denoise, prior, start, config)[1][-1] for start in chain_starts(prior, config)
-    ]
+    finals = [reverse_chain(denoise, prior, start, config).logit for start in starts]
     return sum(finals) / len(finals)

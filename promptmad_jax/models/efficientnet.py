@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.convolution import Lowering, convolve, depthwise, same_padding
+from promptmad_jax.models.passes import in_passes
 
 Kind = Literal["plain", "fused", "mbconv"]
 Padding = Literal["onenip_static380", "same", "symmetric"]
@@ -233,15 +234,30 @@ class EfficientNet(nnx.Module):
     def __init__(self, architecture: Architecture):
         self.blocks = architecture.blocks
         self.stem = Convolution((3, 3, 3, architecture.stem), stride=2, swish=True)
+        # How many blocks there are up to the first whose output is at stride 4.
+        self.first = 1 + [block.stride for block in self.blocks].index(2)
         level = 2
         for block in self.blocks:
             setattr(self, block.name, ConvolutionBlock(block, level))
             level *= block.stride
 
-    def __call__(self, images: jax.Array, geometry: Geometry) -> tuple[jax.Array, ...]:
-        x, taps = self.stem(images, geometry), []
-        for block in self.blocks:
+    def __call__(
+        self, images: jax.Array, geometry: Geometry, first_pass: int = 0
+    ) -> tuple[jax.Array, ...]:
+        """At most `first_pass` images are together before stride 4, where maps are largest; 0 takes
+        all."""
+        x, taps = in_passes(lambda images: self._to_stride4(images, geometry), first_pass, images)
+        x, more = self._run(x, self.blocks[self.first :], geometry)
+        return (*taps, *more)
+
+    def _to_stride4(self, images, geometry):
+        x = self.stem(images, geometry)
+        return self._run(x, self.blocks[: self.first], geometry)
+
+    def _run(self, x, blocks, geometry):
+        taps = []
+        for block in blocks:
             x = getattr(self, block.name)(x, geometry)
             if block.tapped:
                 taps.append(x)
-        return tuple(taps)
+        return x, taps

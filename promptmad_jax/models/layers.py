@@ -1,5 +1,7 @@
 """Layers that the reconstructor and the segmentor share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -75,24 +77,88 @@ def drop(x: jax.Array, rate: float, seed: jax.Array, start: jax.Array | int = 0)
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def relu_dropout(x: jax.Array, rate: float, seed: jax.Array) -> jax.Array:
+    """`drop` of a ReLU. Its output tells what passes a gradient, so nothing else is kept for it."""
+    return drop(jax.nn.relu(x), rate, seed)
+
+
+def _relu_dropout_forward(x, rate, seed):
+    y = relu_dropout(x, rate, seed)
+    return y, y
+
+
+def _relu_dropout_backward(rate, y, gradient):
+    return jnp.where(y > 0, gradient * (1 / (1 - rate)), 0).astype(y.dtype), None
+
+
+relu_dropout.defvjp(_relu_dropout_forward, _relu_dropout_backward)
+
+
+@jax.custom_vjp
+def narrowing_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., K] times kernel [K, O], for K > O.
+
+    The kernel's gradient is made as [O, K] and then transposed: XLA's CPU backend is half as fast
+    again with the longer side in the columns, and would undo the transposition but for the barrier.
+    """
+    return x @ kernel
+
+
+def _narrowing_forward(x, kernel):
+    return narrowing_product(x, kernel), (x, kernel)
+
+
+def _narrowing_backward(kept, gradient):
+    x, kernel = kept
+    transposed = jnp.einsum("...o,...k->ok", gradient, x)
+    return gradient @ kernel.T, jax.lax.optimization_barrier(transposed).T
+
+
+narrowing_product.defvjp(_narrowing_forward, _narrowing_backward)
+
+
+def _narrowing_dot_general(x, kernel, dimension_numbers, **options):
+    """For `nnx.Linear`."""
+    del dimension_numbers, options
+    return narrowing_product(x, kernel)
+
+
 class Mlp(nnx.Module):
-    """Two dense layers: `activation(x W1 + b1) W2 + b2`."""
+    """Two dense layers: `activation(x W1 + b1) W2 + b2`, the hidden one the wider."""
 
     def __init__(self, width: int, hidden: int, rngs: nnx.Rngs, activation=jax.nn.relu):
         self.lin1 = linear(width, hidden, rngs)
-        self.lin2 = linear(hidden, width, rngs)
+        self.lin2 = nnx.Linear(
+            hidden, width, kernel_init=xavier, dot_general=_narrowing_dot_general, rngs=rngs
+        )
         self.activation = activation
 
     def __call__(self, x: jax.Array, rate: float = 0.0, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self.lin2(dropout(self.activation(self.lin1(x)), rate, rngs))
+        """Dropout between the layers, for ReLU alone."""
+        x = self.lin1(x)
+        if rngs is None or rate == 0:
+            x = self.activation(x)
+        elif self.activation is jax.nn.relu:
+            x = relu_dropout(x, rate, dropout_seed(rngs))
+        else:
+            raise ValueError("Mlp: dropout is for ReLU")
+        return self.lin2(x)
 
 
-class ConvTranspose2x2(nnx.Module):
+def conv_transpose_2x2(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """A 2x2 transposed convolution with stride 2: [B, h, w, K] to [B, 2h, 2w, O].
 
     Windows do not overlap, so it is one matrix product and a reshape:
-    y[2r+i, 2c+j, o] = sum_k x[r, c, k] W[k, o, i, j] + b[o].
+    y[2r+i, 2c+j, o] = sum_k x[r, c, k] kernel[k, i, j, o] + bias[o].
     """
+    batch, height, width, _ = x.shape
+    y = jnp.einsum("bhwk,kijo->bhiwjo", x, kernel)
+    return y.reshape(batch, 2 * height, 2 * width, -1) + bias[None, None, None, :]
+
+
+class ConvTranspose2x2(nnx.Module):
+    """`conv_transpose_2x2` with its parameters, kernel [K, 2, 2, O]."""
 
     def __init__(self, features_in: int, features_out: int, rngs: nnx.Rngs):
         # Xavier's fans as torch counts them for a transposed kernel: out * 4 and in * 4.
@@ -104,10 +170,7 @@ class ConvTranspose2x2(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features_out))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        batch, height, width, _ = x.shape
-        y = jnp.einsum("bhwk,kijo->bhiwjo", x, self.kernel[...])
-        y = y.reshape(batch, 2 * height, 2 * width, -1)
-        return y + self.bias[None, None, None, :]
+        return conv_transpose_2x2(x, self.kernel[...], self.bias[...])
 
 
 class BatchNorm(nnx.Module):

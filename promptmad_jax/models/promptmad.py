@@ -11,8 +11,16 @@ from promptmad_jax.models.encoder import ReconstructorConfig
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
 from promptmad_jax.models.pairs import for_both
+from promptmad_jax.models.passes import in_passes
 from promptmad_jax.models.reconstructor import Reconstructor
-from promptmad_jax.models.segmentor import Denoiser, Segmentor, SegmentorConfig, Trunk
+from promptmad_jax.models.segmentor import (
+    Condition,
+    Denoiser,
+    Segmentor,
+    SegmentorConfig,
+    fold,
+    unfold,
+)
 
 
 def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
@@ -50,18 +58,19 @@ class PromptMAD(nnx.Module):
 
     def predict(self, features: Features, prompt: jax.Array, text: Text) -> Outputs:
         """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
-        reconstruction, trunk = self._predict_coarse(features, prompt, text)
-        refined = None
-        if self.diffusion.steps:
-            refined = diffusion.refine(self._denoise(trunk), trunk.logit, self.diffusion)
-        return Outputs(reconstruction, trunk.logit, refined)
+        reconstruction, logit, condition = self._predict_coarse(features, prompt, text)
+        if condition is None:
+            return Outputs(reconstruction, logit, None)
+        prior, starts = self._chains(logit)
+        refined = diffusion.refine(self._denoise(condition), prior, starts, self.diffusion)
+        return Outputs(reconstruction, logit, unfold(refined))
 
     def diffusion_steps(self, features: Features, prompt: jax.Array, text: Text) -> jax.Array:
         """The mask's logit after each step of the first chain, [T, B, 4h, 4w]."""
-        _, trunk = self._predict_coarse(features, prompt, text)
-        prior = diffusion.prior_mean(trunk.logit, self.diffusion)
-        start = diffusion.chain_starts(prior, self.diffusion)[0]
-        return diffusion.reverse_chain(self._denoise(trunk), prior, start, self.diffusion)[1]
+        _, logit, condition = self._predict_coarse(features, prompt, text)
+        prior, (start, *_) = self._chains(logit)
+        chain = diffusion.reverse_chain(self._denoise(condition), prior, start, self.diffusion)
+        return jax.vmap(unfold)(chain.logits)
 
     def train_forward(
         self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: nnx.Rngs
@@ -76,27 +85,44 @@ class PromptMAD(nnx.Module):
         prompt = self.reconstructor.fuse_prompt(prompt, text)
         text = Text(*map(for_both, text))
         reconstruction = self.reconstructor.decode(for_both(prompt), image, text, rngs)
-        trunk = self._segment(reconstruction, features, text, True)
+        error = jnp.abs(reconstruction - features.neck)
+        trunk = self.segmentor(error, features.stride8, features.stride4, text, True)
         if not self.diffusion.steps:
             return Outputs(reconstruction, trunk.logit, None)
         return Outputs(reconstruction, trunk.logit, *self._denoise_once(trunk, mask, rngs))
 
-    def _predict_coarse(self, features, prompt, text) -> tuple[jax.Array, Trunk]:
+    def _predict_coarse(
+        self, features, prompt, text
+    ) -> tuple[jax.Array, jax.Array, Condition | None]:
+        """The reconstruction, the coarse logit, and what the denoiser is given, if there is one."""
         image = self.reconstructor.encode(features.neck)
         reconstruction = self.reconstructor.decode(prompt, image, text)
-        return reconstruction, self._segment(reconstruction, features, text, False)
-
-    def _segment(self, reconstruction, features, text, train) -> Trunk:
         error = jnp.abs(reconstruction - features.neck)
-        return self.segmentor(error, features.stride8, features.stride4, text, train)
+        x, text = self.segmentor.to_stride8(error, features.stride8, text, False)
 
-    def _denoise(self, trunk: Trunk) -> diffusion.Denoise:
-        condition = self.denoiser.condition(trunk)
+        def at_stride4(x, stride4):
+            logit, fine = self.segmentor.to_stride4(x, stride4, False)
+            return logit, self.denoiser.static(logit, fine) if self.diffusion.steps else None
+
+        fine_pass = self.segmentor.config.fine_pass
+        logit, static = in_passes(at_stride4, fine_pass, x, features.stride4)
+        if static is None:
+            return reconstruction, logit, None
+        return reconstruction, logit, Condition(static, self.denoiser.pool(text), fold(logit))
+
+    def _chains(self, logit: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """The prior's mean and the x_T of all chains, folded as the denoiser takes them."""
+        prior = diffusion.prior_mean(logit, self.diffusion)
+        return fold(prior), [fold(x) for x in diffusion.chain_starts(prior, self.diffusion)]
+
+    def _denoise(self, condition: Condition) -> diffusion.Denoise:
+        """The denoiser of folded maps."""
         return lambda x_t, t: self.denoiser(x_t, t, condition)
 
     def _denoise_once(self, trunk, mask, rngs):
         """Logit or noise error at one random step t a sample: how the denoiser learns."""
-        config, denoise = self.diffusion, self._denoise(trunk)
+        config, condition = self.diffusion, self.denoiser.condition(trunk)
+        denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), t, condition))
         prior = diffusion.prior_mean(trunk.logit, config)
         x0 = 2 * shrink_mask(mask, *prior.shape[1:]) - 1
         if config.self_estimate_probability and config.objective == "x0":

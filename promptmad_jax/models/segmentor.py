@@ -34,6 +34,8 @@ class SegmentorConfig:
         prior_probability: the coarse head's probability at the start (Lin et al., 2017).
         denoiser_width, denoiser_deep_width: channels of the denoiser's two levels.
         residual: the denoiser predicts a correction of the coarse logit (objective x0 only).
+        fine_pass: images whose stride-4 maps inference makes at once, at most; 0 leaves it to the
+            platform.
     """
 
     width: int = 128
@@ -47,6 +49,7 @@ class SegmentorConfig:
     denoiser_width: int = 32
     denoiser_deep_width: int = 48
     residual: bool = True
+    fine_pass: int = 0
 
 
 class SpatialLayer(nnx.Module):
@@ -64,7 +67,7 @@ class SpatialLayer(nnx.Module):
 
     def __call__(self, x, position, text: Text | None):
         y = self.norm1(x) + position
-        x = x + self.attention(y, Text(y, jnp.ones(y.shape[:2], bool)))
+        x = x + self.attention(y, Text(y, None))
         if self.text:
             x = x + self.text_attention(self.text_norm(x) + position, text)
         return x + self.mlp(self.norm2(x))
@@ -131,16 +134,24 @@ class Segmentor(nnx.Module):
         train: bool,
     ) -> Trunk:
         """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
+        x, text = self.to_stride8(error, stride8, text, train)
+        return Trunk(*self.to_stride4(x, stride4, train), text)
+
+    def to_stride8(self, error, stride8, text, train) -> tuple[jax.Array, Text | None]:
+        """The first half: [B, 2h, 2w, width], and the projected tokens."""
         text = (
             Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
         )
         x = jax.nn.relu(self.norm1(self.conv1(error), train))
         x = self._spatial(x, text)
         x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
-        x = jax.nn.relu(self.norm2(self.conv2(x), train))
+        return jax.nn.relu(self.norm2(self.conv2(x), train)), text
+
+    def to_stride4(self, x, stride4, train) -> tuple[jax.Array, jax.Array]:
+        """The second half: logit [B, 4h, 4w] and fine [B, 4h, 4w, fine_width]."""
         x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
         fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))
-        return Trunk(self.predictor(fine)[..., 0], fine, text)
+        return self.predictor(fine)[..., 0], fine
 
     def _spatial(self, x, text):
         batch, height, width, channels = x.shape
@@ -155,6 +166,16 @@ class Segmentor(nnx.Module):
             return x
         projected = getattr(self, name)(level.astype(x.dtype))
         return x + getattr(self, f"{name}_norm")(projected, train)
+
+
+def fold(maps: jax.Array) -> jax.Array:
+    """[B, 2h, 2w] to [B, h, w, 4]."""
+    return space_to_depth(maps[..., None])
+
+
+def unfold(folded: jax.Array) -> jax.Array:
+    """[B, h, w, 4] to [B, 2h, 2w], the inverse of `fold`."""
+    return depth_to_space(folded)[..., 0]
 
 
 def space_to_depth(x: jax.Array) -> jax.Array:
@@ -205,7 +226,8 @@ class FilmBlock(nnx.Module):
 
 
 class Condition(NamedTuple):
-    """What t does not change: static [B, 2h, 2w, W], text [B, 128] or None, logit [B, 4h, 4w]."""
+    """What t does not change: static [B, 2h, 2w, W], text [B, 128] or None, and the coarse logit,
+    folded [B, 2h, 2w, 4]."""
 
     static: jax.Array
     text: jax.Array | None
@@ -234,22 +256,29 @@ class Denoiser(nnx.Module):
     def condition(self, trunk: Trunk) -> Condition:
         """Everything that is the same in all steps; the inputs are detached."""
         logit, fine, text = jax.lax.stop_gradient(trunk)
+        return Condition(self.static(logit, fine), self.pool(text), fold(logit))
+
+    def static(self, logit: jax.Array, fine: jax.Array) -> jax.Array:
+        """`Condition.static` of a trunk's maps."""
         inputs = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
-        pooled = None
-        if text is not None:
-            weight = text.mask / text.mask.sum(1, keepdims=True)
-            pooled = self.text_proj(jnp.einsum("btd,bt->bd", text.tokens, weight))
-        return Condition(self.conv_static(space_to_depth(inputs)), pooled, logit)
+        return self.conv_static(space_to_depth(inputs))
+
+    def pool(self, text: Text | None) -> jax.Array | None:
+        """`Condition.text` of a trunk's tokens."""
+        if text is None:
+            return None
+        weight = text.mask / text.mask.sum(1, keepdims=True)
+        return self.text_proj(jnp.einsum("btd,bt->bd", text.tokens, weight))
 
     def __call__(self, x_t: jax.Array, t: jax.Array, condition: Condition) -> jax.Array:
-        """x_t [B, 4h, 4w] and t [B] to the prediction [B, 4h, 4w]."""
+        """x_t folded [B, 2h, 2w, 4] and t [B] to the prediction, folded [B, 2h, 2w, 4]."""
         film = self.time2(jax.nn.silu(self.time1(time_embedding(t))))
         if condition.text is not None:
             film = film + condition.text
         film = jax.nn.silu(film)
-        x = condition.static + self.conv_in(space_to_depth(x_t[..., None]))
+        x = condition.static + self.conv_in(x_t)
         deep = self.middle(self.down(x, film), film)
         x = x + depth_to_space(self.up(deep))
         x = x + self.merge(x, film)
-        delta = depth_to_space(self.conv_out(jax.nn.silu(self.norm_out(x))))[..., 0]
+        delta = self.conv_out(jax.nn.silu(self.norm_out(x)))
         return condition.logit + delta if self.residual else delta

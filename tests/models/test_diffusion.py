@@ -7,6 +7,7 @@ import pytest
 
 from promptmad_jax.models.diffusion import (
     DiffusionConfig,
+    chain_starts,
     diffuse,
     draw_times,
     prior_mean,
@@ -20,6 +21,11 @@ TRUTH = jnp.asarray(np.random.default_rng(0).random((2, 6, 6)) < 0.3, jnp.float3
 
 def perfect(x_t, t):
     return 20 * (2 * TRUTH - 1)
+
+
+def refined(denoise, coarse, config):
+    prior = prior_mean(coarse, config)
+    return refine(denoise, prior, chain_starts(prior, config), config)
 
 
 def test_signal_levels_of_the_default_schedule():
@@ -42,12 +48,13 @@ def test_signal_levels_of_the_default_schedule():
 def test_with_perfect_predictions_the_chain_ends_at_the_truth(options):
     config = DiffusionConfig(**options)
     coarse = jnp.asarray(np.random.default_rng(1).normal(size=TRUTH.shape), jnp.float32)
-    logit = refine(perfect, coarse, config)
+    logit = refined(perfect, coarse, config)
     np.testing.assert_array_equal(logit > 0, TRUTH > 0)
     prior = prior_mean(coarse, config)
-    end, estimates = reverse_chain(perfect, prior, prior, config)
-    np.testing.assert_allclose(end, 2 * TRUTH - 1, atol=1e-4)
-    assert estimates.shape == (10, 2, 6, 6)
+    chain = reverse_chain(perfect, prior, prior, config)
+    np.testing.assert_allclose(chain.x0, 2 * TRUTH - 1, atol=1e-4)
+    np.testing.assert_array_equal(chain.logits[-1], chain.logit)
+    assert chain.logits.shape == (10, 2, 6, 6)
 
 
 def test_epsilon_chain_recovers_the_truth_from_true_noise():
@@ -55,8 +62,8 @@ def test_epsilon_chain_recovers_the_truth_from_true_noise():
     x0, prior = 2 * TRUTH - 1, jnp.zeros_like(TRUTH)
     noise = jax.random.normal(jax.random.key(0), x0.shape)
     start = diffuse(x0, prior, jnp.full(2, 10), noise, config)
-    end, _ = reverse_chain(lambda x_t, t: noise, prior, start, config)
-    np.testing.assert_allclose(end, x0, atol=1e-3)
+    chain = reverse_chain(lambda x_t, t: noise, prior, start, config)
+    np.testing.assert_allclose(chain.x0, x0, atol=1e-3)
 
 
 def test_the_process_ends_at_the_coarse_map_and_holds_nothing_of_the_mask():
@@ -72,8 +79,8 @@ def test_the_process_ends_at_the_coarse_map_and_holds_nothing_of_the_mask():
 def test_the_unrolled_scan_gives_the_same():
     coarse = jnp.asarray(np.random.default_rng(1).normal(size=TRUTH.shape), jnp.float32)
     denoise = lambda x_t, t: 3 * x_t + t[:, None, None]
-    one = refine(denoise, coarse, DiffusionConfig())
-    other = refine(denoise, coarse, DiffusionConfig(unroll=5))
+    one = refined(denoise, coarse, DiffusionConfig())
+    other = refined(denoise, coarse, DiffusionConfig(unroll=5))
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 

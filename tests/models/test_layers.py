@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promptmad_jax.models.attention import Attention, Text, softmax
-from promptmad_jax.models.layers import BatchNorm, ConvTranspose2x2, dropout, hash_bits
+from promptmad_jax.models.attention import Attention, Text, read, score, softmax
+from promptmad_jax.models.layers import (
+    BatchNorm,
+    ConvTranspose2x2,
+    Mlp,
+    drop,
+    dropout,
+    hash_bits,
+    narrowing_product,
+    relu_dropout,
+)
 
 
 def test_dropout_keeps_the_mean_and_the_rate():
@@ -74,6 +83,44 @@ def test_softmax_and_its_gradient_equal_the_library():
     theirs = jax.value_and_grad(lambda x: (jax.nn.softmax(x) * weight).sum())(x)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain", "shapes"),
+    [
+        (score, lambda q, k: q @ k.swapaxes(-1, -2), [(2, 3, 5, 4), (2, 3, 7, 4)]),
+        (read, jnp.matmul, [(2, 3, 5, 7), (2, 3, 7, 4)]),
+        (narrowing_product, jnp.matmul, [(2, 5, 12), (12, 3)]),
+    ],
+)
+def test_gradients_written_by_hand(ours, plain, shapes):
+    rng = np.random.default_rng(0)
+    inputs = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    one, backward = jax.vjp(ours, *inputs)
+    other, backward_plain = jax.vjp(plain, *inputs)
+    np.testing.assert_array_equal(one, other)
+    weight = jnp.asarray(rng.normal(size=one.shape), jnp.float32)
+    for a, b in zip(backward(weight), backward_plain(weight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu_and_dropout_as_one(dtype):
+    rng = np.random.default_rng(0)
+    x, weight = (jnp.asarray(rng.normal(size=(64, 32)), dtype) for _ in range(2))
+    seed = jnp.asarray([3, 4], jnp.uint32)
+    ours, backward = jax.vjp(lambda x: relu_dropout(x, 0.25, seed), x)
+    plain, backward_plain = jax.vjp(lambda x: drop(jax.nn.relu(x), 0.25, seed), x)
+    np.testing.assert_array_equal(ours, plain)
+    np.testing.assert_array_equal(backward(weight)[0], backward_plain(weight)[0])
+
+
+def test_an_mlp_drops_behind_relu_alone():
+    x, rngs = jnp.ones((4, 8)), nnx.Rngs(0, dropout=1)
+    mlp = Mlp(8, 16, rngs)
+    assert np.abs(mlp(x, 0.5, rngs) - mlp(x)).max() > 1e-3
+    with pytest.raises(ValueError, match="ReLU"):
+        Mlp(8, 16, rngs, jax.nn.gelu)(x, 0.5, rngs)
 
 
 def test_blocked_keys_have_no_influence():

@@ -10,49 +10,57 @@ from flax import nnx
 from configs import quickstart
 from promptmad_jax.benchmark_run import made_up_experiment, subject_of
 from promptmad_jax.config import parse
-from promptmad_jax.experiment import (
-    CPU_ATTENTION_WEIGHTS,
-    CPU_BACKBONE_PIXELS,
-    CPU_MAPS_PIXELS,
-)
+from promptmad_jax.experiment import CPU_ATTENTION_WEIGHTS, CPU_FINE_PIXELS, CPU_MAPS_PIXELS
 from promptmad_jax.models.passes import images_a_pass
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 BATCH = 4
 
 
-@pytest.fixture(scope="module")
-def config():
-    return quickstart.get_config("smoke,onenip")
-
-
-def experiment(config, devices):
+def experiment(method, devices=1, fine_pass=0):
+    config = quickstart.get_config("smoke" if method == "promptmad" else f"smoke,{method}")
     config.mesh.data = devices
+    config.segmentor.fine_pass = fine_pass
     return made_up_experiment(parse(config), 3, "config")
 
 
-def test_maps(config):
-    subject = subject_of(experiment(config, 1))
-    images, ids = subject.images(BATCH)
-
-    def maps(**passes):
+@pytest.mark.parametrize("method", ["onenip", "promptmad"])
+def test_maps(method):
+    def maps(fine_pass, **passes):
+        subject = subject_of(experiment(method, 1, fine_pass))
+        images, ids = subject.images(BATCH)
         detector = replace(subject.detector, **passes)
-        return jax.jit(detector.maps)(*subject.state, subject.frozen, subject.bank, images, ids)
+        state = trained(subject.state)
+        return jax.jit(detector.maps)(*state, subject.frozen, subject.bank, images, ids)
 
-    whole, parts = maps(backbone_pass=0, maps_pass=0), maps(backbone_pass=1, maps_pass=2)
+    whole = maps(BATCH, backbone_pass=0, maps_pass=0)
+    parts = maps(1, backbone_pass=2, maps_pass=2)
     for name, values in whole.items():
         tolerance = 1e-5 * np.abs(values).max()
         np.testing.assert_allclose(parts[name], values, rtol=0, atol=tolerance, err_msg=name)
+        assert np.ptp(values) > 0
+
+
+def trained(state):
+    """Parameters that let every part have its say: gates and last layers start at zero."""
+    params, stats = state
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [
+        x + 0.05 * jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved), stats
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_single_cpu_device_takes_passes(config, devices):
-    detector = experiment(config, devices).detector
+def test_a_single_cpu_device_takes_passes(devices):
+    detector = experiment("promptmad", devices).detector
     model = nnx.eval_shape(lambda: detector.network.build(KeyStreams(0)))
     attention = model.reconstructor.encoder["layer_0"].attention
-    passes = (detector.backbone_pass, detector.maps_pass, attention.most)
-    images = [pixels // 64**2 for pixels in (CPU_BACKBONE_PIXELS, CPU_MAPS_PIXELS)]
-    assert passes == ((*images, CPU_ATTENTION_WEIGHTS) if devices == 1 else (0, 0, 0))
+    fine_pass = model.segmentor.config.fine_pass
+    passes = (detector.backbone_pass, fine_pass, detector.maps_pass, attention.most)
+    fine, maps = (pixels // 64**2 for pixels in (CPU_FINE_PIXELS, CPU_MAPS_PIXELS))
+    assert passes == ((fine, fine, maps, CPU_ATTENTION_WEIGHTS) if devices == 1 else (0,) * 4)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from promptmad_jax.models.segmentor import (
     Condition,
     SegmentorConfig,
     depth_to_space,
+    fold,
     space_to_depth,
+    unfold,
 )
 from promptmad_jax.training.step import step_rngs
 
@@ -97,10 +99,11 @@ def test_refinement_looks_at_the_image(trained):
     network, params, stats = trained
     features, prompt, text = inputs()
     model = network.bind(params, stats)
-    _, trunk = model._predict_coarse(features, model.encode_prompt(prompt, text), text)
-    blind = trunk._replace(fine=jnp.zeros_like(trunk.fine))
-    x_t, t = jnp.zeros_like(trunk.logit), jnp.full(BATCH, 3)
-    assert np.abs(model._denoise(trunk)(x_t, t) - model._denoise(blind)(x_t, t)).max() > 1e-3
+    *_, condition = model._predict_coarse(features, model.encode_prompt(prompt, text), text)
+    blind = condition._replace(static=jnp.zeros_like(condition.static))
+    x_t, t = jnp.zeros_like(condition.logit), jnp.full(BATCH, 3)
+    sees, guesses = (model._denoise(given)(x_t, t) for given in (condition, blind))
+    assert np.abs(sees - guesses).max() > 1e-3
 
 
 @pytest.mark.parametrize("part", ["tokens", "fine levels", "prompt"])
@@ -190,6 +193,7 @@ def test_space_to_depth_round_trip():
     x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
     np.testing.assert_array_equal(depth_to_space(space_to_depth(x)), x)
     np.testing.assert_array_equal(space_to_depth(x)[0, 0, 0], x[0, :2, :2].reshape(-1))
+    np.testing.assert_array_equal(unfold(fold(x[..., 0])), x[..., 0])
 
 
 def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():
@@ -211,7 +215,7 @@ def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():
         return network.bind(params, stats).denoiser(x_t, jnp.ones(1, int), condition)
 
     shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)
-    condition = Condition(shape(1, 28, 28, 32), shape(1, 128), shape(1, 56, 56))
-    lowered = jax.jit(denoise).lower(params, stats, shape(1, 56, 56), condition)
-    assert lowered.out_info.shape == (1, 56, 56)
+    condition = Condition(shape(1, 28, 28, 32), shape(1, 128), shape(1, 28, 28, 4))
+    lowered = jax.jit(denoise).lower(params, stats, shape(1, 28, 28, 4), condition)
+    assert lowered.out_info.shape == (1, 28, 28, 4)
     assert 30e6 < lowered.cost_analysis()["flops"] < 55e6
