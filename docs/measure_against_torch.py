@@ -1,10 +1,13 @@
-"""OneNIP's inference in PyTorch and here, in one run: images a second by batch size.
+"""OneNIP's inference and training in PyTorch and here, in one run: images a second.
 
-Run from the repository: `python docs/measure_against_torch.py [BATCH ...]`. Needs torch,
-transformers and a C++ compiler. EfficientNet-B4 to its last tap and the model at the published
-widths, 224 px, float32, random weights, which do not matter for the speed. PyTorch gets all that
-helps it: the backbone cut, the encoded prompt and the mask kept, `torch.compile` with freezing
-(which folds BatchNorm), channels-last. Timed in turn, PyTorch, ours, PyTorch, ours; medians.
+Run from the repository: `python docs/measure_against_torch.py [BATCH ...]`, the batch sizes of
+inference; training has 8. Needs torch, transformers and a C++ compiler. EfficientNet-B4 to its last
+tap and the model at the published widths, 224 px, float32, random weights, which do not matter for
+the speed. PyTorch gets all that helps it: the backbone cut, the encoded prompt, the mask and in
+training the clean images' features kept, `torch.compile`, at inference with freezing (which folds
+BatchNorm), channels-last, and a malloc that keeps what is freed. Its training step has no dropout,
+jitter and making of pseudo-anomalies, which ours has. Timed in turn, PyTorch, ours, PyTorch, ours;
+medians.
 """
 
 import importlib.util
@@ -17,7 +20,13 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
-REPEATS = 9
+REPEATS, TRAINING_BATCH = 9, 8
+# For PyTorch, as `promptmad_jax.runtime.heap` has it for ours.
+KEEP_FREED = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
 
 
 def median_seconds(call, *inputs):
@@ -31,7 +40,7 @@ def median_seconds(call, *inputs):
 
 
 def torch_model():
-    """The lean model: NCHW images to the reconstruction's and the refiner's map."""
+    """The lean model, NCHW images to the reconstruction's and the refiner's map; and its parts."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -57,20 +66,23 @@ def torch_model():
             self.model = parts.Reconstruction(sizes, parts.OneNIPDecoder)
             self.register_buffer("prompt", torch.randn(1, 196, 256))
 
-        def forward(self, x):
+        def neck(self, x):
             x, levels = self.stem(x), []
             for i, block in enumerate(self.blocks):
                 x = block(x)
                 if i in (1, 5, 9, 21):
                     levels.append(F.interpolate(x, (14, 14), mode="bilinear", align_corners=True))
-            neck = torch.cat(levels, 1).permute(0, 2, 3, 1)
+            return torch.cat(levels, 1).permute(0, 2, 3, 1)
+
+        def forward(self, x):
+            neck = self.neck(x)
             prompt = self.prompt.expand(len(neck), -1, -1)
             error = self.model.decode(prompt, self.model.encode(neck)) - neck
             distance = error.square().sum(-1, keepdim=True).sqrt().permute(0, 3, 1, 2)
             logit = self.model.seghead(error.abs())
             return self.model.enlarged(distance), torch.sigmoid(self.model.enlarged(logit))
 
-    return Lean().eval()
+    return Lean().eval(), parts
 
 
 def time_torch(batches):
@@ -79,7 +91,7 @@ def time_torch(batches):
 
     torch._inductor.config.freezing = True
     torch.set_num_threads(os.cpu_count())
-    model, rates = torch_model(), {}
+    (model, _), rates = torch_model(), {}
     with torch.no_grad():
         for batch in batches:
             images = torch.randn(batch, 3, 224, 224)
@@ -89,15 +101,51 @@ def time_torch(batches):
                 ready, x = model.to(memory_format=order), images.to(memory_format=order)
                 compiled = torch.compile(ready)
                 rates[f"PyTorch {name}, batch {batch}"] = median_seconds(compiled, x)
-    return {name: int(name.rpartition(" ")[2]) / value for name, value in rates.items()}
+    rates = {name: int(name.rpartition(" ")[2]) / value for name, value in rates.items()}
+    return rates | time_torch_training()
+
+
+def time_torch_training():
+    import torch
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = False
+    lean, parts = torch_model()
+    model = lean.model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
+    images = torch.randn(TRAINING_BATCH, 3, 224, 224)
+    clean, prompt = torch.randn(2, TRAINING_BATCH, 14, 14, 272)
+    masks = (torch.rand(2 * TRAINING_BATCH, 224, 224) > 0.9).float()
+    rates = {}
+
+    def step(neck, losses):
+        with torch.no_grad():
+            pseudo = neck(images)
+        optimizer.zero_grad()
+        found = losses(model, torch.cat([clean, pseudo]), prompt, masks)
+        (found["mse"] + 0.5 * found["dice"]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+
+    for name, neck, losses in (
+        ("lean", lean.neck, parts.losses),
+        ("compiled", torch.compile(lean.neck), torch.compile(parts.losses)),
+    ):
+        rates[f"PyTorch {name}, training"] = TRAINING_BATCH / median_seconds(step, neck, losses)
+    return rates
 
 
 def time_ours(batches):
+    sys.path.insert(0, str(ROOT))
+    from promptmad_jax.runtime.heap import keep_freed_memory
+
+    keep_freed_memory()
     import jax
     import numpy as np
 
-    sys.path.insert(0, str(ROOT))
     from configs import onenip_mvtec, promptmad_mvtec
+    from promptmad_jax.benchmark_run import made_up_experiment, subject_of, training_settings
+    from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
     from promptmad_jax.config import parse
     from promptmad_jax.experiment import build_experiment, class_text
 
@@ -116,6 +164,14 @@ def time_ours(batches):
             maps = jax.jit(experiment.detector.maps).lower(*inputs).compile()
             seconds = median_seconds(lambda f, *x: jax.block_until_ready(f(*x)), maps, *inputs)
             rates[f"{config.model}, batch {batch}"] = batch / seconds
+        subject, settings = (
+            subject_of(made_up_experiment(config, len(names), "random")),
+            training_settings(config),
+        )
+        arrays = made_up_arrays(subject, settings.fine_dtype)
+        trainer = make_trainer(subject, settings, TRAINING_BATCH, arrays)
+        seconds = median_seconds(lambda step: jax.block_until_ready(step()), trainer)
+        rates[f"{config.model}, training"] = TRAINING_BATCH / seconds
     return rates
 
 
@@ -124,7 +180,10 @@ def main():
     for who in ("torch", "ours") * 2:
         # A process each: the thread pools of two frameworks disturb one another.
         command = [sys.executable, __file__, f"--{who}", *map(str, batches)]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        environment = os.environ | (KEEP_FREED if who == "torch" else {})
+        answer = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        )
         for name, rate in json.loads(answer.stdout.splitlines()[-1]).items():
             print(f"{name:32} {rate:6.2f} images/s", flush=True)
 

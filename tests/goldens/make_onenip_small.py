@@ -228,20 +228,24 @@ def predict(model, features, prompt):
     return results
 
 
-def train(model, features, prompt, masks):
-    """Losses and gradients of one step; the running statistics change in the model."""
-    clean = features[:2]
+def losses(model, features, prompt, masks):
+    """Of clean images and, in the second half of the rows, their pseudo-anomalous versions."""
+    clean = features[: len(features) // 2]
     if not hasattr(model, "seghead"):
-        mse = F.mse_loss(model.rebuild(clean, prompt), clean)
-        mse.backward()
-        return {"mse": mse}
+        return {"mse": F.mse_loss(model.rebuild(clean, prompt), clean)}
     reconstruction = model.rebuild(features, prompt)
     mse = F.mse_loss(reconstruction, torch.cat([clean, clean]))
     p = model.enlarged(model.seghead((reconstruction - features).abs())).sigmoid()
     total = lambda x: x.flatten(1).sum(1)
     dice = (1 - (total(p * masks) + 1) / (total(p**2) + total(masks**2) + 1)).mean()
-    (mse + 0.5 * dice).backward()
     return {"mse": mse, "dice": dice}
+
+
+def train(model, features, prompt, masks):
+    """Losses and gradients of one step; the running statistics change in the model."""
+    found = losses(model, features, prompt, masks)
+    (found["mse"] + 0.5 * found.get("dice", 0)).backward()
+    return found
 
 
 def golden(sizes, seed):
