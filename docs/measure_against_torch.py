@@ -1,13 +1,13 @@
 """OneNIP's inference and training in PyTorch and here, in one run: images a second.
 
-Run from the repository: `python docs/measure_against_torch.py [BATCH ...]`, the batch sizes of
-inference; training has 8. Needs torch, transformers and a C++ compiler. EfficientNet-B4 to its last
-tap and the model at the published widths, 224 px, float32, random weights, which do not matter for
-the speed. PyTorch gets all that helps it: the backbone cut, the encoded prompt, the mask and in
-training the clean images' features kept, `torch.compile`, at inference with freezing (which folds
-BatchNorm), channels-last, and a malloc that keeps what is freed. Its training step has no dropout,
-jitter and making of pseudo-anomalies, which ours has. Timed in turn, PyTorch, ours, PyTorch, ours;
-medians.
+Run from the repository: `python docs/measure_against_torch.py inference [BATCH ...]`, or
+`... training`, whose batch is of 8. Needs torch, transformers and a C++ compiler. EfficientNet-B4
+to its last tap and the model at the published widths, 224 px, float32, random weights, which do not
+matter for the speed. PyTorch gets all that helps it: the backbone cut, the encoded prompt, the mask
+and in training the clean images' features kept, `torch.compile`, at inference with freezing (which
+folds BatchNorm), channels-last, and a malloc that keeps what is freed. Its training step has no
+dropout, jitter and making of pseudo-anomalies, which ours has. Timed in turn, PyTorch, ours,
+PyTorch, ours; medians.
 """
 
 import importlib.util
@@ -101,15 +101,13 @@ def time_torch(batches):
                 ready, x = model.to(memory_format=order), images.to(memory_format=order)
                 compiled = torch.compile(ready)
                 rates[f"PyTorch {name}, batch {batch}"] = median_seconds(compiled, x)
-    rates = {name: int(name.rpartition(" ")[2]) / value for name, value in rates.items()}
-    return rates | time_torch_training()
+    return {name: int(name.rpartition(" ")[2]) / value for name, value in rates.items()}
 
 
 def time_torch_training():
     import torch
-    import torch._inductor.config
 
-    torch._inductor.config.freezing = False
+    torch.set_num_threads(os.cpu_count())
     lean, parts = torch_model()
     model = lean.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
@@ -135,39 +133,43 @@ def time_torch_training():
     return rates
 
 
-def time_ours(batches):
+def our_subjects():
+    """OneNIP and PromptMAD: each a configuration and a model with random weights."""
     sys.path.insert(0, str(ROOT))
     from promptmad_jax.runtime.heap import keep_freed_memory
 
     keep_freed_memory()
-    import jax
-    import numpy as np
-
     from configs import onenip_mvtec, promptmad_mvtec
-    from promptmad_jax.benchmark_run import made_up_experiment, subject_of, training_settings
-    from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
+    from promptmad_jax.benchmark_run import made_up_experiment, subject_of
     from promptmad_jax.config import parse
-    from promptmad_jax.experiment import build_experiment, class_text
 
-    rates = {}
     for module in (onenip_mvtec, promptmad_mvtec):
-        values = module.get_config("")
-        values.backbone.weights, values.text.source = "random", "random"
-        config = parse(values)
-        names = ("bottle", "screw")
-        experiment = build_experiment(config, names, class_text(config, names))
-        params, stats = experiment.detector.network.init(jax.random.key(0))
-        draw = lambda n: np.random.default_rng(n).integers(0, 256, (n, 224, 224, 3), np.uint8)
-        bank = experiment.map_maker(draw(2)).bank(params, stats)
+        config = parse(module.get_config(""))
+        yield config, subject_of(made_up_experiment(config, 2, "random"))
+
+
+def time_ours(batches):
+    rates = {}
+    for config, subject in our_subjects():
+        import jax
+
         for batch in batches:
-            inputs = (params, stats, experiment.frozen, bank, draw(batch), np.zeros(batch, int))
-            maps = jax.jit(experiment.detector.maps).lower(*inputs).compile()
+            inputs = (*subject.state, subject.frozen, subject.bank, *subject.images(batch))
+            maps = jax.jit(subject.detector.maps).lower(*inputs).compile()
             seconds = median_seconds(lambda f, *x: jax.block_until_ready(f(*x)), maps, *inputs)
             rates[f"{config.model}, batch {batch}"] = batch / seconds
-        subject, settings = (
-            subject_of(made_up_experiment(config, len(names), "random")),
-            training_settings(config),
-        )
+    return rates
+
+
+def time_our_training():
+    rates = {}
+    for config, subject in our_subjects():
+        import jax
+
+        from promptmad_jax.benchmark_run import training_settings
+        from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
+
+        settings = training_settings(config)
         arrays = made_up_arrays(subject, settings.fine_dtype)
         trainer = make_trainer(subject, settings, TRAINING_BATCH, arrays)
         seconds = median_seconds(lambda step: jax.block_until_ready(step()), trainer)
@@ -176,10 +178,12 @@ def time_ours(batches):
 
 
 def main():
-    batches = [int(argument) for argument in sys.argv[1:]] or [8, 1]
+    arguments = sys.argv[1:] or ["inference"]
+    if arguments[0] not in ("inference", "training"):
+        sys.exit(__doc__)
     for who in ("torch", "ours") * 2:
         # A process each: the thread pools of two frameworks disturb one another.
-        command = [sys.executable, __file__, f"--{who}", *map(str, batches)]
+        command = [sys.executable, __file__, f"--{who}", *arguments]
         environment = os.environ | (KEEP_FREED if who == "torch" else {})
         answer = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=environment
@@ -189,8 +193,13 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["--torch"], ["--ours"]):
-        timed = time_torch if sys.argv[1] == "--torch" else time_ours
-        print(json.dumps(timed([int(batch) for batch in sys.argv[2:]])))
-    else:
-        main()
+    match sys.argv[1:]:
+        case ["--torch", "training"]:
+            print(json.dumps(time_torch_training()))
+        case ["--ours", "training"]:
+            print(json.dumps(time_our_training()))
+        case ["--torch" | "--ours" as who, "inference", *sizes]:
+            timed = time_torch if who == "--torch" else time_ours
+            print(json.dumps(timed([int(size) for size in sizes] or [8, 1])))
+        case _:
+            main()

@@ -21,6 +21,7 @@ from promptmad_jax.models.promptmad import PromptMAD
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.heap import hand_back_after_compilations
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -97,6 +98,7 @@ def build_experiment(
     refuse_zero_shot(config)
     mesh = make_mesh(config.mesh)
     open_channels(mesh)
+    hand_back_after_compilations()
     if backbone_params is None:
         backbone, backbone_params = load_backbone(config.backbone)
     else:

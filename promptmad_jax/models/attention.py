@@ -119,7 +119,8 @@ def attend(
     if allowed is not None:
         # As many numbers as logits, since a CPU's library adds no broadcast. Made of a constant
         # alone they would come first of all and be there while the backbone runs.
-        blocked = jnp.minimum(_BLOCKED, query[:, :1, :1, :1].astype(jnp.float32))
+        anything = jax.lax.stop_gradient(query[:, :1, :1, :1]).astype(jnp.float32)
+        blocked = jnp.minimum(_BLOCKED, anything)
         logits = logits + jnp.where(allowed, 0.0, blocked)
     # Dividing what was read, N x d, in place of the N x M weights: a third less time on a CPU.
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))

@@ -9,6 +9,10 @@ from importlib.util import find_spec
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _MOST = 2**31 - 1
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_LONG_COMPILATION_S = 5.0
+
+_keeps = False
 
 
 def keep_freed_memory() -> bool:
@@ -23,16 +27,33 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it was done: not without glibc, not where the environment has settings for malloc.
     """
+    global _keeps
     set_already = any(name in os.environ for name in _SETTINGS)
     if set_already or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     if not (_has_glibc() and _computes_on_cpu_alone()):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all(
+    _keeps = all(
         mallopt(setting, value)
         for setting, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _MOST), (_TRIM_THRESHOLD, _MOST))
     )
+    return _keeps
+
+
+def hand_back_after_compilations() -> None:
+    """Has what long compilations free handed back, where `keep_freed_memory` was called: it is not
+    needed again, and half a minute of XLA leaves half a gigabyte."""
+    from jax import monitoring
+
+    if _keeps:
+        monitoring.register_event_duration_secs_listener(_hand_back)
+
+
+def _hand_back(event: str, seconds: float, **details: object) -> None:
+    del details
+    if event == _COMPILED and seconds > _LONG_COMPILATION_S:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _has_glibc() -> bool:

@@ -72,3 +72,37 @@ def test_where_the_cpu_computes_alone(monkeypatch, platforms, plugins, alone):
 def test_elsewhere_than_glibc_nothing_is_done(monkeypatch):
     monkeypatch.setattr(heap, "_has_glibc", lambda: False)
     assert not heap.keep_freed_memory()
+
+
+COMPILATION = """
+import jax
+from promptmad_jax.runtime import heap
+resident = lambda: int(open("/proc/self/statm").read().split()[1])
+heap.keep_freed_memory()
+import numpy as np
+blocks = [np.ones(1_000) for _ in range(20_000)]
+last = np.ones(1_000)
+del blocks
+heap.hand_back_after_compilations()
+before = resident()
+jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", 1.0)
+short = resident()
+jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", 10.0)
+print(before - short, before - resident())
+"""
+
+
+@glibc
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_what_a_long_compilation_frees_is_handed_back():
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    result = subprocess.run(
+        [sys.executable, "-c", COMPILATION],
+        env=clean | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after_short, after_long = map(int, result.stdout.split())
+    pages_freed = 20_000 * 8_000 // os.sysconf("SC_PAGE_SIZE")
+    assert after_short < 0.1 * pages_freed and after_long > 0.8 * pages_freed
