@@ -22,6 +22,7 @@ from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
 from promptmad_jax.models.zero_shot.loading import Loaded, open_detector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from promptmad_jax.runtime.heap import hand_back_after_compilations
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 from promptmad_jax.training.zero_shot_step import FrozenTyped
@@ -81,6 +82,7 @@ def build_zero_shot(config: Config, loaded: Loaded | None = None) -> ZeroShotExp
     """Lays CLIP on the mesh, read as configured if not given; see `open_detector` for errors."""
     mesh = make_mesh(config.mesh)
     open_channels(mesh)
+    hand_back_after_compilations()
     if loaded is None:
         loaded = open_detector(config.dapo, config.clip)
     network = loaded.detector.network(loaded.frozen)
