@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
 
 def hand_back_after_compilations() -> None:
     """Has what long compilations free handed back, where `keep_freed_memory` was called: it is not
-    needed again, and half a minute of XLA leaves half a gigabyte."""
+    needed again, and half a minute of XLA leaves some 400 MiB."""
     from jax import monitoring
 
     if _keeps:
