@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from jax.sharding import AbstractMesh
 
 from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import Config, parse
 from promptmad_jax.dry_run import text_width
 from promptmad_jax.footprint import summed_elements
 from promptmad_jax.models.functional import count_params
-from promptmad_jax.runtime.mesh import AXES
+from promptmad_jax.runtime.mesh import abstract_mesh
 
 DEVICES = (8, 16, 32, 64, 128, 256)
 
@@ -73,8 +72,7 @@ class Step(NamedTuple):
 def count(name: str, images: int) -> Step:
     """Counts the step on an accelerator with `images` a device."""
     config = load(name, DEVICES[0] * images)
-    mesh = AbstractMesh((DEVICES[0], 1), AXES)
-    run = abstract_run(config, mesh, "tpu", text_width(config))
+    run = abstract_run(config, abstract_mesh(DEVICES[0]), "tpu", text_width(config))
     flops = run.trace().lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
     sums = summed_elements(config, run)
     parameters = count_params(run.state.params)

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
 from rich.console import Console
 
 from configs import promptmad_mvtec, quickstart
@@ -17,7 +16,7 @@ from promptmad_jax.footprint import Memory, image_count, state_groups
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.collectives import Collective
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.mesh import AXES, partition_rules
+from promptmad_jax.runtime.mesh import abstract_mesh, partition_rules
 
 MIB = 2**20
 
@@ -26,7 +25,7 @@ def groups(fsdp, rules=()):
     raw = promptmad_mvtec.get_config()
     raw.mesh.rules = rules
     config = parse(raw)
-    run = abstract_run(config, AbstractMesh((8 // fsdp, fsdp), AXES), "tpu", 512)
+    run = abstract_run(config, abstract_mesh(8 // fsdp, fsdp), "tpu", 512)
     return run, state_groups(run.state, partition_rules(config.mesh))
 
 

@@ -1,5 +1,6 @@
 """Multi-head attention, with an optional gated branch to text tokens."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -20,29 +21,6 @@ class Text(NamedTuple):
 
     tokens: jax.Array
     mask: jax.Array | None
-
-
-@jax.custom_vjp
-def softmax(logits: jax.Array) -> jax.Array:
-    """Softmax over the last axis.
-
-    As `jax.nn.softmax`, with the textbook gradient w * (g - <g, w>): XLA's CPU backend runs the
-    pair a third faster than what it makes of the library's.
-    """
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
-
-
-def _softmax_forward(logits):
-    weights = softmax(logits)
-    return weights, weights
-
-
-def _softmax_backward(weights, gradient):
-    return (weights * (gradient - (gradient * weights).sum(-1, keepdims=True)),)
-
-
-softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 def _transposed(x):
@@ -113,7 +91,7 @@ def attend(
     if key.shape[1] == 1 and not dropping:
         return jnp.broadcast_to(value, query.shape)  # The softmax of one logit is 1.
     if dropping:
-        return _attend_dropping(query, key, value, allowed, rate, dropout_seed(rngs), most)
+        return _attend_dropping(query, key, value, allowed, dropout_seed(rngs), rate, most)
     query, key, value = _by_head(query, key, value)
     logits = score(query, key).astype(jnp.float32)
     if allowed is not None:
@@ -132,28 +110,72 @@ def _by_head(query, key, value):
     return (x.swapaxes(1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
 
 
-def _attend_dropping(query, key, value, allowed, rate, seed, most):
-    """A few images at a time, and their weights computed again for the gradient, everything stays
-    in a CPU's caches: a third less time. The result is the same, dropout included."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attend_dropping(query, key, value, allowed, seed, rate, most):
+    """`attend` with dropout, whose gradient keeps nothing of N x M.
+
+    The weights are computed again, and the gradient through the softmax takes <g, y>, N x d, in
+    place of a sum over N x M: as in FlashAttention (Dao et al., 2022). On a CPU that happens a few
+    images at a time, so that everything stays in its caches.
+    """
+    return _attend_dropping_forward(query, key, value, allowed, seed, rate, most)[0]
+
+
+def _attend_dropping_forward(query, key, value, allowed, seed, rate, most):
+    def part(query, key, value, start):
+        query, key, value = _by_head(query, key, value)
+        logits = _masked(score(query, key), allowed)
+        highest = logits.max(-1, keepdims=True)
+        weights = jnp.exp(logits - highest)
+        total = weights.sum(-1, keepdims=True)
+        y = read(drop(weights, rate, seed, start).astype(value.dtype), value) / total
+        return y.astype(value.dtype).swapaxes(1, 2), highest, total
+
+    y, highest, total = _in_passes(part, allowed, most, query, key, value)
+    return y, (query, key, value, allowed, seed, y, highest, total)
+
+
+def _attend_dropping_backward(rate, most, kept, gradient):
+    query, key, value, allowed, seed, *results = kept
+
+    def part(query, key, value, y, highest, total, gradient, start):
+        # The sum that the weights were divided by divides their gradient, which is N x d.
+        y, gradient = y.swapaxes(1, 2), gradient.swapaxes(1, 2) / total
+        along = (gradient * y).sum(-1, keepdims=True)
+        gradient = gradient.astype(y.dtype)
+        query, key, value = _by_head(query, key, value)
+        weights = jnp.exp(_masked(score(query, key), allowed) - highest)
+        dropped = drop(weights, rate, seed, start)
+        to_dropped, to_value = _read_backward((dropped.astype(value.dtype), value), gradient)
+        to_logits = (dropped * to_dropped - weights * along).astype(query.dtype)
+        to_query, to_key = _score_backward((query, key), to_logits)
+        to_query = to_query * query.shape[-1] ** -0.5
+        return tuple(x.swapaxes(1, 2) for x in (to_query, to_key, to_value))
+
+    return *_in_passes(part, allowed, most, query, key, value, *results, gradient), None, None
+
+
+_attend_dropping.defvjp(_attend_dropping_forward, _attend_dropping_backward)
+
+
+def _masked(logits, allowed):
+    logits = logits.astype(jnp.float32)
+    return logits if allowed is None else jnp.where(allowed, logits, _BLOCKED)
+
+
+def _in_passes(part, allowed, most, query, key, *others):
+    """The function of arrays [B, ...] and the index of the first weight, so many images at a time
+    that there are at most `most` weights, at least one; 0 takes all, and so does a mask an image.
+    """
     weights_an_image = query.shape[2] * query.shape[1] * key.shape[1]
-
-    def part(some, start):
-        query, key, value = _by_head(*some)
-        logits = score(query, key).astype(jnp.float32)
-        if allowed is not None:
-            logits = jnp.where(allowed, logits, _BLOCKED)
-        weights = drop(softmax(logits), rate, seed, start).astype(value.dtype)
-        return read(weights, value).swapaxes(1, 2)
-
     shared = allowed is None or len(allowed) == 1
     images = images_a_pass(len(query), most // weights_an_image) if most and shared else len(query)
     if images == len(query):
-        return part((query, key, value), 0)
-    passes = [x.reshape(-1, images, *x.shape[1:]) for x in (query, key, value)]
+        return part(query, key, *others, 0)
+    passes = [x.reshape(-1, images, *x.shape[1:]) for x in (query, key, *others)]
     starts = jnp.arange(len(passes[0]), dtype=jnp.uint32) * jnp.uint32(images * weights_an_image)
-    return jax.lax.map(jax.checkpoint(lambda one: part(*one)), (passes, starts)).reshape(
-        query.shape
-    )
+    results = jax.lax.map(lambda arrays: part(*arrays), (*passes, starts))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
 class Attention(nnx.Module):

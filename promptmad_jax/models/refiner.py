@@ -10,6 +10,7 @@ from promptmad_jax.models.layers import (
     conv_transpose_2x2,
     linear,
 )
+from promptmad_jax.models.upsampled_conv import upsampled_conv
 
 
 class UpBlock(nnx.Module):
@@ -20,9 +21,9 @@ class UpBlock(nnx.Module):
         self.norm = BatchNorm(width, group_size=group_size)
         self.up = ConvTranspose2x2(width, width, rngs)
 
-    def before_up(self, x: jax.Array, train: bool) -> jax.Array:
-        """All but the transposed convolution."""
-        return jax.nn.relu(self.norm(self.conv(x), train))
+    def activate(self, x: jax.Array, train: bool) -> jax.Array:
+        """What follows the convolution and precedes the transposed one."""
+        return jax.nn.relu(self.norm(x, train))
 
 
 class Refiner(nnx.Module):
@@ -34,10 +35,12 @@ class Refiner(nnx.Module):
         self.predictor = linear(width, 1, rngs)
 
     def __call__(self, error: jax.Array, train: bool) -> jax.Array:
-        x = self.up1.up(self.up1.before_up(error, train))
-        x = self.up2.before_up(x, train)
-        # Nothing lies between the last transposed convolution and the predictor. Multiplied with
-        # each other first, they make one number a pixel and not `width`.
+        x = self.up1.activate(self.up1.conv(error), train)
+        # Nothing lies between a transposed convolution and the layer after it: their weights are
+        # multiplied with each other first.
+        up = self.up1.up
+        x = upsampled_conv(x, up.kernel[...], up.bias[...], self.up2.conv.kernel[...])
+        x = self.up2.activate(x, train)
         weight, bias = self.predictor.kernel[...], self.predictor.bias[...]
         up = self.up2.up
         return conv_transpose_2x2(x, up.kernel[...] @ weight, up.bias[...] @ weight + bias)[..., 0]

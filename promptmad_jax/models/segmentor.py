@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.attention import CrossAttention, Text
+from promptmad_jax.models.convolution import convolve
 from promptmad_jax.models.layers import (
     BatchNorm,
     ConvTranspose2x2,
@@ -259,9 +260,19 @@ class Denoiser(nnx.Module):
         return Condition(self.static(logit, fine), self.pool(text), fold(logit))
 
     def static(self, logit: jax.Array, fine: jax.Array) -> jax.Array:
-        """`Condition.static` of a trunk's maps."""
-        inputs = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
-        return self.conv_static(space_to_depth(inputs))
+        """`Condition.static` of a trunk's maps: of [fine, tanh(logit / 4)] folded to stride 8.
+
+        A 3x3 convolution of folded maps is one of 6x6 with stride 2, for which the many channels of
+        `fine` need not be folded.
+        """
+        width, outputs = fine.shape[-1], self.conv_static.out_features
+        kernel = self.conv_static.kernel[...].reshape(3, 3, 2, 2, width + 1, outputs)
+        of_fine, of_logit = kernel[..., :width, :], kernel[..., width, :]
+        unfolded = of_fine.transpose(0, 2, 1, 3, 4, 5).reshape(6, 6, width, outputs)
+        x = convolve(fine, unfolded, 2, ((2, 2), (2, 2)), "conv")
+        level = fold(jnp.tanh(logit / 4))
+        x = x + convolve(level, of_logit.reshape(3, 3, 4, outputs), 1, ((1, 1), (1, 1)), "conv")
+        return x + self.conv_static.bias[...][None, None, None, :]
 
     def pool(self, text: Text | None) -> jax.Array | None:
         """`Condition.text` of a trunk's tokens."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from promptmad_jax.runtime.errors import UserError
 
 AXES = ("data", "fsdp")
+# XLA's partitioner follows the arguments; JAX's default is to have every shape say its sharding.
+_AXIS_TYPES = (AxisType.Auto,) * len(AXES)
 _AXES = f"there are {', '.join(map(repr, AXES))}, and '' for a dimension that is not split"
 FSDP_MIN_ELEMENTS = 2**16
 
@@ -69,7 +71,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f"mesh data={config.data} fsdp={config.fsdp} needs {size} devices, but this run has "
             f"{len(devices)}; set mesh.data=-1 to use all that there are"
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices[:size])
+    return jax.make_mesh(shape, AXES, axis_types=_AXIS_TYPES, devices=devices[:size])
+
+
+def abstract_mesh(data: int, fsdp: int = 1) -> AbstractMesh:
+    """A mesh of devices that are not there, to trace and lower programs for."""
+    return AbstractMesh((data, fsdp), AXES, axis_types=_AXIS_TYPES)
 
 
 def _mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, int]:

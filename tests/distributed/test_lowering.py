@@ -9,7 +9,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
 
 from configs import onenip_mvtec, promptmad_mvtec, quickstart
 from promptmad_jax.abstract_run import abstract_run
@@ -18,7 +17,7 @@ from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArray
 from promptmad_jax.footprint import memory, summed_elements
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.collectives import find_collectives
-from promptmad_jax.runtime.mesh import AXES, make_mesh
+from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
 
 IMAGES = 2  # a device
 DEVICES = 8
@@ -33,13 +32,13 @@ def full_size(name, devices):
     raw.train.batch_size = devices * IMAGES
     # What "auto" is on an accelerator; the CPU's lowering would be traced as well.
     raw.backbone.depthwise = "conv"
-    return abstract_run(parse(raw), AbstractMesh((devices, 1), AXES), PLATFORMS[0], TEXT_WIDTH)
+    return abstract_run(parse(raw), abstract_mesh(devices), PLATFORMS[0], TEXT_WIDTH)
 
 
 @pytest.mark.parametrize(
     ("name", "devices"),
     [
-        ("promptmad", 8),
+        pytest.param("promptmad", 8, marks=pytest.mark.smoke),
         ("onenip", 64),
         ("promptmad", 256),
         pytest.param("promptmad", 64, marks=ON_DEMAND),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promptmad_jax.models.attention import Attention, Text, read, score, softmax
+from promptmad_jax.models.attention import Attention, Text, read, score
 from promptmad_jax.models.layers import (
     BatchNorm,
     ConvTranspose2x2,
@@ -74,15 +74,6 @@ def test_batch_norm_groups_hold_whole_pairs():
     np.testing.assert_allclose(grouped[:4], BatchNorm(2)(x[:4], True), atol=1e-6)
     with pytest.raises(ValueError, match="groups of 3"):
         BatchNorm(2, group_size=3)(x, True)
-
-
-def test_softmax_and_its_gradient_equal_the_library():
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 7)), jnp.float32)
-    weight = jnp.arange(21.0).reshape(3, 7)
-    ours = jax.value_and_grad(lambda x: (softmax(x) * weight).sum())(x)
-    theirs = jax.value_and_grad(lambda x: (jax.nn.softmax(x) * weight).sum())(x)
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
-    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from promptmad_jax.models.attention import Text
 from promptmad_jax.models.diffusion import DiffusionConfig
@@ -16,6 +17,7 @@ from promptmad_jax.models.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.promptmad import PromptMAD, shrink_mask
 from promptmad_jax.models.segmentor import (
     Condition,
+    Denoiser,
     SegmentorConfig,
     depth_to_space,
     fold,
@@ -194,6 +196,17 @@ def test_space_to_depth_round_trip():
     np.testing.assert_array_equal(depth_to_space(space_to_depth(x)), x)
     np.testing.assert_array_equal(space_to_depth(x)[0, 0, 0], x[0, :2, :2].reshape(-1))
     np.testing.assert_array_equal(unfold(fold(x[..., 0])), x[..., 0])
+
+
+def test_what_the_denoiser_is_given_is_a_convolution_of_folded_maps():
+    config = SegmentorConfig(fine_width=3, denoiser_width=8, denoiser_deep_width=8)
+    denoiser = Denoiser(config, nnx.Rngs(0), text=False, residual=True)
+    denoiser.conv_static.bias[...] = jnp.arange(8.0)
+    logit, fine = (jax.random.normal(jax.random.key(i), (2, 8, 12, 3)) for i in range(2))
+    logit = 4 * logit[..., 0]
+    maps = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
+    expected = denoiser.conv_static(space_to_depth(maps))
+    np.testing.assert_allclose(denoiser.static(logit, fine), expected, atol=1e-5)
 
 
 def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():

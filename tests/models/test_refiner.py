@@ -1,4 +1,4 @@
-"""OneNIP's refiner, whose last two layers are multiplied into one."""
+"""OneNIP's refiner, whose transposed convolutions are multiplied with what follows them."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,13 @@ from promptmad_jax.models.refiner import Refiner
 
 
 def layer_by_layer(refiner, error, train):
-    x = refiner.up1.up(refiner.up1.before_up(error, train))
-    x = refiner.up2.up(refiner.up2.before_up(x, train))
+    x = error
+    for block in (refiner.up1, refiner.up2):
+        x = block.up(block.activate(block.conv(x), train))
     return refiner.predictor(x)[..., 0]
 
 
-def test_the_last_two_layers_as_one_give_what_they_give_apart():
+def test_layers_multiplied_with_each_other_give_what_they_give_in_turn():
     graph, state = nnx.split(Refiner(12, 8, 0, nnx.Rngs(0)))
     moved = [x + 0.1 for x in jax.tree.leaves(state)]
     state = jax.tree.unflatten(jax.tree.structure(state), moved)
@@ -29,7 +30,7 @@ def test_the_last_two_layers_as_one_give_what_they_give_apart():
         (_, logit), gradients = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)(state, error)
         return jax.tree.leaves((logit, gradients))
 
-    ours, apart = loss(Refiner.__call__), loss(layer_by_layer)
+    ours, in_turn = loss(Refiner.__call__), loss(layer_by_layer)
     assert ours[0].shape == (4, 12, 20)
-    for one, other in zip(ours, apart, strict=True):
+    for one, other in zip(ours, in_turn, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
