@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers import drop, dropout_seed, linear
+from promptmad_jax.models.layers import dense_product, drop, dropout_seed, linear
 from promptmad_jax.models.passes import images_a_pass
 
 
@@ -140,9 +140,9 @@ def _attend_dropping_backward(rate, most, kept, gradient):
 
     def part(query, key, value, y, highest, total, gradient, start):
         # The sum that the weights were divided by divides their gradient, which is N x d.
-        y, gradient = y.swapaxes(1, 2), gradient.swapaxes(1, 2) / total
-        along = (gradient * y).sum(-1, keepdims=True)
-        gradient = gradient.astype(y.dtype)
+        gradient = gradient / total.swapaxes(1, 2)
+        along = (gradient * y).sum(-1, keepdims=True).swapaxes(1, 2)
+        gradient = gradient.astype(y.dtype).swapaxes(1, 2)
         query, key, value = _by_head(query, key, value)
         weights = jnp.exp(_masked(score(query, key), allowed) - highest)
         dropped = drop(weights, rate, seed, start)
@@ -193,7 +193,8 @@ class Attention(nnx.Module):
         # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
         packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
         self.query, self.key, self.value = (
-            nnx.Linear(width, width, kernel_init=packed, rngs=rngs) for _ in range(3)
+            nnx.Linear(width, width, kernel_init=packed, dot_general=dense_product, rngs=rngs)
+            for _ in range(3)
         )
         self.out = linear(width, width, rngs)
         if text_gate:
