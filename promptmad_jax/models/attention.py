@@ -140,9 +140,8 @@ def _attend_dropping_backward(rate, most, kept, gradient):
 
     def part(query, key, value, y, highest, total, gradient, start):
         # The sum that the weights were divided by divides their gradient, which is N x d.
-        gradient = gradient / total.swapaxes(1, 2)
-        along = (gradient * y).sum(-1, keepdims=True).swapaxes(1, 2)
-        gradient = gradient.astype(y.dtype).swapaxes(1, 2)
+        gradient = (gradient / total.swapaxes(1, 2)).astype(y.dtype).swapaxes(1, 2)
+        along = (gradient * y.swapaxes(1, 2)).sum(-1, keepdims=True)
         query, key, value = _by_head(query, key, value)
         weights = jnp.exp(_masked(score(query, key), allowed) - highest)
         dropped = drop(weights, rate, seed, start)
