@@ -122,7 +122,10 @@ def drop(x: jax.Array, rate: float, seed: jax.Array, start: jax.Array | int = 0)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def relu_dropout(x: jax.Array, rate: float, seed: jax.Array) -> jax.Array:
-    """`drop` of a ReLU. Its output tells what passes a gradient, so nothing else is kept for it."""
+    """`drop` of a ReLU, of an array of any shape; seed as there, rate below 1.
+
+    Its output tells what passes a gradient, so nothing else is kept for it.
+    """
     return drop(jax.nn.relu(x), rate, seed)
 
 

@@ -14,7 +14,7 @@ from promptmad_jax.models.layers import (
     drop,
     dropout,
     hash_bits,
-    narrowing_product,
+    product,
     relu_dropout,
 )
 
@@ -81,7 +81,8 @@ def test_batch_norm_groups_hold_whole_pairs():
     [
         (score, lambda q, k: q @ k.swapaxes(-1, -2), [(2, 3, 5, 4), (2, 3, 7, 4)]),
         (read, jnp.matmul, [(2, 3, 5, 7), (2, 3, 7, 4)]),
-        (narrowing_product, jnp.matmul, [(2, 5, 12), (12, 3)]),
+        (product, jnp.matmul, [(2, 5, 12), (12, 3)]),
+        (product, jnp.matmul, [(2, 5, 4), (4, 7)]),
     ],
 )
 def test_gradients_written_by_hand(ours, plain, shapes):
