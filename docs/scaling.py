@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-
 from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import Config, parse
 from promptmad_jax.dry_run import text_width

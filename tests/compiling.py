@@ -12,8 +12,8 @@ def xla_environment(devices):
     flags = f"--xla_force_host_platform_device_count={devices}"
     if os.environ.get(_SWITCH, "1") == "0":
         return {"XLA_FLAGS": flags}
-    # Compiling is most of the suite's time, and a third of that is the fusion emitters'. Of 0.11's
-    # releases the later ones cannot do without, and no XLA runs with a flag that it does not know.
+    # Compiling is most of the suite's time, and a third of that is the fusion emitters'. jaxlib
+    # lost the flag during 0.11, and XLA ends the process at a flag that it does not know.
     if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
         flags = f"{flags} {_QUICK}"
     return {"XLA_FLAGS": flags, _SWITCH: "1"}

@@ -112,7 +112,7 @@ def _by_head(query, key, value):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attend_dropping(query, key, value, allowed, seed, rate, most):
-    """`attend` with dropout, whose gradient keeps nothing of N x M.
+    """`attend` with dropout, whose gradient keeps no weights.
 
     The weights are computed again, and the gradient through the softmax takes <g, y>, N x d, in
     place of a sum over N x M: as in FlashAttention (Dao et al., 2022). On a CPU that happens a few
@@ -163,8 +163,9 @@ def _masked(logits, allowed):
 
 
 def _in_passes(part, allowed, most, query, key, *others):
-    """The function of arrays [B, ...] and the index of the first weight, so many images at a time
-    that there are at most `most` weights, at least one; 0 takes all, and so does a mask an image.
+    """`part(query, key, *others, start)` of so many images at a time that there are at most `most`
+    weights, at least one; 0 takes all, and so does a mask for each image. `start` is the index of
+    the images' first weight, for `drop`.
     """
     weights_an_image = query.shape[2] * query.shape[1] * key.shape[1]
     shared = allowed is None or len(allowed) == 1

@@ -35,7 +35,7 @@ def convolve(
     if lowering == "shifted" and kernel.shape[0] == 1 and stride == 1:
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
     if lowering == "shifted" and stride > 1:
-        return _patches_product(x, kernel, stride, padding)
+        return patches_product(x, kernel, stride, padding)
     return _conv(x, kernel, stride, padding, groups=1)
 
 
@@ -68,10 +68,13 @@ def _conv(
     )
 
 
-def _patches_product(
+def patches_product(
     x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding]
 ) -> jax.Array:
-    # Only worth it with a stride: without one the patches are k*k times the image.
+    """A dense convolution as one product with all windows side by side, as `convolve` otherwise.
+
+    Without a stride the windows are k*k times the image, which few kernels are worth.
+    """
     patches = jnp.concatenate(_windows(x, kernel.shape[0], stride, padding), axis=-1)
     return jnp.einsum("bhwp,pd->bhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
 

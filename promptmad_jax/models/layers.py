@@ -14,7 +14,8 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """x [..., K] times kernel [K, O].
 
     As `matmul`, with the kernel's gradient written for XLA's CPU backend: as [O, K] where K > O,
-    which is half as fast again with the longer side in the columns, and of arrays that are there.
+    which is half as fast again with the longer side in the columns, and of operands that are in
+    memory, not computed a second time inside the product.
     """
     return x @ kernel
 
@@ -25,10 +26,13 @@ def _product_forward(x, kernel):
 
 def _product_backward(kept, gradient):
     x, kernel = kept
-    to_kernel = jax.lax.platform_dependent(
-        x, gradient, cpu=_to_kernel_on_cpu, default=functools.partial(jnp.einsum, "...k,...o->ko")
-    )
-    return gradient @ kernel.T, to_kernel
+    to_kernel = jax.lax.platform_dependent(x, gradient, cpu=_to_kernel_on_cpu, default=_to_kernel)
+    # Not `kernel.T`, which a mesh that splits kernels would gather once more.
+    return jnp.einsum("...o,ko->...k", gradient, kernel), to_kernel
+
+
+def _to_kernel(x, gradient):
+    return jnp.einsum("...k,...o->ko", x, gradient)
 
 
 def _to_kernel_on_cpu(x, gradient):
@@ -37,8 +41,8 @@ def _to_kernel_on_cpu(x, gradient):
     made = jax.lax.optimization_barrier
     x, gradient = made((x, gradient))
     if x.shape[-1] > gradient.shape[-1]:
-        return made(jnp.einsum("...o,...k->ok", gradient, x)).T
-    return jnp.einsum("...k,...o->ko", x, gradient)
+        return made(_to_kernel(gradient, x)).T
+    return _to_kernel(x, gradient)
 
 
 product.defvjp(_product_forward, _product_backward)
