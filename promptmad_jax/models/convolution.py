@@ -71,9 +71,9 @@ def _conv(
 def patches_product(
     x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding]
 ) -> jax.Array:
-    """A dense convolution as one product with all windows side by side, as `convolve` otherwise.
+    """`convolve` as one matrix product: [B, H, W, C] with [k, k, C, D] to [B, h, w, D].
 
-    Without a stride the windows are k*k times the image, which few kernels are worth.
+    Without a stride the windows that it makes are k*k times the image, which seldom pays.
     """
     patches = jnp.concatenate(_windows(x, kernel.shape[0], stride, padding), axis=-1)
     return jnp.einsum("bhwp,pd->bhwd", patches, kernel.reshape(-1, kernel.shape[-1]))

@@ -14,8 +14,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from promptmad_jax.runtime.errors import UserError
 
 AXES = ("data", "fsdp")
-# XLA's partitioner carries the arguments' shardings on. What JAX takes by default since 0.12 has
-# the sharding in every array's type.
+# XLA's partitioner carries the arguments' shardings on. Newer releases of JAX default to axes whose
+# sharding is part of every array's type.
 _AXIS_TYPES = (AxisType.Auto,) * len(AXES)
 _AXES = f"there are {', '.join(map(repr, AXES))}, and '' for a dimension that is not split"
 FSDP_MIN_ELEMENTS = 2**16
