@@ -5,6 +5,8 @@ import os
 import platform
 from pathlib import Path
 
+from promptmad_jax.runtime import processor
+
 _DIRECTORY = "JAX_COMPILATION_CACHE_DIR"
 _LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
@@ -28,8 +30,7 @@ def _default_directory() -> Path:
 
 def _cpu_kind() -> str:
     """The architecture, with a digest of the CPU's instruction sets where the system tells them."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    digest = hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:12]
+    told = processor.description()
+    instructions = told.get("flags") or told.get("Features", "")
+    digest = hashlib.sha256(" ".join(sorted(instructions.split())).encode()).hexdigest()[:12]
     return f"{platform.machine()}-{digest}"

@@ -2,8 +2,8 @@
 
 import ctypes
 import os
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+
+from promptmad_jax.runtime.processor import computes_alone
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
     set_already = any(name in os.environ for name in _SETTINGS)
     if set_already or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
-    if not (_has_glibc() and _computes_on_cpu_alone()):
+    if not (_has_glibc() and computes_alone()):
         return False
     mallopt = ctypes.CDLL(None).mallopt
     _keeps = all(
@@ -59,10 +59,3 @@ def _hand_back(event: str, seconds: float, **details: object) -> None:
 def _has_glibc() -> bool:
     name = "CS_GNU_LIBC_VERSION"
     return name in getattr(os, "confstr_names", ()) and bool(os.confstr(name))
-
-
-def _computes_on_cpu_alone() -> bool:
-    platforms = os.environ.get("JAX_PLATFORMS")
-    if platforms:
-        return platforms == "cpu"
-    return not entry_points(group="jax_plugins") and find_spec("libtpu") is None

@@ -30,7 +30,7 @@ def test_in_the_users_cache_apart_for_each_cpu(monkeypatch, tmp_path):
     monkeypatch.delenv(NAMES[0])
     assert kept_in() == first
     monkeypatch.delenv(NAMES[0])
-    monkeypatch.setattr(compilation_cache.Path, "read_text", lambda path: "flags : other\n")
+    monkeypatch.setattr(compilation_cache.processor, "description", lambda: {"flags": "other"})
     assert kept_in() != first
 
 

@@ -58,17 +58,6 @@ def test_the_users_own_settings_stay(setting):
     assert not kept
 
 
-@pytest.mark.parametrize(
-    ("platforms", "plugins", "alone"),
-    [("cpu", ["cuda"], True), ("tpu", [], False), ("", [], True), ("", ["cuda"], False)],
-)
-def test_where_the_cpu_computes_alone(monkeypatch, platforms, plugins, alone):
-    monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    monkeypatch.setattr(heap, "entry_points", lambda group: plugins)
-    monkeypatch.setattr(heap, "find_spec", lambda name: None)
-    assert heap._computes_on_cpu_alone() == alone
-
-
 def test_elsewhere_than_glibc_nothing_is_done(monkeypatch):
     monkeypatch.setattr(heap, "_has_glibc", lambda: False)
     assert not heap.keep_freed_memory()

@@ -1,0 +1,27 @@
+"""What this machine's processor is, and whether JAX computes on it alone."""
+
+import os
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+_INFO = Path("/proc/cpuinfo")
+
+
+def computes_alone() -> bool:
+    """Whether JAX has the CPU and no accelerator, told before it is imported."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms:
+        return platforms == "cpu"
+    return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
+
+
+@cache
+def description() -> dict[str, str]:
+    """What Linux tells of the first core, such as `vendor_id` and `flags`; empty elsewhere."""
+    if not _INFO.exists():
+        return {}
+    first = _INFO.read_text().partition("\n\n")[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}

@@ -1,0 +1,45 @@
+"""What the system tells of the processor, and where it computes alone."""
+
+import pytest
+
+from promptmad_jax.runtime import processor
+
+TWO_CORES = """processor	: 0
+vendor_id	: GenuineIntel
+flags		: fpu avx2
+
+processor	: 1
+vendor_id	: GenuineIntel
+flags		: fpu
+"""
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    processor.description.cache_clear()
+    yield
+    processor.description.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "alone"),
+    [("cpu", ["cuda"], True), ("tpu", [], False), ("", [], True), ("", ["cuda"], False)],
+)
+def test_where_the_cpu_computes_alone(monkeypatch, platforms, plugins, alone):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(processor, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(processor, "find_spec", lambda name: None)
+    assert processor.computes_alone() == alone
+
+
+def test_description_of_the_first_core(monkeypatch, tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text(TWO_CORES)
+    monkeypatch.setattr(processor, "_INFO", info)
+    expected = {"processor": "0", "vendor_id": "GenuineIntel", "flags": "fpu avx2"}
+    assert processor.description() == expected
+
+
+def test_where_the_system_tells_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "_INFO", tmp_path / "none")
+    assert processor.description() == {}
