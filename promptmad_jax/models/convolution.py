@@ -15,6 +15,7 @@ from jax import lax
 
 Lowering = Literal["conv", "shifted"]
 Padding = tuple[int, int]
+Pads = tuple[Padding, Padding]
 
 
 def same_padding(size: int, kernel: int, stride: int) -> Padding:
@@ -28,7 +29,7 @@ def convolve(
     x: jax.Array,
     kernel: jax.Array,
     stride: int,
-    padding: tuple[Padding, Padding],
+    padding: Pads,
     lowering: Lowering,
 ) -> jax.Array:
     """A dense (1x1 or k x k) convolution: [B, H, W, C] with [k, k, C, D] to [B, h, w, D]."""
@@ -43,21 +44,21 @@ def depthwise(
     x: jax.Array,
     kernel: jax.Array,
     stride: int,
-    padding: tuple[Padding, Padding],
+    padding: Pads,
     lowering: Lowering,
 ) -> jax.Array:
     """One k x k filter a channel: [B, H, W, C] with [k, k, 1, C] to [B, h, w, C]."""
     if lowering == "conv":
         return _conv(x, kernel, stride, padding, groups=x.shape[-1])
     size = kernel.shape[0]
-    windows = _windows(x, size, stride, padding)
+    # Without the barrier XLA computes anew, for the tap in the middle, what made the image.
+    padded = lax.optimization_barrier(_pad(x, padding))
+    windows = _windows(padded, size, stride)
     taps = kernel.reshape(size * size, 1, 1, 1, -1)
     return sum(window * tap for window, tap in zip(windows, taps, strict=True))
 
 
-def _conv(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding], groups: int
-) -> jax.Array:
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Pads, groups: int) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -68,22 +69,21 @@ def _conv(
     )
 
 
-def patches_product(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[Padding, Padding]
-) -> jax.Array:
+def patches_product(x: jax.Array, kernel: jax.Array, stride: int, padding: Pads) -> jax.Array:
     """`convolve` as one matrix product: [B, H, W, C] with [k, k, C, D] to [B, h, w, D].
 
     Without a stride the windows that it makes are k*k times the image, which seldom pays.
     """
-    patches = jnp.concatenate(_windows(x, kernel.shape[0], stride, padding), axis=-1)
+    patches = jnp.concatenate(_windows(_pad(x, padding), kernel.shape[0], stride), axis=-1)
     return jnp.einsum("bhwp,pd->bhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-def _windows(
-    x: jax.Array, size: int, stride: int, padding: tuple[Padding, Padding]
-) -> list[jax.Array]:
-    """The k*k strided views of the padded image, row-major: each [B, h, w, C]."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+def _pad(x: jax.Array, padding: Pads) -> jax.Array:
+    return jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+
+def _windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
+    """The k*k strided views of a padded image, row-major: each [B, h, w, C]."""
     batch, height, width, channels = x.shape
     rows, columns = (height - size) // stride * stride, (width - size) // stride * stride
     return [

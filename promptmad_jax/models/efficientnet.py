@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.convolution import Lowering, convolve, depthwise, same_padding
+from promptmad_jax.models.convolution import Lowering, Pads, convolve, depthwise, same_padding
 from promptmad_jax.models.passes import in_passes
 
 Kind = Literal["plain", "fused", "mbconv"]
 Padding = Literal["onenip_static380", "same", "symmetric"]
+NO_PADS: Pads = ((0, 0), (0, 0))
 STATIC_SIDE = 380
 
 
@@ -142,7 +143,7 @@ class Geometry:
     lowering: Lowering
     padding: Padding
 
-    def pads(self, x: jax.Array, kernel: int, stride: int, level: int):
+    def pads(self, x: jax.Array, kernel: int, stride: int, level: int) -> Pads:
         """Padding of both axes of x, which is at `level` times the image's stride."""
         if self.padding == "symmetric":
             return ((kernel // 2, kernel // 2),) * 2
@@ -171,24 +172,36 @@ class Convolution(nnx.Module):
         self.stride, self.level = stride, level
         self.swish = swish
 
-    def product(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        kernel = self.kernel[...].astype(x.dtype)
-        padding = geometry.pads(x, kernel.shape[0], self.stride, self.level)
-        return convolve(x, kernel, self.stride, padding, geometry.lowering)
+    multiply = staticmethod(convolve)
 
-    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        y = self.product(x, geometry)
-        y = y + self.bias[None, None, None, :].astype(x.dtype)
+    def pads(self, x: jax.Array, geometry: Geometry) -> Pads:
+        """Padding of both axes of x."""
+        return geometry.pads(x, self.kernel.shape[0], self.stride, self.level)
+
+    def __call__(
+        self, x: jax.Array, geometry: Geometry, pads: Pads | None = None, margin: Pads = NO_PADS
+    ) -> jax.Array:
+        """`pads`: of x; None takes the geometry's. `margin`: zeros laid around the result."""
+        kernel = self.kernel[...].astype(x.dtype)
+        pads = self.pads(x, geometry) if pads is None else pads
+        y = self.multiply(x, kernel, self.stride, pads, geometry.lowering)
+        y = self._add_bias(y, margin)
         return jax.nn.silu(y) if self.swish else y
+
+    def _add_bias(self, y, margin):
+        bias = self.bias[None, None, None, :].astype(y.dtype)
+        if margin == NO_PADS:
+            return y + bias
+        # Zeros stay zeros in a swish. Laid around before it, they cost a CPU no loop of their own.
+        around = ((0, 0), *margin, (0, 0))
+        inside = jnp.pad(jnp.ones((1, *y.shape[1:3], 1), bool), around)
+        return jnp.where(inside, jnp.pad(y, around) + bias, 0)
 
 
 class DepthwiseConvolution(Convolution):
     """One filter a channel; kernel [k, k, 1, C]."""
 
-    def product(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        kernel = self.kernel[...].astype(x.dtype)
-        padding = geometry.pads(x, kernel.shape[0], self.stride, self.level)
-        return depthwise(x, kernel, self.stride, padding, geometry.lowering)
+    multiply = staticmethod(depthwise)
 
 
 class ConvolutionBlock(nnx.Module):
@@ -218,14 +231,23 @@ class ConvolutionBlock(nnx.Module):
         self.project = Convolution((1, 1, c, block.outputs))
 
     def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
-        y = self.expand(x, geometry) if self.expands else x
         if self.gated:
-            y = self.depthwise(y, geometry)
+            y = self._expand_and_filter(x, geometry)
             pooled = y.mean(axis=(1, 2), keepdims=True)
             gate = self.excite(self.squeeze(pooled, geometry), geometry)
             y = y * jax.nn.sigmoid(gate)
+        else:
+            y = self.expand(x, geometry) if self.expands else x
         y = self.project(y, geometry)
         return x + y if self.residual else y
+
+    def _expand_and_filter(self, x, geometry):
+        if not self.expands:
+            return self.depthwise(x, geometry)
+        if geometry.lowering == "conv":
+            return self.depthwise(self.expand(x, geometry), geometry)
+        margin = self.depthwise.pads(x, geometry)
+        return self.depthwise(self.expand(x, geometry, margin=margin), geometry, NO_PADS)
 
 
 class EfficientNet(nnx.Module):
