@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from promptmad_jax.models.layers import product
+
 Lowering = Literal["conv", "shifted"]
 Padding = tuple[int, int]
 Pads = tuple[Padding, Padding]
@@ -75,7 +77,7 @@ def patches_product(x: jax.Array, kernel: jax.Array, stride: int, padding: Pads)
     Without a stride the windows that it makes are k*k times the image, which seldom pays.
     """
     patches = jnp.concatenate(_windows(_pad(x, padding), kernel.shape[0], stride), axis=-1)
-    return jnp.einsum("bhwp,pd->bhwd", patches, kernel.reshape(-1, kernel.shape[-1]))
+    return product(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
 def _pad(x: jax.Array, padding: Pads) -> jax.Array:

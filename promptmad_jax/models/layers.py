@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.models.folding import depth_to_space
+
 xavier = nnx.initializers.xavier_uniform()
 
 
@@ -170,9 +172,8 @@ def conv_transpose_2x2(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.
     Windows do not overlap, so it is one matrix product and a reshape:
     y[2r+i, 2c+j, o] = sum_k x[r, c, k] kernel[k, i, j, o] + bias[o].
     """
-    batch, height, width, _ = x.shape
-    y = jnp.einsum("bhwk,kijo->bhiwjo", x, kernel)
-    return y.reshape(batch, 2 * height, 2 * width, -1) + bias[None, None, None, :]
+    y = depth_to_space(product(x, kernel.reshape(len(kernel), -1)))
+    return y + bias[None, None, None, :]
 
 
 class ConvTranspose2x2(nnx.Module):

@@ -8,6 +8,7 @@ from promptmad_jax.models import diffusion
 from promptmad_jax.models.attention import Text
 from promptmad_jax.models.diffusion import DiffusionConfig
 from promptmad_jax.models.encoder import ReconstructorConfig
+from promptmad_jax.models.folding import fold, unfold
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.outputs import Outputs
 from promptmad_jax.models.pairs import for_both
@@ -18,8 +19,6 @@ from promptmad_jax.models.segmentor import (
     Denoiser,
     Segmentor,
     SegmentorConfig,
-    fold,
-    unfold,
 )
 
 

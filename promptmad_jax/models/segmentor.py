@@ -10,6 +10,7 @@ from flax import nnx
 
 from promptmad_jax.models.attention import CrossAttention, Text
 from promptmad_jax.models.convolution import convolve
+from promptmad_jax.models.folding import depth_to_space, fold
 from promptmad_jax.models.layers import (
     BatchNorm,
     ConvTranspose2x2,
@@ -167,30 +168,6 @@ class Segmentor(nnx.Module):
             return x
         projected = getattr(self, name)(level.astype(x.dtype))
         return x + getattr(self, f"{name}_norm")(projected, train)
-
-
-def fold(maps: jax.Array) -> jax.Array:
-    """[B, 2h, 2w] to [B, h, w, 4]."""
-    return space_to_depth(maps[..., None])
-
-
-def unfold(folded: jax.Array) -> jax.Array:
-    """[B, h, w, 4] to [B, 2h, 2w], the inverse of `fold`."""
-    return depth_to_space(folded)[..., 0]
-
-
-def space_to_depth(x: jax.Array) -> jax.Array:
-    """[B, 2h, 2w, C] to [B, h, w, 4C]."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-
-
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """[B, h, w, 4C] to [B, 2h, 2w, C], the inverse of `space_to_depth`."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height, width, 2, 2, channels // 4)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 def time_embedding(t: jax.Array, width: int = 32) -> jax.Array:

@@ -11,6 +11,7 @@ from flax import nnx
 from promptmad_jax.models.attention import Text
 from promptmad_jax.models.diffusion import DiffusionConfig
 from promptmad_jax.models.encoder import ReconstructorConfig
+from promptmad_jax.models.folding import depth_to_space, fold, space_to_depth, unfold
 from promptmad_jax.models.functional import Network, count_params
 from promptmad_jax.models.neck import Features
 from promptmad_jax.models.onenip import OneNIP, RefinerConfig
@@ -19,10 +20,6 @@ from promptmad_jax.models.segmentor import (
     Condition,
     Denoiser,
     SegmentorConfig,
-    depth_to_space,
-    fold,
-    space_to_depth,
-    unfold,
 )
 from promptmad_jax.training.step import step_rngs
 
