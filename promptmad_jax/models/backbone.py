@@ -1,5 +1,6 @@
 """The frozen backbone: a hashable callable and a pure tree of parameters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,7 @@ class Backbone:
 
     Images are float32 [B, H, W, 3], normalised with the ImageNet mean and deviation, H and W
     multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16. For `first_pass`
-    see `EfficientNet`.
+    and `stride2` see `EfficientNet`.
     """
 
     architecture: Architecture
@@ -82,13 +83,17 @@ class Backbone:
         return self.architecture.channels
 
     def __call__(
-        self, params: Params, images: jax.Array, first_pass: int = 0
+        self,
+        params: Params,
+        images: jax.Array,
+        first_pass: int = 0,
+        stride2: Callable[[jax.Array], jax.Array] = lambda tap: tap,
     ) -> tuple[jax.Array, ...]:
         def forward(lowering: Lowering):
             def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
                 network = nnx.merge(_graph(self.architecture)[0], params)
                 geometry = Geometry(lowering, self.padding)
-                return network(images.astype(self.dtype), geometry, first_pass)
+                return network(images.astype(self.dtype), geometry, first_pass, stride2)
 
             return run
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from promptmad_jax.data.preprocess import normalize
 from promptmad_jax.models.attention import Text
-from promptmad_jax.models.backbone import Backbone
+from promptmad_jax.models.backbone import STRIDES, Backbone
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.neck import Features, features_from_levels
 from promptmad_jax.models.outputs import anomaly_maps
 from promptmad_jax.models.passes import in_passes
+from promptmad_jax.models.resize import sample_align_corners
 
 
 class Frozen(NamedTuple):
@@ -54,9 +55,17 @@ class Detector:
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
         """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
 
+        height, width = (side // STRIDES[-1] for side in images.shape[1:3])
+
         def one_pass(images):
-            # Half as many where the maps are four times as large.
-            levels = self.backbone(frozen.backbone, normalize(images), self.backbone_pass // 2)
+            # Half as many where the maps are four times as large; and of the largest level only
+            # what the neck reads.
+            levels = self.backbone(
+                frozen.backbone,
+                normalize(images),
+                self.backbone_pass // 2,
+                lambda level: sample_align_corners(level, height, width),
+            )
             return features_from_levels(levels, self.uses_fine_levels)
 
         return in_passes(one_pass, self.backbone_pass, images)

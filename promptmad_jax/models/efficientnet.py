@@ -4,6 +4,7 @@ Tables: Tan and Le, EfficientNet (ICML 2019) and EfficientNetV2 (ICML 2021). Onl
 detectors read is built; the taps are the outputs of a stage's last block.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -264,17 +265,23 @@ class EfficientNet(nnx.Module):
             level *= block.stride
 
     def __call__(
-        self, images: jax.Array, geometry: Geometry, first_pass: int = 0
+        self,
+        images: jax.Array,
+        geometry: Geometry,
+        first_pass: int = 0,
+        stride2: Callable[[jax.Array], jax.Array] = lambda tap: tap,
     ) -> tuple[jax.Array, ...]:
         """At most `first_pass` images are together before stride 4, where maps are largest; 0 takes
-        all."""
-        x, taps = in_passes(lambda images: self._to_stride4(images, geometry), first_pass, images)
+        all. Of the tap at stride 2, the largest, `stride2(tap)` is kept."""
+
+        def to_stride4(images):
+            x = self.stem(images, geometry)
+            x, (tap, *taps) = self._run(x, self.blocks[: self.first], geometry)
+            return x, [stride2(tap), *taps]
+
+        x, taps = in_passes(to_stride4, first_pass, images)
         x, more = self._run(x, self.blocks[self.first :], geometry)
         return (*taps, *more)
-
-    def _to_stride4(self, images, geometry):
-        x = self.stem(images, geometry)
-        return self._run(x, self.blocks[: self.first], geometry)
 
     def _run(self, x, blocks, geometry):
         taps = []

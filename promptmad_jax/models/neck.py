@@ -30,6 +30,7 @@ def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def features_from_levels(levels: tuple[jax.Array, ...], fine: bool) -> Features:
-    """Features of backbone levels at strides 2, 4, 8, 16; `fine` keeps the two fine levels."""
+    """Features of backbone levels at strides 2, 4, 8, 16, the first possibly on the last one's grid
+    already; `fine` keeps the levels at strides 4 and 8."""
     _, stride4, stride8, _ = levels
     return Features(neck(levels), stride8 if fine else None, stride4 if fine else None)
