@@ -94,14 +94,25 @@ def test_parameter_counts():
     assert count(layer_shapes(ARCHITECTURES["efficientnetv2_b0"])) == 1_361_988
 
 
-def test_lowerings_agree(tiny_params, images):
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_lowerings_agree(tiny_params, images, padding):
     conv, shifted, auto = (
-        jax.jit(Backbone(TINY, "same", lowering, "float32"))(tiny_params, images)
+        jax.jit(Backbone(TINY, padding, lowering, "float32"))(tiny_params, images)
         for lowering in ("conv", "shifted", "auto")
     )
     for one, other, chosen in zip(conv, shifted, auto, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(other, chosen)
+
+
+def test_of_stride_2_a_pass_keeps_what_is_asked_for(tiny_params, images):
+    backbone = Backbone(TINY, "same", "shifted", "float32")
+    whole = jax.jit(backbone)(tiny_params, images)
+    in_passes = jax.jit(lambda params, x: backbone(params, x, 1, lambda tap: tap[:, ::3, 1::4]))
+    first, *others = in_passes(tiny_params, images)
+    np.testing.assert_allclose(first, whole[0][:, ::3, 1::4], rtol=1e-5, atol=1e-5)
+    for one, other in zip(others, whole[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
