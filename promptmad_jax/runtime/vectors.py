@@ -17,8 +17,7 @@ def use_wide_vectors() -> bool:
 
     XLA stays at 256 bits everywhere, since older processors of Intel slow down at 512. Zen 4 does
     not, and halves the instructions of an exponential or of a depthwise filter: 6 % of an inference
-    and 5 % of a training step at 224 px. Sums of products run in libraries that choose for
-    themselves.
+    at 224 px. Sums of products run in libraries that choose for themselves.
 
     Returns:
         Whether it was done: not where `XLA_FLAGS` has a width already, or names a file.
