@@ -21,6 +21,7 @@ CONFIG_FILE = "config.json"
 DAMAGED_SUFFIX = ".damaged"
 
 _SUMMED = {"checksums": True}
+_LONGEST = 300
 _MAX_LISTED = 5
 
 
@@ -269,4 +270,6 @@ def _remove(directory: epath.Path) -> None:
 
 
 def _short(reason: str) -> str:
-    return reason.partition("[tensorstore_spec")[0].strip()[:300]
+    reason = reason.partition("[tensorstore_spec")[0].strip()
+    # The system's own word is the last, behind paths of any length.
+    return reason if len(reason) <= _LONGEST else f"{reason[:100]} ... {reason[-200:]}"
