@@ -1,6 +1,7 @@
 """Checkpoints of the whole training state: saved, verified, restored."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ DAMAGED_SUFFIX = ".damaged"
 
 _SUMMED = {"checksums": True}
 _LONGEST = 300
+_OTHER_WRITERS_S = 0.5
 _MAX_LISTED = 5
 
 
@@ -224,6 +226,9 @@ class Checkpoints:
         # What this save would have replaced is struck off the list, though it is there.
         self._store.look_again()
         if self._processes.index == 0 and step not in self.steps():
+            # Orbax ends at the first writer's error; the others, which nobody waits for, would make
+            # the directory anew.
+            time.sleep(_OTHER_WRITERS_S)
             _remove(self._store.path(step))
             _remove(self._store.unfinished_path(step))
 
