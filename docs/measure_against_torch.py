@@ -85,12 +85,20 @@ def torch_model():
     return Lean().eval(), parts
 
 
+def use_all_of(torch):
+    """All cores; and denormal numbers as zeros, as XLA has them: random weights make many of them,
+    which cost Intel's processors nine tenths of the time."""
+    torch.set_num_threads(os.cpu_count())
+    if not torch.set_flush_denormal(True):
+        sys.exit("this processor cannot flush denormal numbers to zero: the comparison is not fair")
+
+
 def time_torch(batches):
     import torch
     import torch._inductor.config
 
     torch._inductor.config.freezing = True
-    torch.set_num_threads(os.cpu_count())
+    use_all_of(torch)
     (model, _), rates = torch_model(), {}
     with torch.no_grad():
         for batch in batches:
@@ -107,7 +115,7 @@ def time_torch(batches):
 def time_torch_training():
     import torch
 
-    torch.set_num_threads(os.cpu_count())
+    use_all_of(torch)
     lean, parts = torch_model()
     model = lean.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
@@ -137,10 +145,10 @@ def our_subjects():
     """OneNIP and PromptMAD: each a configuration and a model with random weights."""
     sys.path.insert(0, str(ROOT))
     from promptmad_jax.runtime.heap import keep_freed_memory
-    from promptmad_jax.runtime.vectors import use_wide_vectors
+    from promptmad_jax.runtime.xla_cpu import tune_xla
 
     keep_freed_memory()
-    use_wide_vectors()
+    tune_xla()
     from configs import onenip_mvtec, promptmad_mvtec
     from promptmad_jax.benchmark_run import made_up_experiment, subject_of
     from promptmad_jax.config import parse
