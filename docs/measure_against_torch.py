@@ -145,10 +145,10 @@ def our_subjects():
     """OneNIP and PromptMAD: each a configuration and a model with random weights."""
     sys.path.insert(0, str(ROOT))
     from promptmad_jax.runtime.heap import keep_freed_memory
-    from promptmad_jax.runtime.xla_cpu import tune_xla
+    from promptmad_jax.runtime.vectors import use_wide_vectors
 
     keep_freed_memory()
-    tune_xla()
+    use_wide_vectors()
     from configs import onenip_mvtec, promptmad_mvtec
     from promptmad_jax.benchmark_run import made_up_experiment, subject_of
     from promptmad_jax.config import parse

@@ -12,7 +12,7 @@ from promptmad_jax.runtime import leaving
 from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.heap import keep_freed_memory
-from promptmad_jax.runtime.xla_cpu import tune_xla
+from promptmad_jax.runtime.vectors import use_wide_vectors
 
 USER_ERROR_STATUS = 2
 
@@ -32,7 +32,7 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
     """
     keep_compiled_programs()
     keep_freed_memory()
-    tune_xla()
+    use_wide_vectors()
     # Orbax reports every rename at the level of information.
     logging.set_verbosity(logging.WARNING)
     try:
