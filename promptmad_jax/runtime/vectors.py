@@ -12,8 +12,8 @@ _NEWEST = (0, 12)
 
 
 def use_wide_vectors() -> bool:
-    """Has XLA use vectors of 512 bits on AMD's processors with AVX-512 and on Intel's since Sapphire
-    Rapids, where the CPU alone computes: to be called before JAX is imported.
+    """Has XLA use vectors of 512 bits on AMD's processors with AVX-512 and on Intel's since
+    Sapphire Rapids, where the CPU alone computes: to be called before JAX is imported.
 
     XLA stays at 256 bits everywhere, since older processors of Intel slow down at 512. These do
     not, and halve the instructions of an exponential or of a depthwise filter: 6 % of an inference
