@@ -20,17 +20,20 @@ from promptmad_jax.models.onenip import OneNIP
 from promptmad_jax.models.promptmad import PromptMAD
 from promptmad_jax.models.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
+from promptmad_jax.runtime import processor
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.heap import hand_back_after_compilations
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
 # What a CPU takes together, so that it fits the caches: pixels of images where their maps are fine
-# (the backbone, stride 4), of images altogether, and attention weights.
-# Measured with EfficientNet-B4 (docs/performance.md).
-CPU_FINE_PIXELS = 2 * 224**2
+# (the backbone, stride 4) and attention weights, both for each of `images_in_cache`, and pixels of
+# images altogether. Measured with EfficientNet-B4 (docs/performance.md).
+CPU_FINE_PIXELS = 224**2
+CPU_ATTENTION_WEIGHTS = 8 * 196**2
 CPU_MAPS_PIXELS = 8 * 224**2
-CPU_ATTENTION_WEIGHTS = 2 * 8 * 196**2
+_CACHE_AN_IMAGE = 2**24
+_FEWEST_IMAGES, _MOST_IMAGES = 2, 8
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def build_experiment(
     tokens = None if text is None else Text(text.tokens, text.mask)
     if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
         pixels = config.data.image_size**2
-        fine_pass = max(1, CPU_FINE_PIXELS // pixels)
+        fine_pass = max(1, images_in_cache() * CPU_FINE_PIXELS // pixels)
         detector = dataclasses.replace(
             make_detector(_in_passes(config, fine_pass), backbone, text),
             backbone_pass=fine_pass,
@@ -118,8 +121,13 @@ def build_experiment(
     return Experiment(config, mesh, detector, frozen, class_names, text)
 
 
+def images_in_cache() -> int:
+    """Images of 224 x 224 that a CPU takes together: more where its last cache is larger."""
+    return min(max(processor.largest_cache() // _CACHE_AN_IMAGE, _FEWEST_IMAGES), _MOST_IMAGES)
+
+
 def _in_passes(config: Config, fine_pass: int) -> Config:
-    weights = config.reconstructor.attention_pass or CPU_ATTENTION_WEIGHTS
+    weights = config.reconstructor.attention_pass or images_in_cache() * CPU_ATTENTION_WEIGHTS
     fine_pass = config.segmentor.fine_pass or fine_pass
     return dataclasses.replace(
         config,

@@ -1,4 +1,4 @@
-"""What this machine's processor is, and whether JAX computes on it alone."""
+"""What this machine's processor and its caches are, and whether JAX computes on it alone."""
 
 import os
 from functools import cache
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _INFO = Path("/proc/cpuinfo")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def computes_alone() -> bool:
@@ -25,3 +26,10 @@ def description() -> dict[str, str]:
     first = _INFO.read_text().partition("\n\n")[0]
     fields = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in fields}
+
+
+@cache
+def largest_cache() -> int:
+    """Bytes of the largest cache that serves the first core, as Linux tells; 0 elsewhere."""
+    sizes = (path.read_text().strip() for path in _CACHES.glob("index*/size"))
+    return max((int(size.removesuffix("K")) * 1024 for size in sizes), default=0)

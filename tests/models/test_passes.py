@@ -10,8 +10,14 @@ from flax import nnx
 from configs import quickstart
 from promptmad_jax.benchmark_run import made_up_experiment, subject_of
 from promptmad_jax.config import parse
-from promptmad_jax.experiment import CPU_ATTENTION_WEIGHTS, CPU_FINE_PIXELS, CPU_MAPS_PIXELS
+from promptmad_jax.experiment import (
+    CPU_ATTENTION_WEIGHTS,
+    CPU_FINE_PIXELS,
+    CPU_MAPS_PIXELS,
+    images_in_cache,
+)
 from promptmad_jax.models.passes import images_a_pass
+from promptmad_jax.runtime import processor
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 BATCH = 4
@@ -52,15 +58,22 @@ def trained(state):
     return jax.tree.unflatten(tree, moved), stats
 
 
+@pytest.mark.parametrize(("mebibytes", "images"), [(0, 2), (32, 2), (96, 6), (260, 8)])
+def test_a_larger_cache_takes_more_images(monkeypatch, mebibytes, images):
+    monkeypatch.setattr(processor, "largest_cache", lambda: mebibytes * 2**20)
+    assert images_in_cache() == images
+
+
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_single_cpu_device_takes_passes(devices):
+def test_a_single_cpu_device_takes_passes(monkeypatch, devices):
+    monkeypatch.setattr(processor, "largest_cache", lambda: 64 * 2**20)
     detector = experiment("promptmad", devices).detector
     model = nnx.eval_shape(lambda: detector.network.build(KeyStreams(0)))
     attention = model.reconstructor.encoder["layer_0"].attention
     fine_pass = model.segmentor.config.fine_pass
     passes = (detector.backbone_pass, fine_pass, detector.maps_pass, attention.most)
-    fine, maps = (pixels // 64**2 for pixels in (CPU_FINE_PIXELS, CPU_MAPS_PIXELS))
-    assert passes == ((fine, fine, maps, CPU_ATTENTION_WEIGHTS) if devices == 1 else (0,) * 4)
+    fine, maps = (pixels // 64**2 for pixels in (4 * CPU_FINE_PIXELS, CPU_MAPS_PIXELS))
+    assert passes == ((fine, fine, maps, 4 * CPU_ATTENTION_WEIGHTS) if devices == 1 else (0,) * 4)
 
 
 @pytest.mark.parametrize(

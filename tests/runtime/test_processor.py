@@ -16,9 +16,12 @@ flags		: fpu
 
 @pytest.fixture(autouse=True)
 def forget():
-    processor.description.cache_clear()
+    cached = (processor.description, processor.largest_cache)
+    for function in cached:
+        function.cache_clear()
     yield
-    processor.description.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,13 @@ def test_description_of_the_first_core(monkeypatch, tmp_path):
 def test_where_the_system_tells_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(processor, "_INFO", tmp_path / "none")
     assert processor.description() == {}
+
+
+def test_largest_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "_CACHES", tmp_path)
+    assert processor.largest_cache() == 0
+    for index, size in enumerate(["48K", "32K", "2048K", "266240K"]):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    processor.largest_cache.cache_clear()
+    assert processor.largest_cache() == 260 * 2**20
