@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 class Cost(NamedTuple):
@@ -43,7 +44,10 @@ def program_cost(traced: Any, compiled: Any, devices: int = 1) -> Cost:
         devices: how many the compiled program is split over; its bytes are those of one.
     """
     once = _analysis(traced.lower())
-    whole = once + _missed(traced.jaxpr.jaxpr)
+    # Lowering leaves out what no result needs; a loop among that was not counted even once.
+    jaxpr = traced.jaxpr.jaxpr
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
+    whole = once + _missed(live)
     # Only the compiled program knows which bytes fusion saves; a loop's further turns save as many.
     accessed = _analysis(compiled).accessed * devices
     return Cost(whole.flops, accessed * whole.accessed / once.accessed)

@@ -28,6 +28,11 @@ def mapped(x):
     return lax.map(lambda row: x @ row, jnp.stack([x] * 5))
 
 
+def unread(x):
+    times(10)(x)
+    return jax.jit(lambda x: (times(2)(x), times(20)(x)))(x)[0]
+
+
 def conditional(x):
     return lax.cond(x[0, 0] > 0, times(7), lambda x: x, x)
 
@@ -45,6 +50,7 @@ def conditional(x):
         (mapped, 5),
         (conditional, 7),
         (jax.jit(times(6)), 6),
+        (unread, 2),
     ],
 )
 def test_loops_are_counted_in_full(function, products):
