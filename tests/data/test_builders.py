@@ -1,4 +1,3 @@
-import json
 import pathlib
 import shutil
 import tarfile
@@ -8,34 +7,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
-from promptmad_jax.data.builders.mvtec_ad import EXPECTED
 from promptmad_jax.data.builders.source import find, fingerprint
 from promptmad_jax.runtime.errors import UserError
+from tests.data.building import build, records
 from tests.data.image_trees import pixels, problems_of, report_of, spot, write_class, write_image
-
-
-@pytest.fixture(autouse=True)
-def _no_bars():
-    tfds.disable_progress_bar()
-
-
-def build(data_dir, source, name="anomaly_folder", **kwargs) -> pathlib.Path:
-    builder = tfds.builder(name, data_dir=data_dir, source=str(source), **kwargs)
-    builder.download_and_prepare()
-    return pathlib.Path(builder.data_dir)
-
-
-def records(folder: pathlib.Path, split: str) -> dict[str, dict]:
-    source = tfds.builder_from_directory(folder).as_data_source(split)
-    rows = {record["filename"].decode(): record for record in source}
-    assert len(rows) == len(source)
-    return rows
-
-
-def list_lines(path: pathlib.Path, items: list[dict]) -> pathlib.Path:
-    path.write_text("\n".join(json.dumps(item) for item in items), encoding="utf-8")
-    return path
 
 
 def test_records_hold_the_images_and_their_masks(tmp_path):
@@ -210,117 +185,6 @@ def test_no_usable_training_image_names_a_fault(tmp_path):
     assert not list((tmp_path / "data").glob("anomaly_folder/1.*"))
 
 
-@pytest.fixture
-def tree(tmp_path):
-    write_class(tmp_path / "images", "widget")
-    return tmp_path / "images"
-
-
-def test_json_lines(tmp_path, tree):
-    good = {"clsname": "widget", "label": 0, "label_name": "good"}
-    bad = {"clsname": "widget", "label": 1, "label_name": "defective"}
-    first = {**good, "filename": "widget/train/good/000.png"}
-    train = [first, first, {**good, "filename": "widget\\train\\good\\001.png"}, first]
-    mask = "widget/ground_truth/crack/000_mask.png"
-    test = [
-        {**good, "filename": "widget/test/good/000.png", "maskname": ""},
-        {**bad, "filename": "widget/test/crack/000.png", "maskname": mask},
-        {**bad, "filename": "widget/test/crack/001.png"},
-        {**bad, "filename": "widget/test/crack/000.PNG", "maskname": mask},
-        {**good, "filename": "widget/train/good/001.png"},
-        {"clsname": "widget", "label": 1},
-    ]
-    source = list_lines(tmp_path / "train.json", train)
-    list_lines(tmp_path / "test.json", test)
-    folder = build(tmp_path / "data", source, image_dir=str(tree))
-    assert sorted(records(folder, "train")) == [
-        "widget/train/good/000.png",
-        "widget/train/good/001.png",
-    ]
-    rows = records(folder, "test")
-    assert rows["widget/test/crack/000.png"]["defect_type"] == b"crack"
-    np.testing.assert_array_equal(rows["widget/test/crack/000.png"]["mask"][:, :, 0], spot())
-    assert (rows["widget/test/crack/001.png"]["mask"] == 255).all()
-    assert not rows["widget/test/good/000.png"]["mask"].any()
-    assert len(rows) == 3
-    problems = problems_of(folder)
-    assert problems.pop("test.json: line 6") == ("bad_entry", "left out")
-    assert problems == {
-        "widget/train/good/000.png": ("duplicate", "kept once"),
-        "widget/train/good/001.png": ("leak", "kept in train alone"),
-        "widget/test/crack/001.png": ("mask_missing", "kept, the whole image as defective"),
-        "widget/test/crack/000.PNG": ("unreadable", "left out"),
-    }
-    duplicate = next(p for p in report_of(folder)["problems"] if p["kind"] == "duplicate")
-    assert duplicate["reason"] == "listed 3 times in train"
-
-
-def test_json_lines_in_one_file_take_the_split_from_the_folders(tmp_path, tree):
-    names = ["widget/train/good/000.png", "widget/test/good/000.png", "elsewhere/a.png"]
-    items = [{"filename": name, "clsname": "widget", "label": 0} for name in names]
-    folder = build(tmp_path / "data", list_lines(tree / "all.jsonl", items))
-    assert list(records(folder, "train")) == names[:1]
-    assert list(records(folder, "test")) == names[1:2]
-    assert problems_of(folder) == {"all.jsonl: line 3": ("bad_entry", "left out")}
-
-
-def test_meta_json(tmp_path, tree):
-    def item(path, specie, anomaly, mask=""):
-        return {
-            "img_path": f"widget/{path}",
-            "mask_path": mask,
-            "cls_name": "widget",
-            "specie_name": specie,
-            "anomaly": anomaly,
-        }
-
-    mask = "widget/ground_truth/crack/000_mask.png"
-    meta = {
-        "train": {"widget": [item("train/good/000.png", "good", 0)]},
-        "test": {
-            "widget": [
-                item("test/good/000.png", "good", 0),
-                item("test/crack/000.png", "crack", 1, mask),
-                item("test/crack/001.png", "crack", 1),
-                {"img_path": "widget/test/crack/002.png"},
-            ]
-        },
-    }
-    (tree / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    folder = build(tmp_path / "data", tree / "meta.json")
-    assert list(records(folder, "train")) == ["widget/train/good/000.png"]
-    assert sorted(records(folder, "test")) == [
-        "widget/test/crack/000.png",
-        "widget/test/good/000.png",
-    ]
-    assert problems_of(folder) == {
-        "widget/test/crack/001.png": ("mask_missing", "left out"),
-        "meta.json: test/widget[3]": ("bad_entry", "left out"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ({"filename": "a.png", "clsname": "x", "label": 2}, "label 2 is neither 0 nor 1"),
-        ({"filename": "a.png", "clsname": 3, "label": 0}, "3 is not a name"),
-        ({"filename": "a.png", "label": 0}, "the key 'clsname' is missing"),
-        (
-            {"filename": "gone.png", "clsname": "x", "label": 0},
-            "give their folder with --image_dir",
-        ),
-        (
-            {"filename": "a.png", "clsname": "x", "label": 1, "label_name": "good"},
-            "labelled defective and named good",
-        ),
-    ],
-)
-def test_lists_without_a_usable_entry(tmp_path, item, message):
-    source = list_lines(tmp_path / "train.json", [item])
-    with pytest.raises(UserError, match=message):
-        build(tmp_path / "data", source)
-
-
 @pytest.mark.parametrize("suffix", ["tar.xz", "tar", "zip"])
 def test_archives(tmp_path, suffix):
     write_class(tmp_path / "source" / "top", "widget")
@@ -358,58 +222,6 @@ def test_fingerprint_follows_names_and_contents(tmp_path, tree):
     assert second != first
     (tree / "widget" / "ground_truth" / "crack" / "000_mask.png").unlink()
     assert fingerprint(str(tree), "") not in (first, second)
-
-
-def test_published_counts_of_mvtec_ad():
-    assert len(EXPECTED) == 15
-    assert sum(expected.train for expected in EXPECTED.values()) == 3629
-    assert sum(expected.good for expected in EXPECTED.values()) == 467
-    assert sum(len(expected.defects) for expected in EXPECTED.values()) == 73
-    assert sum(sum(expected.defects.values()) for expected in EXPECTED.values()) == 1258
-
-
-def test_mvtec_ad_tells_what_differs(tmp_path):
-    root = tmp_path / "source"
-    tiny = np.zeros((1, 1), np.uint8)
-    for i in range(EXPECTED["toothbrush"].train):
-        write_image(root / "toothbrush" / "train" / "good" / f"{i:03}.png", tiny)
-    for i in range(EXPECTED["toothbrush"].good):
-        write_image(root / "toothbrush" / "test" / "good" / f"{i:03}.png", tiny)
-    for i in range(EXPECTED["toothbrush"].defects["defective"]):
-        write_image(root / "toothbrush" / "test" / "defective" / f"{i:03}.png", tiny)
-        mask = root / "toothbrush" / "ground_truth" / "defective" / f"{i:03}_mask.png"
-        write_image(mask, tiny + 255)
-    write_class(root, "bottle")
-    write_class(root, "teapot")
-    folder = build(tmp_path / "data", root, name="mvtec_ad")
-    reasons = {p["file"]: p["reason"] for p in report_of(folder)["problems"]}
-    assert "toothbrush" not in reasons
-    assert reasons["teapot"] == "not a class of MVTec-AD"
-    assert reasons["zipper"] == "the class is missing"
-    assert reasons["bottle"] == (
-        "differs from the published data set: train 2 of 209, test/good 1 of 20,"
-        " test/broken_large 0 of 20, test/broken_small 0 of 22, test/contamination 0 of 21,"
-        " test/crack 2 of 0, masks 2 of 63"
-    )
-    assert {record["class_name"] for record in records(folder, "train").values()} == {
-        b"bottle",
-        b"toothbrush",
-    }
-
-
-def test_mvtec_ad_refuses_another_data_set(tmp_path, tree):
-    with pytest.raises(UserError, match=r"none of the 15 classes .*widget.*anomaly_folder"):
-        build(tmp_path / "data", tree, name="mvtec_ad")
-
-
-def test_mvtec_ad_finds_its_archive_in_the_manual_folder(tmp_path):
-    write_class(tmp_path / "source", "bottle")
-    manual = tmp_path / "data" / "downloads" / "manual"
-    manual.mkdir(parents=True)
-    shutil.make_archive(str(manual / "mvtec_anomaly_detection"), "xztar", tmp_path / "source")
-    builder = tfds.builder("mvtec_ad", data_dir=tmp_path / "data")
-    builder.download_and_prepare()
-    assert builder.info.splits["train"].num_examples == 2
 
 
 def test_unreadable_class_folder_is_said(tmp_path, tree, monkeypatch):

@@ -1,60 +1,25 @@
-"""The launchers, with stand-ins for srun, scontrol, sbatch, gcloud and the training."""
+"""All launchers, and those of clusters, with stand-ins for srun, scontrol and sbatch."""
 
 import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 
 from promptmad_jax.runtime.cli import USER_ERROR_STATUS
 from promptmad_jax.runtime.preemption import REQUEUE_STATUS
+from tests.distributed.launching import LAUNCH, calls, launch
 from tests.distributed.processes import ROOT
 
-LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 JOBSETS = sorted(LAUNCH.glob("gke_jobset_*.yaml"))
 SHELLCHECK = shutil.which(
     "shellcheck", path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
 )
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Puts a program before all others on the PATH; each call adds its arguments to `calls`."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-
-    def make(name, body=""):
-        program = folder / name
-        program.write_text(f'#!/usr/bin/env bash\necho "{name} $*" >> "$CALLS"\n{body}\n')
-        program.chmod(0o755)
-        return program
-
-    return make
-
-
-def calls(tmp_path):
-    path = tmp_path / "calls"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def launch(script, *arguments, cwd=None, **environment):
-    return subprocess.run(
-        ["bash", str(LAUNCH / script), *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -80,99 +45,6 @@ def test_statuses_are_those_of_the_package():
         f"USER_ERROR, REQUEUE = {USER_ERROR_STATUS}, {REQUEUE_STATUS}"
         in (LAUNCH / "sweep.py").read_text()
     )
-
-
-# A process: fails as `how` says for its index at the first attempt, and succeeds afterwards.
-PROCESS = """
-if [[ "$1" == -c ]]; then exec python3 "$@"; fi
-for argument in "$@"; do
-  case "$argument" in
-    --process_id=*) index="${argument#*=}" ;;
-    --num_processes=*) count="${argument#*=}" ;;
-  esac
-done
-attempt="$(grep -c -- "--process_id=$index\\b" "$CALLS")"
-echo "attempt $attempt of $index of $count with $JAX_NUM_CPU_DEVICES devices on $JAX_PLATFORMS"
-[[ -z "${EVERY_TIME:-}" && "$attempt" -gt 1 ]] && exit 0
-case "$index" in
-  "${FAILS:-none}") exit "${STATUS:-1}" ;;
-  "${HANGS:-none}") trap "echo told; exit 75" TERM; while true; do sleep 0.1; done ;;
-esac
-"""
-
-
-def local(stand_in, *arguments, **environment):
-    program = stand_in("training", PROCESS)
-    environment |= {"PROMPTMAD_PYTHON": str(program), "JAX_PLATFORMS": "cpu"}
-    return launch("local_multiprocess.sh", *arguments, **environment)
-
-
-def test_local_processes_get_their_place_and_the_arguments(stand_in, tmp_path):
-    done = local(stand_in, "3", "--devices_per_process=2", "--", "--config=a b.py", "--x")
-    assert done.returncode == 0, done.stderr
-    started = [call for call in calls(tmp_path) if "-m promptmad_jax.train" in call]
-    assert len(started) == 3 and all("--config=a b.py --x" in call for call in started)
-    (address,) = {re.search(r"--coordinator_address=(\S+)", call)[1] for call in started}
-    assert re.fullmatch(r"127\.0\.0\.1:\d+", address)
-    assert {f"[{i}] attempt 1 of {i} of 3 with 2 devices on cpu" for i in range(3)} == set(
-        done.stdout.splitlines()
-    )
-
-
-def test_local_all_start_again_when_one_fails(stand_in):
-    done = local(stand_in, "2", "--grace=1", "--", FAILS="1", STATUS="134", HANGS="0")
-    assert done.returncode == 0, done.stderr
-    assert "process 1 ended with status 134" in done.stderr
-    assert "stopping the others" in done.stderr and "process 0 ended with status 137" in done.stderr
-    assert "restart 1 of 3" in done.stderr
-    assert {f"attempt 2 of {i}" for i in range(2)} <= {
-        line[4:].partition(" of 2")[0] for line in done.stdout.splitlines()
-    }
-
-
-def test_local_restarts_are_limited(stand_in, tmp_path):
-    again = {"FAILS": "0", "STATUS": "7", "EVERY_TIME": "yes"}
-    done = local(stand_in, "1", "--restarts=2", "--", **again)
-    assert done.returncode == 7 and "given up after 2 restarts" in done.stderr
-    assert sum("--process_id=0" in call for call in calls(tmp_path)) == 3
-
-
-def test_local_a_mistake_starts_nothing_again(stand_in, tmp_path):
-    done = local(stand_in, "2", "--grace=0", "--", FAILS="1", STATUS="2", HANGS="0")
-    assert done.returncode == 2 and "restart" not in done.stderr
-    assert sum("--process_id=1" in call for call in calls(tmp_path)) == 1
-
-
-def test_local_passes_a_signal_on_and_stays_down(stand_in, tmp_path):
-    program = stand_in("training", PROCESS)
-    environment = {"PROMPTMAD_PYTHON": str(program), "JAX_PLATFORMS": "cpu", "HANGS": "0"}
-    process = subprocess.Popen(
-        ["bash", str(LAUNCH / "local_multiprocess.sh"), "1", "--"],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout.readline().startswith("[0] attempt 1")
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == REQUEUE_STATUS, output
-    assert "told" in output and "restart" not in output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "give the number of processes"),
-        (("0",), "it must be a number"),
-        (("2", "--config=x"), "what goes to the training stands after --"),
-        (("2", "--restarts=x"), "it must be a number"),
-    ],
-)
-def test_local_mistakes(arguments, message):
-    done = launch("local_multiprocess.sh", *arguments)
-    assert done.returncode == 2 and message in done.stderr
 
 
 def slurm(stand_in, tmp_path, status, *arguments, **environment):
@@ -278,69 +150,6 @@ def test_sweep_needs_settings(tmp_path):
             [*command, f"--config={config}"], cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 2 and message in done.stderr
-
-
-# The state of the request, one line a query; the training ends with the statuses in turn.
-GCLOUD = """
-take() { head -n 1 "$1"; [[ "$(wc -l < "$1")" -le 1 ]] || sed -i 1d "$1"; }
-case "$*" in
-  *describe*) state="$(take "$STATES")"; [[ "$state" != NONE ]] || exit 1; echo "$state" ;;
-  *promptmad_jax.train*) exit "$(take "$STATUSES")" ;;
-esac
-"""
-
-
-def tpu(stand_in, tmp_path, states, statuses, *arguments, **environment):
-    stand_in("gcloud", GCLOUD)
-    (tmp_path / "states").write_text("\n".join(states) + "\n")
-    (tmp_path / "statuses").write_text("\n".join(map(str, statuses)) + "\n")
-    environment |= {"TPU_NAME": "pod", "TPU_ZONE": "zone-a", "TPU_POLL_SECONDS": "0"}
-    environment |= {name: str(tmp_path / name.lower()) for name in ("STATES", "STATUSES")}
-    done = launch("tpu_pod.sh", *arguments, **environment)
-    made = [call for call in calls(tmp_path) if "describe" not in call]
-    return done, [call.removeprefix("gcloud compute tpus ") for call in made]
-
-
-def test_tpu_asks_installs_and_trains_on_all_hosts(stand_in, tmp_path):
-    states = ["NONE", "WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "ACTIVE"]
-    arguments = ("all", "--", "--config=x.py", "--config.data.classes=('a','b')")
-    done, made = tpu(stand_in, tmp_path, states, [0], *arguments, TPU_SPOT="1")
-    assert done.returncode == 0, done.stderr
-    create, copy, install, train = made
-    assert create == (
-        "queued-resources create pod --zone=zone-a --node-id=pod --accelerator-type=v5litepod-16 "
-        "--runtime-version=v2-alpha-tpuv5-lite --spot"
-    )
-    assert copy == f"tpu-vm scp --recurse {ROOT} pod:promptmad --zone=zone-a --worker=all"
-    assert install.startswith("tpu-vm ssh pod --zone=zone-a --worker=all --command=cd promptmad")
-    assert train.endswith(
-        "exec .venv/bin/python -u -m promptmad_jax.train --distributed --config=x.py "
-        r"--config.data.classes=\(\'a\'\,\'b\'\)"
-    )
-
-
-def test_tpu_begins_again_when_the_slice_is_taken_away(stand_in, tmp_path):
-    states = ["ACTIVE", "ACTIVE", "SUSPENDED", "ACTIVE"]
-    done, made = tpu(stand_in, tmp_path, states, [255, 0], "all")
-    assert done.returncode == 0 and "status 255; restart 1" in done.stderr
-    kinds = [" ".join(call.split()[:2]) for call in made]
-    assert kinds[3:5] == ["queued-resources delete", "queued-resources create"]
-    assert sum("promptmad_jax.train" in call for call in made) == 2
-
-
-def test_tpu_does_not_repeat_a_mistake(stand_in, tmp_path):
-    done, made = tpu(stand_in, tmp_path, ["ACTIVE"], [USER_ERROR_STATUS], "all")
-    assert done.returncode == USER_ERROR_STATUS
-    assert sum("promptmad_jax.train" in call for call in made) == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((), "give create"), (("train", "--config=x"), "after --"), (("fly",), "fly: unknown")],
-)
-def test_tpu_mistakes(arguments, message):
-    done = launch("tpu_pod.sh", *arguments, TPU_NAME="pod", TPU_ZONE="zone-a")
-    assert done.returncode == 2 and message in done.stderr
 
 
 @pytest.mark.parametrize("path", JOBSETS, ids=lambda path: path.name)
