@@ -115,13 +115,19 @@ class PromptMAD(nnx.Module):
         return fold(prior), [fold(x) for x in diffusion.chain_starts(prior, self.diffusion)]
 
     def _denoise(self, condition: Condition) -> diffusion.Denoise:
-        """The denoiser of folded maps."""
-        return lambda x_t, t: self.denoiser(x_t, t, condition)
+        """The denoiser of folded maps, for a chain: all maps are at the same step."""
+        batch = len(condition.logit)
+        of_step = lambda t: self.denoiser.films(jnp.full(batch, t), condition.text)
+        # Those of all steps at once: in the loop they are many small products.
+        films = jax.vmap(of_step)(jnp.arange(self.diffusion.steps + 1))
+        at = lambda t: jax.tree.map(lambda of_all: of_all[t[0]], films)
+        return lambda x_t, t: self.denoiser(x_t, at(t), condition)
 
     def _denoise_once(self, trunk, mask, rngs):
         """Logit or noise error at one random step t a sample: how the denoiser learns."""
         config, condition = self.diffusion, self.denoiser.condition(trunk)
-        denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), t, condition))
+        films = lambda t: self.denoiser.films(t, condition.text)
+        denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), films(t), condition))
         prior = diffusion.prior_mean(trunk.logit, config)
         x0 = 2 * shrink_mask(mask, *prior.shape[1:]) - 1
         if config.self_estimate_probability and config.objective == "x0":

@@ -222,7 +222,8 @@ def test_a_denoiser_step_at_full_size_costs_at_most_fifty_megaflop():
     assert 8_372_625 < count_params(params) < 11_000_000
 
     def denoise(params, stats, x_t, condition):
-        return network.bind(params, stats).denoiser(x_t, jnp.ones(1, int), condition)
+        denoiser = network.bind(params, stats).denoiser
+        return denoiser(x_t, denoiser.films(jnp.ones(1, int), condition.text), condition)
 
     shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)
     condition = Condition(shape(1, 28, 28, 32), shape(1, 128), shape(1, 28, 28, 4))
