@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from promptmad_jax.models.layers import product
+from promptmad_jax.models.products import product
 
 Lowering = Literal["conv", "shifted"]
 Padding = tuple[int, int]
