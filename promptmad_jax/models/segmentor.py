@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.attention import CrossAttention, Text
-from promptmad_jax.models.convolution import convolve
+from promptmad_jax.models.convolution import convolve, convolve_narrow
 from promptmad_jax.models.folding import depth_to_space, fold
 from promptmad_jax.models.layers import (
     BatchNorm,
@@ -243,8 +243,8 @@ class Denoiser(nnx.Module):
         self.up = linear(deep, 4 * width, rngs)
         self.merge = FilmBlock(width, width, hidden, rngs)
         self.norm_out = GroupNorm(width)
-        self.conv_out = conv(width, 4, rngs)
-        self.conv_out.kernel[...] = jnp.zeros_like(self.conv_out.kernel[...])
+        self.predictor = linear(width, 4, rngs)
+        self.predictor.kernel[...] = jnp.zeros_like(self.predictor.kernel[...])
 
     def condition(self, trunk: Trunk) -> Condition:
         """Everything that is the same in all steps; the inputs are detached."""
@@ -263,7 +263,7 @@ class Denoiser(nnx.Module):
         unfolded = of_fine.transpose(0, 2, 1, 3, 4, 5).reshape(6, 6, width, outputs)
         x = convolve(fine, unfolded, 2, ((2, 2), (2, 2)), "conv")
         level = fold(jnp.tanh(logit / 4))
-        x = x + convolve(level, of_logit.reshape(3, 3, 4, outputs), 1, ((1, 1), (1, 1)), "conv")
+        x = x + convolve_narrow(level, of_logit.reshape(3, 3, 4, outputs))
         return x + self.conv_static.bias[...][None, None, None, :]
 
     def pool(self, text: Text | None) -> jax.Array | None:
@@ -283,9 +283,9 @@ class Denoiser(nnx.Module):
 
     def __call__(self, x_t: jax.Array, films: Films, condition: Condition) -> jax.Array:
         """x_t folded [B, 2h, 2w, 4] to the prediction, folded [B, 2h, 2w, 4]."""
-        x = condition.static + self.conv_in(x_t)
+        x = condition.static + convolve_narrow(x_t, self.conv_in.kernel[...])
         deep = self.middle(self.down(x, films.down), films.middle)
         x = x + depth_to_space(self.up(deep))
         x = x + self.merge(x, films.merge)
-        delta = self.conv_out(jax.nn.silu(self.norm_out(x)))
+        delta = self.predictor(jax.nn.silu(self.norm_out(x)))
         return condition.logit + delta if self.residual else delta

@@ -1,8 +1,16 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.models.convolution import convolve, depthwise, same_padding
+from promptmad_jax.models.convolution import (
+    _sum_of_taps,
+    convolve,
+    convolve_narrow,
+    depthwise,
+    same_padding,
+)
+from promptmad_jax.models.products import convolution
 
 
 @pytest.mark.parametrize(
@@ -40,3 +48,22 @@ def test_lowerings_agree(size, stride):
         other = operation(x, kernel, stride, padding, "shifted")
         assert one.shape == (2, -(-9 // stride), -(-12 // stride), outputs)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_few_channels_on_every_platform():
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    x, kernel = normal(2, 5, 7, 4), normal(3, 3, 4, 16)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    expected = np.einsum("bhwcij,ijcd->bhwd", windows, kernel)
+    np.testing.assert_allclose(jax.jit(convolve_narrow)(x, kernel), expected, atol=1e-5)
+
+    elsewhere = lambda x, kernel: convolution(x, kernel, 1)
+    (one, backward), (other, backward_plain) = (
+        jax.vjp(f, x, kernel) for f in (_sum_of_taps, elsewhere)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    weight = normal(*one.shape)
+    for a, b in zip(backward(weight), backward_plain(weight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
