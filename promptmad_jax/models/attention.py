@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers import drop, dropout_seed, linear
+from promptmad_jax.models.layers import dense_product, drop, dropout_seed, linear
 from promptmad_jax.models.passes import images_a_pass
-from promptmad_jax.models.products import dense_product
 
 
 class Text(NamedTuple):

@@ -11,9 +11,12 @@ from promptmad_jax.models.layers import (
     BatchNorm,
     ConvTranspose2x2,
     Mlp,
+    _to_kernel,
+    _to_kernel_on_cpu,
     drop,
     dropout,
     hash_bits,
+    product,
     relu_dropout,
 )
 
@@ -80,6 +83,8 @@ def test_batch_norm_groups_hold_whole_pairs():
     [
         (score, lambda q, k: q @ k.swapaxes(-1, -2), [(2, 3, 5, 4), (2, 3, 7, 4)]),
         (read, jnp.matmul, [(2, 3, 5, 7), (2, 3, 7, 4)]),
+        (product, jnp.matmul, [(2, 5, 12), (12, 3)]),
+        (product, jnp.matmul, [(2, 5, 4), (4, 7)]),
     ],
 )
 def test_gradients_written_by_hand(ours, plain, shapes):
@@ -91,6 +96,13 @@ def test_gradients_written_by_hand(ours, plain, shapes):
     weight = jnp.asarray(rng.normal(size=one.shape), jnp.float32)
     for a, b in zip(backward(weight), backward_plain(weight), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(12, 3), (4, 7)])
+def test_a_kernels_gradient_is_the_same_on_every_platform(widths):
+    rng = np.random.default_rng(0)
+    x, gradient = (jnp.asarray(rng.normal(size=(2, 5, width)), jnp.float32) for width in widths)
+    np.testing.assert_allclose(_to_kernel_on_cpu(x, gradient), _to_kernel(x, gradient), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
