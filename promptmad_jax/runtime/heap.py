@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import time
+from typing import Any
 
 from promptmad_jax.runtime.processor import computes_alone
 
@@ -11,6 +13,8 @@ _MOST = 2**31 - 1
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_COMPILATION_S = 5.0
+# XLA frees a program's intermediate arrays some milliseconds after its results are there.
+_FREED_S = 0.1
 
 _keeps = False
 
@@ -50,10 +54,31 @@ def hand_back_after_compilations() -> None:
         monitoring.register_event_duration_secs_listener(_hand_back)
 
 
+def hand_back_after_first(results: Any) -> None:
+    """Waits for the first results of a program that is called again and again, and has what it
+    freed handed back, where `keep_freed_memory` was called.
+
+    All intermediate arrays are one block. Small ones that outlive the first call lie behind it and
+    between it and its neighbours, so that glibc, which aligns with room to spare, cannot put the
+    second call's block where the first one's was. The second call's ends the heap, and later ones
+    take its place; without this the first one's stays with the process for nothing.
+    """
+    if _keeps:
+        import jax
+
+        jax.block_until_ready(results)
+        time.sleep(_FREED_S)
+        _trim()
+
+
 def _hand_back(event: str, seconds: float, **details: object) -> None:
     del details
     if event == _COMPILED and seconds > _LONG_COMPILATION_S:
-        ctypes.CDLL(None).malloc_trim(0)
+        _trim()
+
+
+def _trim() -> None:
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _has_glibc() -> bool:

@@ -9,6 +9,7 @@ import pytest
 from promptmad_jax.runtime import heap
 
 glibc = pytest.mark.skipif(not heap._has_glibc(), reason="glibc alone has these settings")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 # A block above the 32 MiB that glibc hands back at most, allocated, touched and freed in a thread
 # three times.
@@ -63,7 +64,8 @@ def test_elsewhere_than_glibc_nothing_is_done(monkeypatch):
     assert not heap.keep_freed_memory()
 
 
-COMPILATION = """
+# Blocks freed below one that stays, so that the heap cannot shrink by itself.
+FREED = """
 import jax
 from promptmad_jax.runtime import heap
 resident = lambda: int(open("/proc/self/statm").read().split()[1])
@@ -72,6 +74,10 @@ import numpy as np
 blocks = [np.ones(1_000) for _ in range(20_000)]
 last = np.ones(1_000)
 del blocks
+"""
+FREED_PAGES = 20_000 * 8_000 // os.sysconf("SC_PAGE_SIZE")
+
+COMPILATION = """
 heap.hand_back_after_compilations()
 before = resident()
 jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", 1.0)
@@ -81,17 +87,41 @@ print(before - short, before - resident())
 """
 
 
-@glibc
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_what_a_long_compilation_frees_is_handed_back():
+FIRST_CALL = """
+results = jax.numpy.ones(3)
+before = resident()
+heap.hand_back_after_first(results)
+print(before - resident())
+"""
+
+
+def pages_handed_back(script):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     result = subprocess.run(
-        [sys.executable, "-c", COMPILATION],
+        [sys.executable, "-c", FREED + script],
         env=clean | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=True,
     )
-    after_short, after_long = map(int, result.stdout.split())
-    pages_freed = 20_000 * 8_000 // os.sysconf("SC_PAGE_SIZE")
-    assert after_short < 0.1 * pages_freed and after_long > 0.8 * pages_freed
+    return [int(pages) for pages in result.stdout.split()]
+
+
+@glibc
+@linux
+def test_what_a_long_compilation_frees_is_handed_back():
+    after_short, after_long = pages_handed_back(COMPILATION)
+    assert after_short < 0.1 * FREED_PAGES and after_long > 0.8 * FREED_PAGES
+
+
+@glibc
+@linux
+def test_what_a_first_call_frees_is_handed_back():
+    (pages,) = pages_handed_back(FIRST_CALL)
+    assert pages > 0.8 * FREED_PAGES
+
+
+def test_where_memory_is_not_kept_nothing_is_handed_back(monkeypatch):
+    monkeypatch.setattr(heap, "_keeps", False)
+    monkeypatch.setattr(heap, "_trim", lambda: pytest.fail("memory handed back"))
+    heap.hand_back_after_first(None)
