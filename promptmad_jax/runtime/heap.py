@@ -15,6 +15,10 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_COMPILATION_S = 5.0
 # XLA frees a program's intermediate arrays some milliseconds after its results are there.
 _FREED_S = 0.1
+_ALL = 2**62
+
+# Calls of a program after which its block ends the heap; two were enough in most runs.
+FIRST_CALLS = 3
 
 _keeps = False
 
@@ -54,31 +58,33 @@ def hand_back_after_compilations() -> None:
         monitoring.register_event_duration_secs_listener(_hand_back)
 
 
-def hand_back_after_first(results: Any) -> None:
-    """Waits for the first results of a program that is called again and again, and has what it
-    freed handed back, where `keep_freed_memory` was called.
+def hand_back_unused(results: Any) -> None:
+    """Waits for the results of a program that is called again and again, and has what is free but
+    does not end the heap handed back, where `keep_freed_memory` was called. For the first
+    `FIRST_CALLS` calls.
 
-    All intermediate arrays are one block. Small ones that outlive the first call lie behind it and
-    between it and its neighbours, so that glibc, which aligns with room to spare, cannot put the
-    second call's block where the first one's was. The second call's ends the heap, and later ones
-    take its place; without this the first one's stays with the process for nothing.
+    A program's intermediate arrays are one block. Small ones that the first call leaves behind lie
+    around it, so that glibc, which looks for a block with room to align it, does not find the
+    second call's place where the first one's was: that stays with the process for nothing. Once
+    nothing else comes to stay, the block ends the heap, and every call uses it.
     """
     if _keeps:
         import jax
 
         jax.block_until_ready(results)
         time.sleep(_FREED_S)
-        _trim()
+        _trim(keep=_ALL)
 
 
 def _hand_back(event: str, seconds: float, **details: object) -> None:
     del details
     if event == _COMPILED and seconds > _LONG_COMPILATION_S:
-        _trim()
+        _trim(keep=0)
 
 
-def _trim() -> None:
-    ctypes.CDLL(None).malloc_trim(0)
+def _trim(keep: int) -> None:
+    """Hands back what is free; of the heap's end, what exceeds so many bytes."""
+    ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(keep))
 
 
 def _has_glibc() -> bool:

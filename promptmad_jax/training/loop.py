@@ -9,7 +9,7 @@ from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.heap import hand_back_after_first
+from promptmad_jax.runtime.heap import FIRST_CALLS, hand_back_unused
 from promptmad_jax.runtime.logging import Progress, say, warn
 from promptmad_jax.runtime.preemption import Preempted, Preemption
 from promptmad_jax.runtime.processes import this_run
@@ -108,8 +108,8 @@ def train_loop(
             batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
             state, metrics = step_function(state, frozen, batch)
             monitor.add(metrics)
-            if step == first:
-                hand_back_after_first(metrics)
+            if step < first + FIRST_CALLS:
+                hand_back_unused(metrics)
             trace.after(step, metrics)
             last = step == steps
             stopping = preemption.reached() and not last

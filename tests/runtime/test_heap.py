@@ -87,10 +87,10 @@ print(before - short, before - resident())
 """
 
 
-FIRST_CALL = """
+CALL = """
 results = jax.numpy.ones(3)
 before = resident()
-heap.hand_back_after_first(results)
+heap.hand_back_unused(results)
 print(before - resident())
 """
 
@@ -116,12 +116,12 @@ def test_what_a_long_compilation_frees_is_handed_back():
 
 @glibc
 @linux
-def test_what_a_first_call_frees_is_handed_back():
-    (pages,) = pages_handed_back(FIRST_CALL)
+def test_what_a_call_frees_is_handed_back():
+    (pages,) = pages_handed_back(CALL)
     assert pages > 0.8 * FREED_PAGES
 
 
 def test_where_memory_is_not_kept_nothing_is_handed_back(monkeypatch):
     monkeypatch.setattr(heap, "_keeps", False)
-    monkeypatch.setattr(heap, "_trim", lambda: pytest.fail("memory handed back"))
-    heap.hand_back_after_first(None)
+    monkeypatch.setattr(heap, "_trim", lambda keep: pytest.fail("memory handed back"))
+    heap.hand_back_unused(None)
