@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+import jax
+
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
@@ -93,6 +95,9 @@ def train_loop(
     """
     monitor = Monitor(config.batch_size, int(state.step), this_run())
     log = _Log(writer, progress, checkpoints, monitor)
+    # On a CPU every step that waits for its turn already has its intermediate arrays: a gigabyte
+    # each at full size.
+    one_at_a_time = jax.default_backend() == "cpu"
 
     def evaluate_now(step: int) -> None:
         with preemption.released():
@@ -102,10 +107,12 @@ def train_loop(
     with preemption.held():
         if evaluate_first:
             evaluate_now(int(state.step))
-        first = int(state.step) + 1
+        first, metrics = int(state.step) + 1, None
         for step in range(first, steps + 1):
             trace.before(step)
             batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
+            if one_at_a_time:
+                jax.block_until_ready(metrics)
             state, metrics = step_function(state, frozen, batch)
             monitor.add(metrics)
             if step < first + FIRST_CALLS:

@@ -34,6 +34,13 @@ def count(state, batch):
     return state._replace(step=state.step + 1, params=params), metrics
 
 
+@jax.jit
+def count_slowly(state, batch):
+    w, _ = jax.lax.scan(lambda w, _: (jnp.sin(w @ w), None), jnp.ones((200, 200)), length=300)
+    state, metrics = count(state, batch)
+    return state, metrics | {"loss": metrics["loss"] + 0 * w[0, 0]}
+
+
 class Run:
     """A run in a directory, and what happened in it: `s3` a save, `e4` an evaluation."""
 
@@ -100,6 +107,21 @@ def at(step, do):
 
 def send(number):
     return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators queue steps")
+def test_on_a_cpu_no_step_waits_in_a_queue(tmp_path):
+    run, losses, ready = Run(tmp_path, log_every=STEPS, checkpoint_every=STEPS), [], []
+
+    def step(state, frozen, batch):
+        ready.extend(loss.is_ready() for loss in losses[-1:])
+        state, metrics = count_slowly(state, batch)
+        losses.append(metrics["loss"])
+        return state, metrics
+
+    run.step = step
+    run.go()
+    assert len(ready) == STEPS - 1 and all(ready)
 
 
 def test_a_step_is_saved_before_it_is_evaluated(tmp_path, whole):
