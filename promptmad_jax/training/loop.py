@@ -95,8 +95,8 @@ def train_loop(
     """
     monitor = Monitor(config.batch_size, int(state.step), this_run())
     log = _Log(writer, progress, checkpoints, monitor)
-    # On a CPU every step that waits for its turn already has its intermediate arrays: a gigabyte
-    # each at full size.
+    # On a CPU every step that waits for its turn already has its intermediate arrays, a gigabyte at
+    # full size. While the batch is cut, the last step's are freed.
     one_at_a_time = jax.default_backend() == "cpu"
 
     def evaluate_now(step: int) -> None:
@@ -110,9 +110,9 @@ def train_loop(
         first, metrics = int(state.step) + 1, None
         for step in range(first, steps + 1):
             trace.before(step)
-            batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
             if one_at_a_time:
                 jax.block_until_ready(metrics)
+            batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
             state, metrics = step_function(state, frozen, batch)
             monitor.add(metrics)
             if step < first + FIRST_CALLS:
