@@ -1,4 +1,4 @@
-"""What a running training measures of itself, without making the devices wait for it."""
+"""What a running training measures of itself, without making accelerators wait for it."""
 
 import math
 import os
@@ -59,9 +59,9 @@ class Monitor:
 
         Returns:
             The metrics of the step; `images_per_s` of all processes together; `step_s`;
-            `data_wait_s` a step, of the process that took longest to cut its batches, which the
-            devices need not notice as long as it is less than `step_s`; `nonfinite_steps`, how many
-            had a loss or gradient that was NaN or infinite; and, where the devices tell,
+            `data_wait_s` a step, of the process that took longest to cut its batches, which
+            accelerators need not notice as long as it is less than `step_s`; `nonfinite_steps`, how
+            many had a loss or gradient that was NaN or infinite; and, where the devices tell,
             `device_memory_gib` and `device_memory_peak_gib` of the fullest.
         """
         rows, self._metrics = jax.device_get(self._metrics), []
