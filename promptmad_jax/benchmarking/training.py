@@ -21,7 +21,7 @@ from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, make_source
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
 from promptmad_jax.losses.objective import LossConfig
 from promptmad_jax.models.neck import Features
-from promptmad_jax.runtime.heap import FIRST_CALLS, hand_back_unused
+from promptmad_jax.runtime.calls import FIRST_CALLS, Calls
 from promptmad_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from promptmad_jax.training.state import TrainState, state_shapes
 from promptmad_jax.training.step import Metrics, StepFunction, make_train_step
@@ -93,8 +93,9 @@ def time_training(
 ) -> tuple[Row, Timing]:
     """The row of a training step, and its times; see `training`."""
     program = bench.compile(devices, trainer.function, *trainer.arguments())
+    calls = Calls()
     for _ in range(FIRST_CALLS):
-        hand_back_unused(jax.block_until_ready(trainer()))
+        calls.made(jax.block_until_ready(trainer()))
     with Compilations() as later:
         timing = _time_steps(trainer, steps) if steps else bench.time("training", trainer)
     row = timed_row("training", batch_size, timing) | program.fields(batch_size, timing, bench.roof)

@@ -57,7 +57,9 @@ def depthwise(
     padded = lax.optimization_barrier(_pad(x, padding))
     windows = _windows(padded, size, stride)
     taps = kernel.reshape(size * size, 1, 1, 1, -1)
-    return sum(window * tap for window, tap in zip(windows, taps, strict=True))
+    terms = [window * tap for window, tap in zip(windows, taps, strict=True)]
+    # One sum after the other of 25 terms keeps a CPU waiting for each.
+    return sum(terms[::3]) + (sum(terms[1::3]) + sum(terms[2::3]))
 
 
 @jax.custom_vjp

@@ -17,9 +17,6 @@ _LONG_COMPILATION_S = 5.0
 _FREED_S = 0.1
 _ALL = 2**62
 
-# Calls of a program after which its block ends the heap; two were enough in most runs.
-FIRST_CALLS = 3
-
 _keeps = False
 
 
@@ -60,8 +57,8 @@ def hand_back_after_compilations() -> None:
 
 def hand_back_unused(results: Any) -> None:
     """Waits for the results of a program that is called again and again, and has what is free but
-    does not end the heap handed back, where `keep_freed_memory` was called. For the first
-    `FIRST_CALLS` calls.
+    does not end the heap handed back, where `keep_freed_memory` was called. For the first calls
+    (`runtime.calls`).
 
     A program's intermediate arrays are one block. Small ones that the first call leaves behind lie
     around it, so that glibc, which looks for a block with room to align it, does not find the

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-import jax
-
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.models.detector import Frozen
+from promptmad_jax.runtime.calls import Calls
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.heap import FIRST_CALLS, hand_back_unused
 from promptmad_jax.runtime.logging import Progress, say, warn
 from promptmad_jax.runtime.preemption import Preempted, Preemption
 from promptmad_jax.runtime.processes import this_run
@@ -94,10 +92,7 @@ def train_loop(
         Preempted: told to stop; the state after the step that was running is saved.
     """
     monitor = Monitor(config.batch_size, int(state.step), this_run())
-    log = _Log(writer, progress, checkpoints, monitor)
-    # On a CPU every step that waits for its turn already has its intermediate arrays, a gigabyte at
-    # full size. While the batch is cut, the last step's are freed.
-    one_at_a_time = jax.default_backend() == "cpu"
+    log, calls = _Log(writer, progress, checkpoints, monitor), Calls()
 
     def evaluate_now(step: int) -> None:
         with preemption.released():
@@ -107,16 +102,13 @@ def train_loop(
     with preemption.held():
         if evaluate_first:
             evaluate_now(int(state.step))
-        first, metrics = int(state.step) + 1, None
-        for step in range(first, steps + 1):
+        for step in range(int(state.step) + 1, steps + 1):
             trace.before(step)
-            if one_at_a_time:
-                jax.block_until_ready(metrics)
+            calls.wait()
             batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
             state, metrics = step_function(state, frozen, batch)
+            calls.made(metrics)
             monitor.add(metrics)
-            if step < first + FIRST_CALLS:
-                hand_back_unused(metrics)
             trace.after(step, metrics)
             last = step == steps
             stopping = preemption.reached() and not last
