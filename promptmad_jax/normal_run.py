@@ -21,6 +21,7 @@ from promptmad_jax.experiment import (
     class_text,
     load_splits,
 )
+from promptmad_jax.frozen_weights import frozen_facts
 from promptmad_jax.models.detector import Frozen
 from promptmad_jax.runtime.manifest import write_manifest
 from promptmad_jax.runtime.processes import is_writer
@@ -109,7 +110,8 @@ def _describe(experiment: Experiment, maker: MapMaker, splits: Splits, files: Wo
             "held_out_images": len(splits.held.images),
             "test_images": len(splits.test.images),
             "test_fingerprint": splits.test.fingerprint,
-        },
+        }
+        | frozen_facts(config),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptmad_jax.config import Config, to_dict
+from promptmad_jax.frozen_weights import check_frozen
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.logging import warn
@@ -69,13 +70,13 @@ def check_config(config: Config, files: Workdir) -> None:
 
 
 def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int) -> None:
-    """Compares the training data, the code and the length of the run in `files` with these.
+    """Compares the training data, the backbone, the code and the length of the run in `files`.
 
     Other code or another length is told, and no more: a run may be made longer. Where the schedule
     of the learning rate follows the length, it is then that of the new length from here on.
 
     Raises:
-        UserError: the data are not those that the run began with.
+        UserError: the data or the backbone are not those that the run began with.
     """
     stored = _stored_config(files)
     if stored is None or not files.manifest.exists():
@@ -87,6 +88,7 @@ def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int
             f"{manifest['data_fingerprint'][:12]}, and that of {config.data.data_dir} is "
             f"{fingerprint[:12]}). Set data.data_dir to the old ones, or begin in another --workdir"
         )
+    check_frozen(config, files)
     now, then = code_versions(), manifest.get("code", {})
     others = [f"{k} {then[k]}, now {now[k]}" for k in now if k in then and now[k] != then[k]]
     if others:

@@ -1,5 +1,6 @@
 """The frozen backbone: a hashable callable and a pure tree of parameters."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -115,14 +116,35 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
     """
     backbone = build_backbone(config)
     shapes = layer_shapes(backbone.architecture)
-    if config.weights == "random":
+    path = _weight_file(config)
+    if path is None:
         params = calibrated_params(backbone.architecture, shapes, config.seed)
-    elif config.weights == "shipped":
-        params = load_efficientnet(_shipped(config.name), shapes)
     else:
-        path = resolve_file(config.weights, "model.safetensors", "backbone.weights")
         params = load_efficientnet(path, shapes, config.norm_epsilon)
     return backbone, jax.tree.map(jnp.asarray, params)
+
+
+def weights_digest(config: BackboneConfig) -> str | None:
+    """SHA-256 of the weight file; None for random weights, which follow from their seed.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = _weight_file(config)
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weight_file(config: BackboneConfig) -> Path | None:
+    match config.weights:
+        case "random":
+            return None
+        case "shipped":
+            return _shipped(config.name)
+        case name:
+            return resolve_file(name, "model.safetensors", "backbone.weights")
 
 
 def _shipped(name: str) -> Path:
