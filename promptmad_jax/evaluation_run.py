@@ -25,7 +25,6 @@ from promptmad_jax.experiment import (
     load_splits,
     refuse_zero_shot,
 )
-from promptmad_jax.frozen_weights import check_frozen
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.reporting.strip import step_source
 from promptmad_jax.reporting.tables import format_table
@@ -72,7 +71,6 @@ def load_predictor(workdir: str) -> Predictor:
 def restore_experiment(config: Config, files: Workdir) -> tuple[Experiment, MapMaker]:
     """The parts of a run, its text tokens and prompts read from the working directory."""
     refuse_zero_shot(config)
-    check_frozen(config, files)
     class_names, prompts, text = files.read_bank()
     experiment = build_experiment(config, class_names, text)
     return experiment, experiment.map_maker(prompts)

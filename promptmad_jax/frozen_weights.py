@@ -1,39 +1,49 @@
-"""Whether the frozen backbone is the one that a run was trained on: its checkpoints lack it."""
+"""Whether what is frozen is what a run was trained with: checkpoints hold what is trained alone."""
 
 import json
 from typing import Any
 
-from promptmad_jax.config import Config
+from promptmad_jax.clip.files import content_hash, find_files
+from promptmad_jax.config import ZERO_SHOT, Config
 from promptmad_jax.models.backbone import weights_digest
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.workdir import Workdir
 
-_ENTRY = "backbone_digest"
+_ENTRY = "frozen_digest"
+_CLIP = "clip.weights"
 
 
 def frozen_facts(config: Config) -> dict[str, Any]:
-    """For the manifest: the SHA-256 of the backbone's weight file, None for random weights."""
-    return {_ENTRY: weights_digest(config.backbone)}
+    """For the manifest: the digest of the files that the backbone, or a zero-shot detector's CLIP,
+    is read from; None for random weights, which follow from their seed."""
+    return {_ENTRY: _digest(config)}
 
 
 def check_frozen(config: Config, files: Workdir) -> None:
-    """Compares the backbone's weight file with that of the run in `files`.
+    """Compares those files with the ones that the run in `files` was trained with.
 
-    Nothing is compared where the manifest is missing or of a version that did not note it.
+    Nothing is compared where the manifest is missing or of a version that did not note them.
 
     Raises:
-        UserError: the file is another one under the same name.
+        UserError: they are others under the same name.
     """
     if not files.manifest.exists():
         return
     then = json.loads(files.manifest.read_text()).get(_ENTRY)
-    if then is None:
-        return
-    now = weights_digest(config.backbone)
-    if now != then:
+    if then is not None and _digest(config) != then:
+        zero_shot = config.model == ZERO_SHOT
+        setting = _CLIP if zero_shot else "backbone.weights"
+        name = config.clip.weights if zero_shot else config.backbone.weights
         raise UserError(
-            f"{files.path} holds a model trained on another backbone: the weights of "
-            f"backbone.weights={config.backbone.weights} have SHA-256 {str(now)[:12]}, and those "
-            f"that it was trained on {then[:12]}. Bring back that file, or train anew in another "
-            "--workdir"
+            f"{files.path} holds a model that was trained on other frozen weights than those that "
+            f"{setting}={name} now names. Bring back the files of that time (digest in "
+            f"{files.manifest}), or train anew in another --workdir"
         )
+
+
+def _digest(config: Config) -> str | None:
+    if config.model != ZERO_SHOT:
+        return weights_digest(config.backbone)
+    if config.clip.weights == "random":
+        return None
+    return content_hash(find_files(config.clip.weights, _CLIP))

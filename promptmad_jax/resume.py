@@ -70,13 +70,13 @@ def check_config(config: Config, files: Workdir) -> None:
 
 
 def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int) -> None:
-    """Compares the training data, the backbone, the code and the length of the run in `files`.
+    """Compares the data, the frozen weights, the code and the length with those of the run.
 
     Other code or another length is told, and no more: a run may be made longer. Where the schedule
     of the learning rate follows the length, it is then that of the new length from here on.
 
     Raises:
-        UserError: the data or the backbone are not those that the run began with.
+        UserError: the data or the frozen weights are not those that the run began with.
     """
     stored = _stored_config(files)
     if stored is None or not files.manifest.exists():

@@ -18,6 +18,7 @@ from promptmad_jax.evaluation.calibration import (
 from promptmad_jax.evaluation.held_out import pseudo_anomaly_ap
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.experiment import Experiment, Splits
+from promptmad_jax.frozen_weights import check_frozen
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import Initializer, TrainState, abstract_state, state_shapes
@@ -36,9 +37,10 @@ def restore_state(experiment: Trained, files: Workdir, step: int | None = None) 
     """The checkpoint of a step, the newest that is whole where none is given.
 
     Raises:
-        UserError: it is not there, or damaged.
+        UserError: it is not there, or damaged, or was trained on other frozen weights.
     """
     config = experiment.config
+    check_frozen(config, files)
     checkpoints = files.checkpoints(config.train.keep)
     try:
         steps = checkpoints.steps()

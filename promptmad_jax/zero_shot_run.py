@@ -11,6 +11,7 @@ from promptmad_jax.config import Config, to_dict
 from promptmad_jax.data.pipeline import BatchOrder, make_source
 from promptmad_jax.data.pipeline import Source as Batches
 from promptmad_jax.data.typed_batches import TypedExamples, take_typed
+from promptmad_jax.frozen_weights import frozen_facts
 from promptmad_jax.runtime.logging import warn
 from promptmad_jax.runtime.manifest import write_manifest
 from promptmad_jax.runtime.processes import is_writer
@@ -66,7 +67,7 @@ class ZeroShotTraining:
         """See `run.Method`; says loudly that a test split is trained on."""
         if not is_writer():
             return
-        extra = target_facts(self._target)
+        extra = target_facts(self._target) | frozen_facts(self.config)
         if self._source is not None:
             warn(self._source.fact["trained_on_test_split"]["warning"])
             extra |= self._source.fact | {"trained_words": list(self._source.words)}

@@ -1,69 +1,89 @@
-"""A run goes on, and is evaluated, with the backbone that it was trained on."""
+"""A run goes on, and is used, with the frozen weights that it was trained with."""
 
-import hashlib
 import json
 import shutil
+import types
 
 import pytest
 
 from promptmad_jax.config import Config, parse, to_dict
-from promptmad_jax.evaluation_run import restore_experiment
 from promptmad_jax.frozen_weights import check_frozen, frozen_facts
 from promptmad_jax.models.backbone import _shipped
 from promptmad_jax.resume import check_data
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.state_choice import restore_state
 from promptmad_jax.workdir import Workdir
 
 
-@pytest.fixture
-def weights(tmp_path):
-    path = tmp_path / "nano.npz"
-    shutil.copy(_shipped("efficientnetv2_nano"), path)
-    return path
-
-
-def with_backbone(**backbone):
+def on_backbone(weights):
     values = to_dict(Config())
-    values["backbone"] |= {"name": "efficientnetv2_nano"} | backbone
+    values["backbone"] |= {"name": "efficientnetv2_nano", "weights": str(weights)}
     return parse(values)
 
 
-def begun(tmp_path, config):
+def on_clip(weights):
+    values = to_dict(Config())
+    values["clip"] |= {"weights": str(weights)}
+    values["data"] |= {"image_size": values["dapo"]["image_size"]}
+    values["source"] |= {"dataset": "visa"}
+    return parse(values | {"model": "zero_shot"})
+
+
+def a_backbone(folder):
+    path = folder / "nano.npz"
+    shutil.copy(_shipped("efficientnetv2_nano"), path)
+    return path, on_backbone(path)
+
+
+def a_clip(folder):
+    # Only read byte by byte here.
+    for name in ("config.json", "vocab.json", "merges.txt", "model.safetensors"):
+        (folder / name).write_text(name)
+    return folder / "model.safetensors", on_clip(folder)
+
+
+def begun(folder, config):
     """A run with a checkpoint."""
-    (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "config.json").write_text(json.dumps(to_dict(config)))
+    (folder / "run" / "checkpoints" / "5").mkdir(parents=True)
+    (folder / "run" / "checkpoints" / "config.json").write_text(json.dumps(to_dict(config)))
     stored = {"data_fingerprint": "abc"} | frozen_facts(config)
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(stored))
-    return Workdir(tmp_path / "run")
+    (folder / "run" / "manifest.json").write_text(json.dumps(stored))
+    return Workdir(folder / "run")
 
 
-def test_facts_are_of_the_file(weights):
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert frozen_facts(with_backbone(weights=str(weights))) == {"backbone_digest": digest}
-    assert frozen_facts(with_backbone(weights="shipped")) == {"backbone_digest": digest}
-    assert frozen_facts(with_backbone(weights="random")) == {"backbone_digest": None}
-
-
-def test_another_file_of_the_same_name_is_refused(tmp_path, weights):
-    config = with_backbone(weights=str(weights))
-    files = begun(tmp_path, config)
-    check_data(config, files, "abc", 10)
-    weights.write_bytes(weights.read_bytes() + b"\0")
-    message = r"another backbone.*nano\.npz have SHA-256 .*Bring back"
-    for check in (
-        lambda: check_frozen(config, files),
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [(a_backbone, r"backbone\.weights=.*nano\.npz"), (a_clip, r"clip\.weights=")],
+)
+def test_other_weights_of_the_same_name_are_refused(tmp_path, make, named):
+    path, config = make(tmp_path)
+    files, before = begun(tmp_path, config), path.read_bytes()
+    path.write_bytes(before + b"\0")
+    for use in (
         lambda: check_data(config, files, "abc", 10),
-        lambda: restore_experiment(config, files),
+        lambda: restore_state(types.SimpleNamespace(config=config), files),
     ):
-        with pytest.raises(UserError, match=message):
-            check()
+        with pytest.raises(UserError, match=f"other frozen weights.*{named}.*Bring back"):
+            use()
+    path.write_bytes(before)
+    check_data(config, files, "abc", 10)
 
 
-def test_runs_that_noted_none_go_on(tmp_path, weights):
-    random = with_backbone(weights="random")
-    check_frozen(random, begun(tmp_path, random))
-    older = Workdir(tmp_path / "run")
-    older.manifest.write_text("{}")
-    check_frozen(with_backbone(weights=str(weights)), older)
-    older.manifest.unlink()
-    check_frozen(with_backbone(weights=str(weights)), older)
+def test_weights_shipped_with_the_package_are_noted():
+    (digest,) = frozen_facts(on_backbone("shipped")).values()
+    assert len(digest) == 64
+
+
+@pytest.mark.parametrize("config", [on_backbone("random"), on_clip("random")])
+def test_random_weights_are_those_of_their_seed(tmp_path, config):
+    assert list(frozen_facts(config).values()) == [None]
+    check_frozen(config, begun(tmp_path, config))
+
+
+def test_runs_that_noted_nothing_go_on(tmp_path):
+    _, config = a_backbone(tmp_path)
+    files = begun(tmp_path, config)
+    files.manifest.write_text("{}")
+    check_frozen(config, files)
+    files.manifest.unlink()
+    check_frozen(config, files)
