@@ -99,7 +99,7 @@ class Run:
 
     def __init__(self, config, widths: dict, rates: dict):
         self.config, self.data = config, NormalImages(config)
-        self.experiment = self.data._experiment
+        self.experiment = self.data.experiment
         detector, text = self.experiment.detector, self.experiment.text
         side = config.data.image_size // 16
         shapes = (detector.backbone.channels, (side, side), text.tokens.shape[-1])

@@ -40,30 +40,31 @@ class NormalImages:
         self.num_images = len(self._splits.train)
 
     @functools.cached_property
-    def _experiment(self) -> Experiment:
+    def experiment(self) -> Experiment:
+        """The parts of the run."""
         names = self._splits.train.class_names
         return build_experiment(self.config, names, class_text(self.config, names))
 
     @functools.cached_property
     def _maker(self) -> MapMaker:
         prompts = class_prompts(self._splits.train, self.config.eval.prompt_index)
-        return self._experiment.map_maker(prompts)
+        return self.experiment.map_maker(prompts)
 
     @property
     def mesh(self) -> Mesh:
-        return self._experiment.mesh
+        return self.experiment.mesh
 
     @property
     def network(self) -> Initializer:
-        return self._experiment.detector.network
+        return self.experiment.detector.network
 
     @property
     def frozen(self) -> Frozen:
-        return self._experiment.frozen
+        return self.experiment.frozen
 
     def describe(self, files: Workdir) -> None:
         """See `run.Method`."""
-        _describe(self._experiment, self._maker, self._splits, files)
+        _describe(self.experiment, self._maker, self._splits, files)
 
     def batches(self) -> tuple[BatchOrder, Source]:
         """See `run.Method`."""
@@ -71,25 +72,25 @@ class NormalImages:
         textures = load_textures(config.data.texture_dir, config.data.image_size, train.images)
         size = config.train.batch_size
         order = BatchOrder(config.train.seed, train.class_ids, size, len(textures))
-        return order, source_of(self._experiment, train, textures)
+        return order, source_of(self.experiment, train, textures)
 
     def step_function(
         self, tx: optax.GradientTransformation, schedule: optax.Schedule, shardings: Any
     ) -> StepFunction:
         """See `run.Method`."""
-        config, detector = self.config, self._experiment.detector
+        config, detector = self.config, self.experiment.detector
         return make_train_step(
             detector, tx, schedule, config.pseudo_anomaly, config.loss, self.mesh, shardings
         )
 
     def evaluate(self, state: TrainState) -> dict:
         """See `run.Method`."""
-        calibration = calibrate_state(self._experiment, self._maker, state, self._splits)
-        return evaluate_state(self._experiment, self._maker, state, self._splits, calibration)
+        calibration = calibrate_state(self.experiment, self._maker, state, self._splits)
+        return evaluate_state(self.experiment, self._maker, state, self._splits, calibration)
 
     def finish(self, state: TrainState, files: Workdir) -> dict:
         """See `run.Method`."""
-        return finish(self._experiment, self._maker, state, self._splits, files, files)
+        return finish(self.experiment, self._maker, state, self._splits, files, files)
 
 
 def _describe(experiment: Experiment, maker: MapMaker, splits: Splits, files: Workdir) -> None:
