@@ -26,6 +26,7 @@ from promptmad_jax.experiment import (
     refuse_zero_shot,
 )
 from promptmad_jax.reporting.report import Report
+from promptmad_jax.reporting.stored import read_manifest
 from promptmad_jax.reporting.strip import step_source
 from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
@@ -123,7 +124,7 @@ def write_results(
     """
     write_text_atomic(output.path / "metrics.json", json.dumps(result, indent=2) + "\n")
     write_scores(output.path, report.scores)
-    manifest = json.loads(files.manifest.read_text()) | (entries or {})
+    manifest = read_manifest(files.path) | (entries or {})
     if output.manifest != files.manifest:
         write_text_atomic(output.manifest, json.dumps(manifest, indent=2) + "\n")
     page = report.write(result, manifest, read_metrics(files.log))

@@ -1,6 +1,5 @@
-"""Whether what is frozen is what a run was trained with: checkpoints hold what is trained alone."""
+"""Whether what is frozen is what a run was made with: checkpoints hold what is trained alone."""
 
-import json
 from typing import Any
 
 from promptmad_jax.clip.files import content_hash, find_files
@@ -9,36 +8,51 @@ from promptmad_jax.models.backbone import weights_digest
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.workdir import Workdir
 
-_ENTRY = "frozen_digest"
-_CLIP = "clip.weights"
+ENTRY = "frozen"
+_BACKBONE, _CLIP = "backbone.weights", "clip.weights"
 
 
 def frozen_facts(config: Config) -> dict[str, Any]:
-    """For the manifest: the digest of the files that the backbone, or a zero-shot detector's CLIP,
-    is read from; None for random weights, which follow from their seed."""
-    return {_ENTRY: _digest(config)}
+    """For the manifest: the setting that names the frozen weights, and a digest of their files;
+    None for random weights, which follow from their seed.
+
+    Raises:
+        UserError: files are missing, or a hub cannot be reached.
+    """
+    return {ENTRY: {_setting(config): _digest(config)}}
+
+
+def noted(files: Workdir) -> tuple[str, ...]:
+    """The settings whose files the run in `files` has noted: they may be found elsewhere now."""
+    manifest = files.read_manifest()
+    if manifest is None or ENTRY not in manifest:
+        return ()
+    return tuple(name for name, digest in manifest[ENTRY].items() if digest is not None)
 
 
 def check_frozen(config: Config, files: Workdir) -> None:
-    """Compares those files with the ones that the run in `files` was trained with.
+    """Compares the files of the frozen weights with those that the run in `files` was made with.
 
     Nothing is compared where the manifest is missing or of a version that did not note them.
 
     Raises:
-        UserError: they are others under the same name.
+        UserError: they are others, or missing.
     """
-    if not files.manifest.exists():
+    manifest, setting = files.read_manifest(), _setting(config)
+    if manifest is None or ENTRY not in manifest:
         return
-    then = json.loads(files.manifest.read_text()).get(_ENTRY)
+    then = manifest[ENTRY][setting]
     if then is not None and _digest(config) != then:
-        zero_shot = config.model == ZERO_SHOT
-        setting = _CLIP if zero_shot else "backbone.weights"
-        name = config.clip.weights if zero_shot else config.backbone.weights
+        name = config.clip.weights if setting == _CLIP else config.backbone.weights
         raise UserError(
-            f"{files.path} holds a model that was trained on other frozen weights than those that "
-            f"{setting}={name} now names. Bring back the files of that time (digest in "
-            f"{files.manifest}), or train anew in another --workdir"
+            f"{files.path} was made with other files than those that {setting}={name} now names. "
+            "Bring them back, or give train the name under which they are now, a path or a hub id "
+            "with its @REVISION; or begin anew in another --workdir"
         )
+
+
+def _setting(config: Config) -> str:
+    return _CLIP if config.model == ZERO_SHOT else _BACKBONE
 
 
 def _digest(config: Config) -> str | None:

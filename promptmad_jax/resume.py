@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptmad_jax.config import Config, to_dict
-from promptmad_jax.frozen_weights import check_frozen
+from promptmad_jax.frozen_weights import ENTRY, check_frozen, noted
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.logging import warn
@@ -16,8 +16,8 @@ from promptmad_jax.training.loop import total_steps
 from promptmad_jax.workdir import Workdir
 
 # Settings, or whole groups, that may change on the way. What is not listed decides what is
-# learned, and from what; a changed `data_dir` must hold the same images, and `check_data` has a
-# word on a changed length.
+# learned, and from what; a changed `data_dir` must hold the same images, frozen weights that are
+# elsewhere must be the same (`frozen_weights`), and `check_data` has a word on a changed length.
 FREE = (
     "name",
     "eval",
@@ -51,12 +51,13 @@ def check_config(config: Config, files: Workdir) -> None:
     unknown = sorted(old.keys() - new.keys())
     if unknown:
         warn(f"the run in {files.path} has settings that this version lacks: {', '.join(unknown)}")
+    may_move = noted(files)
     # A setting that the older version lacked did what is now its default.
     defaults = _flat(_plain(to_dict(Config())))
     changed = {
         key: (old.get(key, defaults[key]), value)
         for key, value in new.items()
-        if value != old.get(key, defaults[key]) and not _is_free(key)
+        if value != old.get(key, defaults[key]) and not _is_free(key) and key not in may_move
     }
     if changed:
         listed = "; ".join(
@@ -79,9 +80,9 @@ def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int
         UserError: the data or the frozen weights are not those that the run began with.
     """
     stored = _stored_config(files)
-    if stored is None or not files.manifest.exists():
+    manifest = files.read_manifest()
+    if stored is None or manifest is None:
         return
-    manifest = json.loads(files.manifest.read_text())
     if manifest["data_fingerprint"] != fingerprint:
         raise UserError(
             f"{files.path} holds a run on other training images (fingerprint "
@@ -89,6 +90,11 @@ def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int
             f"{fingerprint[:12]}). Set data.data_dir to the old ones, or begin in another --workdir"
         )
     check_frozen(config, files)
+    if ENTRY not in manifest:
+        warn(
+            f"the run in {files.path} has not noted which frozen weights it was begun with: from "
+            "here on those of now count as the ones"
+        )
     now, then = code_versions(), manifest.get("code", {})
     others = [f"{k} {then[k]}, now {now[k]}" for k in now if k in then and now[k] != then[k]]
     if others:

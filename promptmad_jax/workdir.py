@@ -62,6 +62,25 @@ class Workdir:
                 f"{path} is not valid JSON ({error}); restore it or train again"
             ) from error
 
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What the run noted at its start; None where the file is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not self.manifest.exists():
+            return None
+        try:
+            values = json.loads(self.manifest.read_text())
+            if not isinstance(values, dict):
+                raise ValueError("it holds no JSON object")
+        except ValueError as error:
+            raise UserError(
+                f"{self.manifest} is damaged ({error}): bring it back from a copy, or delete it to "
+                "go on without comparing data and frozen weights with those of the run"
+            ) from error
+        return values
+
     def write_bank(
         self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None
     ) -> None:

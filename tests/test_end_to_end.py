@@ -79,6 +79,7 @@ def test_training_writes_what_it_promises(finished):
     assert metrics["protocol"]["step"] == SEED_STEPS
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["config"]["name"] == "quickstart" and manifest["packages"]["jax"]
+    assert manifest["frozen"] == {"backbone.weights": None}
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 6]
     assert [r["step"] for r in rows if r["kind"] == "eval"] == [6]

@@ -1,5 +1,6 @@
 """A run goes on, and is used, with the frozen weights that it was trained with."""
 
+import hashlib
 import json
 import shutil
 import types
@@ -9,7 +10,7 @@ import pytest
 from promptmad_jax.config import Config, parse, to_dict
 from promptmad_jax.frozen_weights import check_frozen, frozen_facts
 from promptmad_jax.models.backbone import _shipped
-from promptmad_jax.resume import check_data
+from promptmad_jax.resume import check_config, check_data
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.state_choice import restore_state
 from promptmad_jax.workdir import Workdir
@@ -63,27 +64,64 @@ def test_other_weights_of_the_same_name_are_refused(tmp_path, make, named):
         lambda: check_data(config, files, "abc", 10),
         lambda: restore_state(types.SimpleNamespace(config=config), files),
     ):
-        with pytest.raises(UserError, match=f"other frozen weights.*{named}.*Bring back"):
+        with pytest.raises(UserError, match=f"made with other files.*{named}.*Bring them back"):
             use()
     path.write_bytes(before)
     check_data(config, files, "abc", 10)
 
 
-def test_weights_shipped_with_the_package_are_noted():
-    (digest,) = frozen_facts(on_backbone("shipped")).values()
-    assert len(digest) == 64
+def test_a_weight_file_is_noted_by_its_digest(tmp_path):
+    path, config = a_backbone(tmp_path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert frozen_facts(config) == {"frozen": {"backbone.weights": digest}}
+
+
+def test_weights_may_lie_elsewhere(tmp_path):
+    path, config = a_backbone(tmp_path)
+    files = begun(tmp_path, config)
+    for same in (on_backbone("shipped"), on_backbone(path.rename(tmp_path / "moved.npz"))):
+        check_config(same, files)
+        check_data(same, files, "abc", 10)
+    other = on_backbone("random")
+    check_config(other, files)
+    with pytest.raises(UserError, match=r"backbone\.weights=random now names"):
+        check_data(other, files, "abc", 10)
+
+
+def test_random_weights_cannot_become_others(tmp_path):
+    files = begun(tmp_path, on_backbone("random"))
+    with pytest.raises(UserError, match=r"backbone\.weights was 'random' and is 'shipped'"):
+        check_config(on_backbone("shipped"), files)
 
 
 @pytest.mark.parametrize("config", [on_backbone("random"), on_clip("random")])
 def test_random_weights_are_those_of_their_seed(tmp_path, config):
-    assert list(frozen_facts(config).values()) == [None]
+    (digests,) = frozen_facts(config).values()
+    assert list(digests.values()) == [None]
     check_frozen(config, begun(tmp_path, config))
 
 
-def test_runs_that_noted_nothing_go_on(tmp_path):
+def test_runs_that_noted_nothing_go_on(tmp_path, capsys):
     _, config = a_backbone(tmp_path)
     files = begun(tmp_path, config)
-    files.manifest.write_text("{}")
+    files.manifest.write_text('{"data_fingerprint": "abc"}')
     check_frozen(config, files)
+    assert capsys.readouterr().err == ""
+    check_data(config, files, "abc", 10)
+    assert "has not noted which frozen weights" in capsys.readouterr().err
     files.manifest.unlink()
     check_frozen(config, files)
+
+
+@pytest.mark.parametrize("text", ["", '{"data_fing', "[]"])
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    _, config = a_backbone(tmp_path)
+    files = begun(tmp_path, config)
+    files.manifest.write_text(text)
+    for use in (
+        lambda: check_config(config, files),
+        lambda: check_data(config, files, "abc", 10),
+        lambda: check_frozen(config, files),
+    ):
+        with pytest.raises(UserError, match=r"manifest\.json is damaged .*bring it back"):
+            use()

@@ -29,7 +29,11 @@ def files(tmp_path):
     """A run that was begun with the defaults, on data `abc`, and has a checkpoint."""
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
     (tmp_path / "checkpoints" / "config.json").write_text(json.dumps(to_dict(Config())))
-    stored = {"data_fingerprint": "abc", "code": manifest.code_versions()}
+    stored = {
+        "data_fingerprint": "abc",
+        "code": manifest.code_versions(),
+        "frozen": {"backbone.weights": None},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(stored))
     return Workdir(tmp_path)
 

@@ -128,7 +128,7 @@ def weights_digest(config: BackboneConfig) -> str | None:
     """SHA-256 of the weight file; None for random weights, which follow from their seed.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or a hub cannot be reached.
     """
     path = _weight_file(config)
     if path is None:

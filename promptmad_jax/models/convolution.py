@@ -64,7 +64,8 @@ def depthwise(
 
 @jax.custom_vjp
 def convolve_narrow(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution of few channels, padded by one pixel: [B, H, W, C] with [3, 3, C, D].
+    """A 3x3 convolution of few channels, padded by one pixel: [B, H, W, C] with [3, 3, C, D] to
+    [B, H, W, D].
 
     XLA's CPU backend gives a convolution from four channels to no library and runs it at 20
     GFLOP/s; as a sum over taps and channels it is one loop, together with what is added to it. The

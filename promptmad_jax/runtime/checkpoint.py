@@ -202,7 +202,8 @@ class Checkpoints:
             listed = "; ".join(faults[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
             raise UserError(
                 f"{self._store.path(step)} belongs to another model: {listed}. Use the "
-                "configuration that the run began with, or another working directory"
+                "configuration and the version that the run began with (manifest.json: `config`, "
+                "`code`), or another working directory"
             )
 
     def _stored_arrays(self, step: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_COMPILATION_S = 5.0
 # XLA frees a program's intermediate arrays some milliseconds after its results are there.
 _FREED_S = 0.1
-_ALL = 2**62
+_WHOLE_END = 2**62  # bytes, more than there are
 
 _keeps = False
 
@@ -70,7 +70,7 @@ def hand_back_unused(results: Any) -> None:
 
         jax.block_until_ready(results)
         time.sleep(_FREED_S)
-        _trim(keep=_ALL)
+        _trim(keep=_WHOLE_END)
 
 
 def _hand_back(event: str, seconds: float, **details: object) -> None:

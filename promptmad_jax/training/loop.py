@@ -103,8 +103,9 @@ def train_loop(
         if evaluate_first:
             evaluate_now(int(state.step))
         for step in range(int(state.step) + 1, steps + 1):
-            trace.before(step)
+            # First of all: while the batch is cut, the last step's arrays are freed.
             calls.wait()
+            trace.before(step)
             batch = monitor.wait_for(lambda step=step: source(order(step - 1)))
             state, metrics = step_function(state, frozen, batch)
             calls.made(metrics)

@@ -89,6 +89,8 @@ print(before - short, before - resident())
 
 CALL = """
 results = jax.numpy.ones(3)
+end = np.ones(25_000_000)  # too large for the place of the blocks
+del end
 before = resident()
 heap.hand_back_unused(results)
 print(before - resident())
@@ -117,8 +119,9 @@ def test_what_a_long_compilation_frees_is_handed_back():
 @glibc
 @linux
 def test_what_a_call_frees_is_handed_back():
+    # Without the 200 MB that end the heap: the next call uses them.
     (pages,) = pages_handed_back(CALL)
-    assert pages > 0.8 * FREED_PAGES
+    assert 0.8 * FREED_PAGES < pages < 1.1 * FREED_PAGES
 
 
 def test_where_memory_is_not_kept_nothing_is_handed_back(monkeypatch):
@@ -128,4 +131,4 @@ def test_where_memory_is_not_kept_nothing_is_handed_back(monkeypatch):
     heap.hand_back_unused(None)
     monkeypatch.setattr(heap, "_keeps", False)
     heap.hand_back_unused(None)
-    assert handed_back == [heap._ALL]
+    assert handed_back == [heap._WHOLE_END]

@@ -48,6 +48,7 @@ class Run:
         self.directory, self.events = directory, []
         self.config = TrainConfig(batch_size=1, **{"log_every": 2, "checkpoint_every": 4} | config)
         self.after_step = self.in_evaluation = lambda step: None
+        self.source = jnp.float32
 
     def step(self, state, frozen, batch):
         state, metrics = count(state, batch)
@@ -74,7 +75,7 @@ class Run:
                     self.step,
                     None,
                     lambda step: step,
-                    jnp.float32,
+                    self.source,
                     self.config,
                     STEPS,
                     checkpoints=checkpoints,
@@ -113,13 +114,17 @@ def send(number):
 def test_on_a_cpu_no_step_waits_in_a_queue(tmp_path):
     run, losses, ready = Run(tmp_path, log_every=STEPS, checkpoint_every=STEPS), [], []
 
-    def step(state, frozen, batch):
+    def source(indices):
+        # Already here: the last step's arrays are freed while the batch is cut.
         ready.extend(loss.is_ready() for loss in losses[-1:])
+        return jnp.float32(indices)
+
+    def step(state, frozen, batch):
         state, metrics = count_slowly(state, batch)
         losses.append(metrics["loss"])
         return state, metrics
 
-    run.step = step
+    run.source, run.step = source, step
     run.go()
     assert len(ready) == STEPS - 1 and all(ready)
 

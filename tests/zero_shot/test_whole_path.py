@@ -59,6 +59,7 @@ def test_manifest_says_what_was_trained_on(finished):
     manifest = json.loads((finished / "manifest.json").read_text())
     fact = manifest["trained_on_test_split"]
     assert fact["classes"] == ["hex_bolt"] and fact["images"] == 11 and fact["defective"] == 8
+    assert manifest["frozen"] == {"clip.weights": None}
     assert sorted(manifest["trained_words"]) == ["bent", "broken", "rust", "stripped thread"]
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     losses = [row for row in rows if row["kind"] == "train"]
