@@ -43,7 +43,7 @@ from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.step import Stream, join, step_rngs
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/promptmad_folder.py")
-_WIDTHS = flags.DEFINE_list("widths", ["32/48", "16/24"], "channels of the two levels")
+_WIDTHS = flags.DEFINE_list("widths", ["16/24", "8/16"], "channels of the two levels")
 _RATES = flags.DEFINE_list("rates", ["1e-4", "1e-3"], "the denoisers' learning rates")
 _SEEDS = flags.DEFINE_integer("seeds", 2, "denoisers of each kind")
 _EVERY = flags.DEFINE_integer("every", 414, "steps from one evaluation to the next")

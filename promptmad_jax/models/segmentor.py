@@ -48,8 +48,8 @@ class SegmentorConfig:
     text: bool = True
     norm_group: int = 0
     prior_probability: float = 0.01
-    denoiser_width: int = 16
-    denoiser_deep_width: int = 24
+    denoiser_width: int = 8
+    denoiser_deep_width: int = 16
     residual: bool = True
     fine_pass: int = 0
 
