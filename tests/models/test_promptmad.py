@@ -206,7 +206,7 @@ def test_what_the_denoiser_is_given_is_a_convolution_of_folded_maps():
     np.testing.assert_allclose(denoiser.static(logit, fine), expected, atol=1e-5)
 
 
-def test_a_denoiser_step_at_full_size_costs_some_ten_megaflop():
+def test_a_denoiser_step_at_full_size_costs_three_megaflop():
     network = Network.create(
         lambda rngs: PromptMAD(
             ReconstructorConfig(),
@@ -226,7 +226,7 @@ def test_a_denoiser_step_at_full_size_costs_some_ten_megaflop():
         return denoiser(x_t, denoiser.films(jnp.ones(1, int), condition.text), condition)
 
     shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)
-    condition = Condition(shape(1, 28, 28, 16), shape(1, 128), shape(1, 28, 28, 4))
+    condition = Condition(shape(1, 28, 28, 8), shape(1, 128), shape(1, 28, 28, 4))
     lowered = jax.jit(denoise).lower(params, stats, shape(1, 28, 28, 4), condition)
     assert lowered.out_info.shape == (1, 28, 28, 4)
-    assert 8e6 < lowered.cost_analysis()["flops"] < 12e6
+    assert 2.5e6 < lowered.cost_analysis()["flops"] < 3.5e6
