@@ -31,6 +31,7 @@ from promptmad_jax.experiment import Experiment, build_experiment
 from promptmad_jax.made_up_run import write_run
 from promptmad_jax.models.zero_shot.loading import random_detector
 from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.runtime.calls import compute_in_this_thread
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.clip_published import PUBLISHED
 from promptmad_jax.zero_shot_experiment import build_zero_shot
@@ -116,6 +117,8 @@ def _measure(case: str, request: Request) -> Iterator[Row]:
             return measure_roof(_dtype(request.config), budget)
         case "predict":
             return _predict(request, repeats)
+    if case == "training":
+        compute_in_this_thread()  # As in a run.
     bench = Bench(budget, request.roof, request.profile)
     if request.selection.zero_shot:
         return _measure_zero_shot(case, request, bench)

@@ -11,6 +11,7 @@ from promptmad_jax.config import ZERO_SHOT, Config, to_dict
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.normal_run import NormalImages
 from promptmad_jax.resume import check_config, check_data, check_length
+from promptmad_jax.runtime.calls import compute_in_this_thread
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
@@ -84,6 +85,7 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
     Raises:
         Preempted: the machine is about to be taken away; the same call goes on later.
     """
+    compute_in_this_thread()
     files = Workdir(workdir)
     trace = StepTrace(files.path / "profile", profile)
     check_config(config, files)

@@ -10,12 +10,24 @@ from promptmad_jax.runtime.heap import hand_back_unused
 FIRST_CALLS = 3
 
 
+def compute_in_this_thread() -> None:
+    """Has JAX run what a single CPU device computes in the thread that calls it: to be called
+    before JAX's first use of a device.
+
+    A thread of JAX's own frees a program's intermediate arrays some time after its results are
+    there: on a busy machine later than the next call allocates its own, which then stay with the
+    process besides. The thread that calls has freed them when the call returns.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 class Calls:
     """What a program that is called again and again needs around its calls.
 
     On a CPU a call that waits for its turn has its intermediate arrays already, for a training step
     at full size a gigabyte; and what the first calls leave behind keeps later ones from the first
-    one's place in memory (`heap.hand_back_unused`). Elsewhere calls are queued as JAX does it.
+    one's place in memory (`heap.hand_back_unused`). Elsewhere calls are queued as JAX does it, and
+    so are they on several CPU devices, whatever `compute_in_this_thread` asked for.
     """
 
     def __init__(self):
