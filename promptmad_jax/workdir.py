@@ -18,6 +18,7 @@ from promptmad_jax.config import Config, parse
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
 from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
 from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.reporting.stored import MANIFEST_FILE, read_manifest
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
@@ -34,7 +35,7 @@ class Workdir:
 
     @property
     def manifest(self) -> epath.Path:
-        return self.path / "manifest.json"
+        return self.path / MANIFEST_FILE
 
     @property
     def log(self) -> epath.Path:
@@ -68,18 +69,7 @@ class Workdir:
         Raises:
             UserError: it is damaged.
         """
-        if not self.manifest.exists():
-            return None
-        try:
-            values = json.loads(self.manifest.read_text())
-            if not isinstance(values, dict):
-                raise ValueError("it holds no JSON object")
-        except ValueError as error:
-            raise UserError(
-                f"{self.manifest} is damaged ({error}): bring it back from a copy, or delete it to "
-                "go on without comparing data and frozen weights with those of the run"
-            ) from error
-        return values
+        return read_manifest(self.path) if self.manifest.exists() else None
 
     def write_bank(
         self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None

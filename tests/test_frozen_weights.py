@@ -47,7 +47,7 @@ def begun(folder, config):
     """A run with a checkpoint."""
     (folder / "run" / "checkpoints" / "5").mkdir(parents=True)
     (folder / "run" / "checkpoints" / "config.json").write_text(json.dumps(to_dict(config)))
-    stored = {"data_fingerprint": "abc"} | frozen_facts(config)
+    stored = {"config": to_dict(config), "data_fingerprint": "abc"} | frozen_facts(config)
     (folder / "run" / "manifest.json").write_text(json.dumps(stored))
     return Workdir(folder / "run")
 
@@ -104,7 +104,7 @@ def test_random_weights_are_those_of_their_seed(tmp_path, config):
 def test_runs_that_noted_nothing_go_on(tmp_path, capsys):
     _, config = a_backbone(tmp_path)
     files = begun(tmp_path, config)
-    files.manifest.write_text('{"data_fingerprint": "abc"}')
+    files.manifest.write_text('{"config": {}, "data_fingerprint": "abc"}')
     check_frozen(config, files)
     assert capsys.readouterr().err == ""
     check_data(config, files, "abc", 10)

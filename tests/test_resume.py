@@ -30,6 +30,7 @@ def files(tmp_path):
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
     (tmp_path / "checkpoints" / "config.json").write_text(json.dumps(to_dict(Config())))
     stored = {
+        "config": to_dict(Config()),
         "data_fingerprint": "abc",
         "code": manifest.code_versions(),
         "frozen": {"backbone.weights": None},

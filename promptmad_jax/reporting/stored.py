@@ -33,7 +33,8 @@ def read_manifest(directory: epath.PathLike) -> dict:
     return _read(
         epath.Path(directory) / MANIFEST_FILE,
         "config",
-        "training writes it to its working directory; copy it from there",
+        "bring it back from the run's working directory or a copy; or start the training there "
+        "again without it, which writes it anew",
     )
 
 

@@ -16,7 +16,8 @@ def compute_in_this_thread() -> None:
 
     A thread of JAX's own frees a program's intermediate arrays some time after its results are
     there: on a busy machine later than the next call allocates its own, which then stay with the
-    process besides. The thread that calls has freed them when the call returns.
+    process besides. The thread that calls has freed them when the call returns. What several CPU
+    devices compute together JAX leaves to its threads all the same.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
@@ -26,8 +27,7 @@ class Calls:
 
     On a CPU a call that waits for its turn has its intermediate arrays already, for a training step
     at full size a gigabyte; and what the first calls leave behind keeps later ones from the first
-    one's place in memory (`heap.hand_back_unused`). Elsewhere calls are queued as JAX does it, and
-    so are they on several CPU devices, whatever `compute_in_this_thread` asked for.
+    one's place in memory (`heap.hand_back_unused`). Elsewhere calls are queued as JAX does it.
     """
 
     def __init__(self):
