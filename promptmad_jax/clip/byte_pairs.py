@@ -15,6 +15,8 @@ from promptmad_jax.runtime.errors import UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
+# As CLIP's authors have it, with the same library. It finds U+0345, the combining iota, in no class
+# where case is ignored: no word holds it.
 _WORDS = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
     regex.IGNORECASE,

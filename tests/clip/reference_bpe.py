@@ -11,6 +11,9 @@ from itertools import pairwise
 
 CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+# Between words and in none: the original ignores case, and then takes the combining iota, whose
+# upper case is a letter, neither for a letter nor for another character.
+LOST = "\u0345"
 
 
 def symbols_of_bytes():
@@ -24,6 +27,8 @@ BYTES = symbols_of_bytes()
 
 
 def kind(character):
+    if character == LOST:
+        return "lost"
     category = unicodedata.category(character)[0]
     return category if category in "LN" else ("space" if character.isspace() else "other")
 
@@ -39,7 +44,7 @@ def split(text):
         if not fixed and kind(text[at]) in ("L", "other"):
             while at + size < len(text) and kind(text[at + size]) == kind(text[at]):
                 size += 1
-        if kind(text[at]) != "space":
+        if kind(text[at]) not in ("space", "lost"):
             words.append(text[at : at + size])
         at += size
     return words

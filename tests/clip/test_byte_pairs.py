@@ -1,10 +1,11 @@
 import json
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptmad_jax.clip.byte_pairs import END, START, Tokenizer, byte_symbols
+from promptmad_jax.clip.byte_pairs import _WORDS, END, START, Tokenizer, byte_symbols
 from promptmad_jax.clip.cleaning import clean
 from promptmad_jax.runtime.errors import UserError
 from tests.clip import reference_bpe
@@ -31,6 +32,7 @@ HARD = (
     "鉄の表面に傷 汉字 한국어 긁힘",
     "&lt;b&gt; caf&eacute; &amp;amp; &#39;s",
     "tab\tnew\nline\r\n\u3000wide\u00a0hard",
+    "a\u0345b \u0345 \u0345\u0301 \u00cd\x85",
 )
 
 
@@ -81,7 +83,14 @@ def test_any_text_as_the_reference(text):
 def test_symbols_spell_the_text(text):
     names = {i: symbol for symbol, i in VOCABULARY.items()}
     spelt = "".join(names[i].removesuffix("</w>") for i in TOKENIZER.encode(text))
-    assert spelt == "".join(byte_symbols()[b] for b in "".join(clean(text).split()).encode())
+    kept = "".join(clean(text).replace(reference_bpe.LOST, "").split())
+    assert spelt == "".join(byte_symbols()[b] for b in kept.encode())
+
+
+def test_one_character_alone_is_lost():
+    every = map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1)))
+    lost = [c for c in every if not c.isspace() and not _WORDS.findall(c)]
+    assert lost == [reference_bpe.LOST]
 
 
 def test_plain_english_as_transformers():
