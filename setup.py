@@ -31,7 +31,13 @@ setuptools.setup(
         include=["promptmad_jax", "promptmad_jax.*", "configs", "configs.*"]
     ),
     package_data={
-        "promptmad_jax": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "weights/*.npz"]
+        "promptmad_jax": [
+            "**/*.json",
+            "**/*.html",
+            "**/*.css",
+            "**/*.js",
+            "models/backbone/weights/*.npz",
+        ]
     },
     install_requires=[
         "absl-py>=2.1",

@@ -9,7 +9,8 @@
 (arXiv 2303.14814) without its windows. Not run by this project: CLIP ViT-L/14-336 is a download.
 """
 
-from configs import common, zero_shot
+from configs import common
+from configs import zero_shot_common as zero_shot
 
 
 def get_config(arg=None):

@@ -10,7 +10,8 @@ Of mvtec_ad: all of its 73 defect folders, as 20 types.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 
-from configs import common, zero_shot
+from configs import common
+from configs import zero_shot_common as zero_shot
 
 
 def get_config(arg=None):

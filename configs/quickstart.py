@@ -2,7 +2,7 @@
 
     bash launch/quickstart.sh
 
-The backbone is the project's own miniature with weights made by `promptmad_jax.pretrain`, the text
+The backbone is the project's own miniature with weights made by `tools.pretrain_nano`, the text
 tower is seeded random; every other part is the real one, at smaller widths and 128 px. It shows
 that the parts work together, not what the method can do.
 """

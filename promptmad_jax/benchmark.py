@@ -48,10 +48,10 @@ _CHILD = flags.DEFINE_string("child", "", "what the command starts itself with, 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then measures."""
-    from promptmad_jax.benchmark_run import Request, run_benchmark, run_case
     from promptmad_jax.benchmarking.cost import Roof
     from promptmad_jax.benchmarking.plan import Selection
     from promptmad_jax.benchmarking.timing import Budget
+    from promptmad_jax.commands.benchmark import Request, run_benchmark, run_case
     from promptmad_jax.config import ZERO_SHOT, parse
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)

@@ -18,7 +18,7 @@ _PICTURES = flags.DEFINE_integer(
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then compares."""
-    from promptmad_jax.reporting.compare import compare_runs
+    from promptmad_jax.commands.compare import compare_runs
 
     page = compare_runs(argv[1:], _OUTPUT.value, _shown_images, _PICTURES.value)
     print(f"comparison: {page}")
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
 
 def _shown_images(directory, keys):
     """Imports the models only where their pictures are wanted."""
-    from promptmad_jax.paired import shown_images
+    from promptmad_jax.commands.compare import shown_images
 
     return shown_images(directory, keys)
 

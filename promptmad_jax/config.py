@@ -4,92 +4,32 @@ A config file builds a `ConfigDict`, users override it on the command line, and 
 into these classes at the border: unknown keys and wrong types end there.
 """
 
-import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptmad_jax.data.config import DataConfig
+from promptmad_jax.data.defect_types.source import SourceConfig
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
-from promptmad_jax.data.source_training import SourceConfig
-from promptmad_jax.evaluation.compat import DEFAULT_MODES, check_mode
+from promptmad_jax.evaluation.compat.modes import check_mode
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.losses.multi_type import MultiTypeLossConfig
 from promptmad_jax.losses.objective import LossConfig
-from promptmad_jax.models.backbone import BackboneConfig
-from promptmad_jax.models.diffusion import DiffusionConfig
-from promptmad_jax.models.encoder import ReconstructorConfig
-from promptmad_jax.models.onenip import RefinerConfig
-from promptmad_jax.models.segmentor import SegmentorConfig
+from promptmad_jax.models.backbone.backbone import BackboneConfig
+from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
+from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.onenip import RefinerConfig
+from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.models.zero_shot.loading import ClipSource
 from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.runtime.dataclass_parser import _parse
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig
-from promptmad_jax.training.loop import TrainConfig
+from promptmad_jax.training.loop import (
+    TrainConfig,
+)
 from promptmad_jax.training.optimizer import OptimizerConfig
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained and evaluated on.
-
-    Attributes:
-        dataset: name of a prepared TFDS data set. data_dir: where `prepare` put it.
-        image_size: S, pixels; images are resized to S x S, a multiple of 16.
-        classes: names to keep; empty keeps all.
-        texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
-            takes the training images.
-        holdout: share of each class's normal training images that are kept out of training and set
-            the thresholds, 0 to 0.5. At 0 the training images set them, which comes out too low.
-        taxonomy: for zero-shot detectors, which defect folder is of which type, see
-            `find_taxonomy`: empty for what is shipped, "folders", or the user's file.
-    """
-
-    dataset: str = "mvtec_ad"
-    data_dir: str = "data"
-    image_size: int = 224
-    classes: tuple[str, ...] = ()
-    texture_dir: str = ""
-    holdout: float = 0.0
-    taxonomy: str = ""
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """How maps are fused and measured.
-
-    Attributes:
-        batch_size: images a forward pass.
-        fusion: the final map. "calibrated" is OneNIP's rule with its scale from normal images,
-            held-out ones where there are some, and their pseudo-anomalies (the reference reads it
-            off the whole test set, which the compat rows `onenip_fusion` report); "image_local" is
-            that rule with a scale an image; "standardized" adds the reconstruction map and half
-            the segmentor's log-odds, each in standard deviations of the pixels of the class's
-            normal images; "reconstruction" or "segmentor" takes one part alone.
-        calibration_images: how many training images set those constants, where none are held out.
-        pixel_fpr, image_fpr: share of normal pixels and images above the thresholds.
-        image_pool: the image score is the maximum of the map's image_pool x image_pool average.
-        aupro_limit: false-positive rate up to which AUPRO integrates.
-        compat: figures as other code bases define them, beside ours; see `COMPAT_MODES` in
-            evaluation/compat.py.
-        prompt_index: which training image of a class, in file order, is its prompt.
-        checkpoint: which of the kept checkpoints is evaluated and used: "last", the newest; or
-            "held_out", that with the highest pixel AP on pseudo-anomalies of the normal images that
-            data.holdout keeps out of training. Never by the test images.
-    """
-
-    batch_size: int = 8
-    fusion: str = "calibrated"
-    calibration_images: int = 64
-    image_pool: int = 16
-    aupro_limit: float = 0.3
-    compat: tuple[str, ...] = DEFAULT_MODES
-    prompt_index: int = 0
-    pixel_fpr: float = 0.01
-    image_fpr: float = 0.05
-    checkpoint: str = "last"
 
 
 @dataclass(frozen=True)
@@ -140,11 +80,6 @@ CHOICES = {
     ),
     "eval.checkpoint": ("last", "held_out"),
 }
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain nested dictionaries, for JSON and for `ConfigDict`."""
-    return dataclasses.asdict(config)
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -252,38 +187,12 @@ def _lookup(config: Any, path: str) -> Any:
     return config
 
 
-def _parse(cls: type, values: Mapping[str, Any], path: str) -> Any:
-    types_of = typing.get_type_hints(cls)
-    for key in values:
-        if key not in types_of:
-            near = difflib.get_close_matches(key, types_of, 1, 0.0)
-            raise UserError(f"{path}.{key} is unknown; did you mean {path}.{near[0]}?")
-    try:
-        return cls(
-            **{key: _value(types_of[key], value, f"{path}.{key}") for key, value in values.items()}
-        )
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _value(expected: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(expected):
-        if not isinstance(value, Mapping) and not hasattr(value, "items"):
-            raise UserError(f"{path} is {value!r}; it is a group of settings")
-        return _parse(expected, dict(value.items()), path)
-    origin = typing.get_origin(expected)
-    if origin is tuple:
-        items = typing.get_args(expected)
-        if not isinstance(value, (tuple, list)):
-            raise UserError(f"{path} is {value!r}; it must be a tuple")
-        kinds = [items[0]] * len(value) if items[-1] is Ellipsis else items
-        return tuple(_value(kind, item, path) for kind, item in zip(kinds, value, strict=True))
-    if origin in (types.UnionType, typing.Union) or origin is typing.Literal:
-        return value
-    if expected is float and type(value) is int:
-        return float(value)
-    if type(value) is not expected:
+def check_batch(config: Config, devices: int) -> None:
+    """Raises UserError where the batch does not divide over the devices, with sizes that do."""
+    size = config.train.batch_size
+    if size % devices:
+        below, above = size // devices * devices, -(-size // devices) * devices
+        near = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"{path} is {value!r}, of type {type(value).__name__}; it must be {expected.__name__}"
+            f"train.batch_size={size} does not divide over {devices} devices; {near} does"
         )
-    return value

@@ -28,7 +28,7 @@ _LIST = flags.DEFINE_bool("list", False, "print the formats of each kind of netw
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then converts."""
-    from promptmad_jax.conversion import convert, describe_formats
+    from promptmad_jax.commands.convert import convert, describe_formats
 
     del argv
     if _LIST.value:

@@ -38,9 +38,9 @@ def main(argv: list[str]) -> None:
     """Reads the flags, joins the other processes, then evaluates."""
     distributed.initialize()
     from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.evaluation_run import run_evaluation
-    from promptmad_jax.foreign import evaluate_weights
-    from promptmad_jax.workdir import Workdir
+    from promptmad_jax.methods.reconstruction.evaluation import run_evaluation
+    from promptmad_jax.methods.reconstruction.weight_file import evaluate_weights
+    from promptmad_jax.runs.workdir import Workdir
 
     del argv
     if _WEIGHTS.value:
@@ -62,8 +62,8 @@ def main(argv: list[str]) -> None:
 
 
 def _evaluate_typed(config, files, output) -> None:
-    from promptmad_jax.zero_shot_evaluation import run_typed_evaluation
-    from promptmad_jax.zero_shot_experiment import on_other_data
+    from promptmad_jax.methods.zero_shot.assembly import on_other_data
+    from promptmad_jax.methods.zero_shot.evaluation import run_typed_evaluation
 
     if _PROMPTS.value > 1:
         raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")

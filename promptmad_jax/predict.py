@@ -47,9 +47,9 @@ def main(argv: list[str]) -> None:
 
 def _predictor():
     from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.evaluation_run import load_predictor
-    from promptmad_jax.foreign import load_file_predictor
-    from promptmad_jax.workdir import Workdir
+    from promptmad_jax.methods.reconstruction.evaluation import load_predictor
+    from promptmad_jax.methods.reconstruction.weight_file import load_file_predictor
+    from promptmad_jax.runs.workdir import Workdir
 
     if _DEFECTS.value:
         return _typed_predictor()
@@ -71,9 +71,9 @@ def _predictor():
 
 def _typed_predictor():
     from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.serving.typed_predictor import parse_defects
-    from promptmad_jax.workdir import Workdir
-    from promptmad_jax.zero_shot_evaluation import load_typed_predictor
+    from promptmad_jax.methods.zero_shot.evaluation import load_typed_predictor
+    from promptmad_jax.runs.workdir import Workdir
+    from promptmad_jax.serving.zero_shot_predictor import parse_defects
 
     if bool(_WORKDIR.value) == (_CONFIG.value is not None) or _WEIGHTS.value:
         raise UserError("--defects goes with --workdir, or with a --config that trains nothing")

@@ -19,8 +19,8 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lie
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then writes the report."""
-    from promptmad_jax.rebuild import rebuild_report
-    from promptmad_jax.workdir import Workdir
+    from promptmad_jax.commands.report import rebuild_report
+    from promptmad_jax.runs.workdir import Workdir
 
     del argv
     files = Workdir(_WORKDIR.value)

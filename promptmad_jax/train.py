@@ -30,12 +30,12 @@ def main(argv: list[str]) -> None:
 
     config = parse(_CONFIG.value)
     if _DRY_RUN.value or _DRY_RUN_ON.value:
-        from promptmad_jax.dry_run import dry_run
+        from promptmad_jax.dry_run.report import dry_run
 
         dry_run(config, _DRY_RUN_ON.value)
         return
-    from promptmad_jax.run import run_training
-    from promptmad_jax.runtime.trace import parse_steps
+    from promptmad_jax.commands.train import run_training
+    from promptmad_jax.runtime.profiler import parse_steps
 
     run_training(config, _WORKDIR.value, parse_steps(_PROFILE.value))
 

@@ -6,7 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
-from promptmad_jax.config import Config, parse, to_dict
+from promptmad_jax.config import Config, parse
+from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 
 NAMES = ("quickstart", "promptmad_mvtec", "onenip_mvtec", "uniad_mvtec", "promptmad_folder")

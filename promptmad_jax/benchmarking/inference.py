@@ -8,10 +8,10 @@ import jax
 
 from promptmad_jax.benchmarking.compilations import Compilations
 from promptmad_jax.benchmarking.measure import Bench
+from promptmad_jax.benchmarking.random_detector import Subject, make_up
 from promptmad_jax.benchmarking.rows import Row, cost_fields, timed_row
-from promptmad_jax.benchmarking.subject import Subject, make_up
-from promptmad_jax.models.detector import text_of
-from promptmad_jax.models.outputs import Outputs, anomaly_maps
+from promptmad_jax.models.reconstruction.detector import text_of
+from promptmad_jax.models.reconstruction.outputs import Outputs, anomaly_maps
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from promptmad_jax.runtime.cores import core_count
+from promptmad_jax.runtime.cpu.processor import core_count
 
 _MIB = 2**20
 _RU_MAXRSS_A_MIB = _MIB if sys.platform == "darwin" else 1024

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from promptmad_jax.benchmarking.rows import Row, timed_row
-from promptmad_jax.benchmarking.test_set import DrawnClass, draw_classes
+from promptmad_jax.benchmarking.synthetic_maps import DrawnClass, draw_classes
 from promptmad_jax.benchmarking.timing import Timing
-from promptmad_jax.evaluation.blocks import METRICS, Block, ClassScores, score_maps
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.compat_figures import binned, f1_max_of, pro
-from promptmad_jax.evaluation.exact import Reasons, Values
-from promptmad_jax.evaluation.ground_truth import GroundTruth
-from promptmad_jax.evaluation.metrics import PIXEL_METRICS, check_finite
+from promptmad_jax.evaluation.compat.figures import binned, f1_max_of, pro
+from promptmad_jax.evaluation.metrics.blocks import METRICS, Block, ClassScores, score_maps
+from promptmad_jax.evaluation.metrics.exact import Reasons, Values
+from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics.metrics import PIXEL_METRICS, check_finite
+from promptmad_jax.evaluation.metrics.regions import EIGHT_NEIGHBOURS
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
-from promptmad_jax.evaluation.regions import EIGHT_NEIGHBOURS
 
 _POOL, _LIMIT = 16, 0.3
 _OUTLIER = 20

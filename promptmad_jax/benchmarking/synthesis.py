@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import jax
 
 from promptmad_jax.benchmarking.measure import Bench
+from promptmad_jax.benchmarking.random_detector import Subject
 from promptmad_jax.benchmarking.rows import Row, timed_row
-from promptmad_jax.benchmarking.subject import Subject
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
 
 _BATCHES = 32

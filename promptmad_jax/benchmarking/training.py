@@ -13,15 +13,15 @@ import numpy as np
 
 from promptmad_jax.benchmarking.compilations import Compilations
 from promptmad_jax.benchmarking.measure import Bench
+from promptmad_jax.benchmarking.random_detector import Subject
 from promptmad_jax.benchmarking.rows import Row, timed_row
-from promptmad_jax.benchmarking.subject import Subject
 from promptmad_jax.benchmarking.synthesis import synthesis
 from promptmad_jax.benchmarking.timing import Timing
 from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, make_source
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
 from promptmad_jax.losses.objective import LossConfig
-from promptmad_jax.models.neck import Features
-from promptmad_jax.runtime.calls import FIRST_CALLS, Calls
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.runtime.cpu.dispatch import FIRST_CALLS, Calls
 from promptmad_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from promptmad_jax.training.state import TrainState, state_shapes
 from promptmad_jax.training.step import Metrics, StepFunction, make_train_step

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
+from promptmad_jax.clip.config import LEGACY_EOS, ClipTextConfig
 from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip_config import LEGACY_EOS, ClipTextConfig
 from promptmad_jax.weights.hub import resolve_file
 
 _WEIGHTS = "model.safetensors"

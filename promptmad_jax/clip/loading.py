@@ -6,18 +6,18 @@ import numpy as np
 from absl import logging
 from flax import nnx, traverse_util
 
-from promptmad_jax.clip.text import ClipText
-from promptmad_jax.clip.transformer import graph_and_shapes
-from promptmad_jax.clip.vision import ClipVision
-from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip import infer_config, read_canonical
-from promptmad_jax.weights.clip_config import (
+from promptmad_jax.clip.config import (
     ClipConfig,
     ClipTextConfig,
     ClipVisionConfig,
     TowerConfig,
     read_config,
 )
+from promptmad_jax.clip.text import ClipText
+from promptmad_jax.clip.transformer import graph_and_shapes
+from promptmad_jax.clip.vision import ClipVision
+from promptmad_jax.clip.weights.clip import infer_config, read_canonical
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.files import read_tensors
 
 _TOWERS = {"text": ClipText, "vision": ClipVision}

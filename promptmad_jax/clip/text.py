@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.clip.config import LEGACY_EOS, ClipTextConfig
 from promptmad_jax.clip.transformer import causal, layer_norm, make_layers, run_layers
-from promptmad_jax.weights.clip_config import LEGACY_EOS, ClipTextConfig
 
 
 class ClipText(nnx.Module):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.clip.config import TowerConfig
 from promptmad_jax.clip.deep_prompts import DeepPrompts
 from promptmad_jax.runtime.key_streams import KeyStreams
-from promptmad_jax.weights.clip_config import TowerConfig
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.positions import resize_positions
 from promptmad_jax.clip.transformer import layer_norm, make_layers, run_layers
-from promptmad_jax.weights.clip_config import ClipVisionConfig
 
 # Of pixels in 0..1, red, green, blue.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -12,8 +12,9 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.metrics import check_finite, image_scores
+from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores, pixel_metrics
 from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.runtime.errors import UserError
 
 _DRAWING_QUANTILE = 0.999
 
@@ -182,3 +183,35 @@ def spread_over(images: ImageSet, count: int) -> ImageSet:
         members = np.flatnonzero(images.class_ids == k)
         rows.append(members[np.unique(np.linspace(0, len(members) - 1, per_class).astype(int))])
     return images.select(np.concatenate(rows))
+
+
+CHOICE = "mean pixel AP of pseudo-anomalies on normal images held out of training"
+
+
+def pseudo_anomaly_ap(probe: Probe, calibration: Calibration, fusion: str) -> float:
+    """Pixel AP of the final map, the plain mean over the classes, in 0..1.
+
+    Each class is measured on its held-out normal images, as they are and with a pseudo-anomaly; the
+    masks of these are the truth. It ranks the states of one run. It does not tell how well real
+    defects are found.
+
+    Args:
+        calibration: of the same probe.
+
+    Raises:
+        UserError: no class has a pseudo-anomaly.
+    """
+    values = []
+    for name, normal, anomalous, masks in probe.by_class():
+        final = np.concatenate(
+            [calibration.final_map(m, fusion, [name] * len(masks)) for m in (normal, anomalous)]
+        )
+        truth = np.concatenate([np.zeros_like(masks), masks])
+        values.append(pixel_metrics(final, truth)[0]["pixel_ap"])
+    defined = [value for value in values if value is not None]
+    if not defined:
+        raise UserError(
+            "none of the held-out images got a pseudo-anomaly, so there is nothing to choose a "
+            "checkpoint by: raise data.holdout, or set eval.checkpoint to 'last'"
+        )
+    return float(np.mean(defined))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.metrics.metrics import image_scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promptmad_jax.models.outputs import fuse
+from promptmad_jax.models.reconstruction.outputs import fuse
 
 # A float32 probability cannot come nearer to 1 than 6e-8.
 _LEAST_PROBABILITY = 1e-7

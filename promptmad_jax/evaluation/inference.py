@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from promptmad_jax.models.detector import Bank, Detector, Frozen
 from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.models.reconstruction.detector import Bank, Detector, Frozen
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
 
 

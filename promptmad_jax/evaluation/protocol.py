@@ -5,15 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.evaluation.blocks import Block, ClassScores, Pooled, score_maps
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.compat import DEFAULT_MODES, check_mode, describe_mode, make_mode
-from promptmad_jax.evaluation.distributed import ALONE, Communicator, agree, jointly
-from promptmad_jax.evaluation.ground_truth import GroundTruth
-from promptmad_jax.evaluation.metrics import SMALL_LIMIT, check_finite
+from promptmad_jax.evaluation.compat.modes import (
+    DEFAULT_MODES,
+    check_mode,
+    describe_mode,
+    make_mode,
+)
+from promptmad_jax.evaluation.metrics.blocks import Block, ClassScores, Pooled, score_maps
+from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics.metrics import SMALL_LIMIT, check_finite
+from promptmad_jax.evaluation.metrics.thresholds import Decisions
 from promptmad_jax.evaluation.scratch import Scratch
-from promptmad_jax.evaluation.thresholds import Decisions
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.processes import ALONE, Communicator, agree, jointly
 
 
 @dataclass(frozen=True)

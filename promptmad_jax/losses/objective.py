@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from promptmad_jax.losses.reconstruction import feature_error
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
-from promptmad_jax.models.outputs import Outputs, full_size_logit
-from promptmad_jax.models.pairs import for_both
+from promptmad_jax.models.reconstruction.outputs import Outputs, full_size_logit
+from promptmad_jax.models.reconstruction.pairs import for_both
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from promptmad_jax.clip.config import ClipTextConfig
 from promptmad_jax.clip.files import ClipFiles, content_hash, find_files, tokenizer_of
 from promptmad_jax.clip.loading import load_text
 from promptmad_jax.clip.text import ClipText, encode_ids
 from promptmad_jax.clip.tokenizer import byte_tokenizer, tokenize
 from promptmad_jax.clip.transformer import graph_and_shapes, random_params
 from promptmad_jax.prompts.config import TextConfig
-from promptmad_jax.weights.clip_config import ClipTextConfig
 
 _BATCH = 64  # phrases in one call of the tower
 _SETTING = "text.weights"

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from promptmad_jax.prompts.vocabulary_file import parse
-from promptmad_jax.runtime.documents import read_document
+from promptmad_jax.runtime.strict_yaml import read_document
 
 _SHIPPED = (
     ("promptmad_jax.prompts", "defect_vocab.json"),

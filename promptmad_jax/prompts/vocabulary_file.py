@@ -2,8 +2,8 @@
 
 from absl import logging
 
-from promptmad_jax.runtime.documents import mapping, text, texts
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.strict_yaml import mapping, text, texts
 
 _KEYS = ("name", "normal", "defects")
 _NOTE = "licence_note"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.exact import Curve, build_curve, image_sample
-from promptmad_jax.evaluation.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics.exact import Curve, build_curve, image_sample
+from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 
 POINTS = 200
 # In units of the drawing's side: a quarter of a pixel on a drawing of 250 pixels.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.reporting.curves import Points, class_curves, training_series
+from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
@@ -21,7 +22,6 @@ from promptmad_jax.reporting.gallery import (
 )
 from promptmad_jax.reporting.pages.charts import BINS, bounds
 from promptmad_jax.reporting.pages.class_charts import CHARTS
-from promptmad_jax.reporting.reasons import make_explainer
 from promptmad_jax.reporting.tables import HEADINGS, percent
 from promptmad_jax.runtime.errors import UserError
 

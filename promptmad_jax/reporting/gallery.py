@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.reporting.explanations import PARTS, Explainer, Window, highest_window
 from promptmad_jax.reporting.overlay import colorize, overlay
-from promptmad_jax.reporting.reasons import PARTS, Explainer, Window, highest_window
 
 MISSES, FALSE_ALARMS, HITS = "Worst misses", "Worst false alarms", "Best hits"
 

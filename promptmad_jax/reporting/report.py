@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.scores import ImageScore
+from promptmad_jax.evaluation.image_scores import ImageScore
 from promptmad_jax.reporting.curves import class_curves
+from promptmad_jax.reporting.diffusion_strip import StepSource, make_strip
+from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import make_gallery
 from promptmad_jax.reporting.pages.class_charts import charts_block
 from promptmad_jax.reporting.pages.class_table import class_table
@@ -36,8 +38,6 @@ from promptmad_jax.reporting.pages.run_view import (
 from promptmad_jax.reporting.pages.summary import lead, look_first, tiles, worst_class
 from promptmad_jax.reporting.pages.type_view import TypeView, type_view, types_html
 from promptmad_jax.reporting.published import Published, published_results
-from promptmad_jax.reporting.reasons import make_explainer
-from promptmad_jax.reporting.strip import StepSource, make_strip
 
 GALLERY_ROWS = 3
 TABLE_NOTE = (

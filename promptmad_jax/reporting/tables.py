@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from promptmad_jax.evaluation.blocks import METRICS
-from promptmad_jax.evaluation.thresholds import THRESHOLD_METRICS
+from promptmad_jax.evaluation.metrics.blocks import METRICS
+from promptmad_jax.evaluation.metrics.thresholds import THRESHOLD_METRICS
 
 HEADINGS = {
     "image_auroc": "I-AUROC",

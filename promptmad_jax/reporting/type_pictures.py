@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.data.taxonomy import UNKNOWN
+from promptmad_jax.data.defect_types.taxonomy import UNKNOWN
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
 
 Colour = tuple[int, int, int]

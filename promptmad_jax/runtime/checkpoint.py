@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from promptmad_jax.runtime import checksums, files, processes, state_table
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import warn
 from promptmad_jax.runtime.orbax_store import (
     COMMIT_FILE,
     METADATA_FILE,

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from absl import app, logging
 
-from promptmad_jax.runtime import leaving
+from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
+from promptmad_jax.runtime.cpu.memory import keep_freed_memory
+from promptmad_jax.runtime.cpu.vector_width import use_wide_vectors
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.heap import keep_freed_memory
-from promptmad_jax.runtime.vectors import use_wide_vectors
 
 USER_ERROR_STATUS = 2
 

@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from promptmad_jax.runtime import processor
+from promptmad_jax.runtime.cpu import processor
 
 _DIRECTORY = "JAX_COMPILATION_CACHE_DIR"
 _LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from promptmad_jax.runtime import leaving
+from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.errors import UserError
 
 _DISTRIBUTED = flags.DEFINE_bool(

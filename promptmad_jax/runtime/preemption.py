@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 import jax
 from jax.experimental import multihost_utils
 
-from promptmad_jax.runtime.logging import warn
+from promptmad_jax.runtime.console import warn
 
 # EX_TEMPFAIL of sysexits.h, "try again later": whoever launched the run starts the same command
 # again, which goes on where this one stopped.

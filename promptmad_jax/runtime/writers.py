@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import jax
 from etils import epath
 
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import Kind, MetricsWriter, warn
+from promptmad_jax.runtime.metrics_log import Kind, MetricsWriter
 
 
 class Writer(Protocol):

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
+from promptmad_jax.evaluation.metrics.regions import find_regions
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import Prediction
-from promptmad_jax.serving.regions import find_regions
 
 # Images uint8 [H, W, 3] and their class to predictions.
 Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]

@@ -10,7 +10,7 @@ import numpy as np
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.errors import UserError
 

@@ -21,8 +21,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.models.detector import Detector, Frozen
-from promptmad_jax.models.neck import Features
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
 from promptmad_jax.runtime.processes import gather_objects, jointly, leads, this_run

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from promptmad_jax.data.pipeline import BatchOrder, Source
-from promptmad_jax.models.detector import Frozen
-from promptmad_jax.runtime.calls import Calls
+from promptmad_jax.models.reconstruction.detector import Frozen
 from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.console import Progress, say, warn
+from promptmad_jax.runtime.cpu.dispatch import Calls
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import Progress, say, warn
 from promptmad_jax.runtime.preemption import Preempted, Preemption
 from promptmad_jax.runtime.processes import this_run
-from promptmad_jax.runtime.trace import NO_TRACE, StepTrace
+from promptmad_jax.runtime.profiler import NO_TRACE, StepTrace
 from promptmad_jax.runtime.writers import Writers
 from promptmad_jax.training.monitor import Monitor
 from promptmad_jax.training.state import TrainState

@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
 from promptmad_jax.losses.objective import LossConfig, objective
-from promptmad_jax.models.detector import Detector, Frozen, text_of
+from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import batch_stats
-from promptmad_jax.models.neck import Features
-from promptmad_jax.models.pairs import interleave
+from promptmad_jax.models.reconstruction.detector import Detector, Frozen, text_of
+from promptmad_jax.models.reconstruction.pairs import interleave
 from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 from promptmad_jax.training.state import TrainState

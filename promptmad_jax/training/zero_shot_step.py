@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from promptmad_jax.data.mosaic import mosaic
-from promptmad_jax.data.typed_batches import TypedExamples
+from promptmad_jax.data.defect_types.images import TypedExamples
+from promptmad_jax.data.defect_types.mosaic import mosaic
 from promptmad_jax.losses.multi_type import MultiTypeLossConfig, multi_type_objective
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens

@@ -6,12 +6,12 @@ import jax
 import pytest
 
 from configs import quickstart
-from promptmad_jax.benchmark_run import made_up_experiment, subject_of, training_settings
 from promptmad_jax.benchmarking import inference
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.benchmarking.training import training
+from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
 from promptmad_jax.config import parse
 
 BATCH = 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.benchmarking import metrics
-from promptmad_jax.benchmarking.test_set import MVTEC_AD, draw_classes
+from promptmad_jax.benchmarking.synthetic_maps import MVTEC_AD, draw_classes
 
 COUNTS = {"one": (3, 7), "two": (2, 4)}
 SIZE = 64

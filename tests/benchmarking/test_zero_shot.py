@@ -7,12 +7,12 @@ import jax
 import pytest
 
 from configs import dapo_visa_to_mvtec
-from promptmad_jax import zero_shot_benchmark as zero_shot
-from promptmad_jax.benchmark_run import made_up_zero_shot
+from promptmad_jax.benchmarking import zero_shot
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.plan import Selection, plan
 from promptmad_jax.benchmarking.timing import Budget
+from promptmad_jax.commands.benchmark import made_up_zero_shot
 from promptmad_jax.config import parse
 from promptmad_jax.runtime.errors import UserError
 

@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 from flax import traverse_util
 
+from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
-from promptmad_jax.weights.clip import read_canonical
-from promptmad_jax.weights.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from promptmad_jax.clip.weights.clip import read_canonical
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 TEXT = ClipTextConfig(

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from promptmad_jax.clip.config import ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import encode_ids
 from promptmad_jax.clip.vision import encode_images
-from promptmad_jax.weights.clip_config import ClipTextConfig, ClipVisionConfig
 from tests.clip.narrow import load, numpy_state, relative
 
 pytestmark = pytest.mark.full

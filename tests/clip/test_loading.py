@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.clip.loading import load_text, load_vision
 from promptmad_jax.clip.vision import encode_images
+from promptmad_jax.clip.weights.clip import read_canonical, write_format
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip import read_canonical, write_format
-from promptmad_jax.weights.clip_config import ClipConfig
 from tests.clip.narrow import VISION, golden, golden_weights, relative
 
 GOLDEN = golden("clip_vision")

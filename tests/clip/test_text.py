@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from promptmad_jax.clip.config import LEGACY_EOS, ClipTextConfig
 from promptmad_jax.clip.text import ClipText, encode_ids
 from promptmad_jax.clip.transformer import graph_and_shapes, quick_gelu, random_params
-from promptmad_jax.weights.clip_config import LEGACY_EOS, ClipTextConfig
 from tests.clip.narrow import TEXT, golden, golden_weights, load, numpy_state, relative
 
 GOLDEN = golden("clip_text")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.transformer import graph_and_shapes, run_layers
 from promptmad_jax.clip.vision import IMAGE_MEAN, IMAGE_STD, ClipVision, encode_images
-from promptmad_jax.weights.clip_config import ClipVisionConfig
 from tests.clip.narrow import VISION, golden, golden_weights, load, numpy_state, relative
 
 GOLDEN = golden("clip_vision")

@@ -9,9 +9,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
+from promptmad_jax.commands.prepare import FOLDER_DATASETS, prepare
 from promptmad_jax.data.builders import btad, mad, mpdd, mvtec_ad_2, real_iad, visa, visa_labels
 from promptmad_jax.data.image_set import load_image_set
-from promptmad_jax.prepare import FOLDER_DATASETS, prepare
 from promptmad_jax.runtime.errors import UserError
 from tests.data.image_trees import report_of, spot, write_class, write_image
 from tests.data.published_trees import (

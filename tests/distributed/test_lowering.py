@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from configs import onenip_mvtec, promptmad_mvtec, quickstart
-from promptmad_jax.abstract_run import abstract_run
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
-from promptmad_jax.footprint import memory, summed_elements
+from promptmad_jax.dry_run.collectives import find_collectives
+from promptmad_jax.dry_run.memory import memory, summed_elements
+from promptmad_jax.dry_run.train_step import abstract_run
 from promptmad_jax.models.functional import count_params
-from promptmad_jax.runtime.collectives import find_collectives
 from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
 
 IMAGES = 2  # a device

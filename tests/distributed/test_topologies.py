@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from promptmad_jax.runtime.logging import read_metrics
+from promptmad_jax.runtime.metrics_log import read_metrics
 from tests.distributed.processes import ROOT, run
 
 STEPS = 4

@@ -36,7 +36,7 @@ def main(argv):
 def train(config, evaluated):
     import jax
 
-    from promptmad_jax import run
+    from promptmad_jax.commands import train as run
     from promptmad_jax.training.state import create_state
 
     method = run.open_method(config)

@@ -9,7 +9,7 @@ import sys
 import jax
 import numpy as np
 
-from promptmad_jax.evaluation import distributed
+from promptmad_jax.runtime import processes as distributed
 from tests.evaluation.shared_work import evaluate, in_turn
 
 

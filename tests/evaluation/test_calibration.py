@@ -12,8 +12,8 @@ from promptmad_jax.evaluation.calibration import (
     set_thresholds,
 )
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
+from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.workdir import Workdir
 
 NAMES = ["bolt", "tile", "bolt"]
 CALIBRATION = Calibration(

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptmad_jax.evaluation import distributed, exact, metrics
-from promptmad_jax.evaluation.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics import exact, metrics
+from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.protocol import Evaluator
+from promptmad_jax.runtime import processes as distributed
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import random_case
 from tests.evaluation.shared_work import MODES, classes, evaluate, in_turn

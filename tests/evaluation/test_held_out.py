@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from promptmad_jax.evaluation.calibration import CalibrationConfig, Probe, calibrate
-from promptmad_jax.evaluation.held_out import pseudo_anomaly_ap
+from promptmad_jax.evaluation.calibration import (
+    CalibrationConfig,
+    Probe,
+    calibrate,
+    pseudo_anomaly_ap,
+)
 from promptmad_jax.runtime.errors import UserError
 
 CONFIG = CalibrationConfig("calibrated", 1, 0.01, 0.05)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from promptmad_jax.evaluation.distributed import ALONE
+from promptmad_jax.runtime.processes import ALONE
 from tests.compiling import xla_environment
 from tests.evaluation.shared_work import evaluate, in_turn
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation import metrics
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.metrics import metrics
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from promptmad_jax.runtime import leaving
+from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.checkpoint import Checkpoints
-from promptmad_jax.runtime.logging import Progress
+from promptmad_jax.runtime.console import Progress
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh, open_channels, state_shardings
 from promptmad_jax.runtime.preemption import Preemption
-from promptmad_jax.runtime.trace import StepTrace
+from promptmad_jax.runtime.profiler import StepTrace
 from promptmad_jax.runtime.writers import open_writers
 from promptmad_jax.training.loop import TrainConfig, train_loop
 from promptmad_jax.training.state import TrainState, abstract_state

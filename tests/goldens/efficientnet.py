@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from promptmad_jax.models.efficientnet import Architecture, Stage
+from promptmad_jax.models.backbone.efficientnet import Architecture, Stage
 
 VERSION1 = Architecture(
     "narrow",

@@ -7,7 +7,7 @@ import pytest
 from promptmad_jax.losses.objective import LossConfig, objective
 from promptmad_jax.losses.reconstruction import feature_error
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
-from promptmad_jax.models.outputs import Outputs
+from promptmad_jax.models.reconstruction.outputs import Outputs
 
 SURE = 40.0
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from promptmad_jax.clip.loading import load_text
-from promptmad_jax.clip.text import encode_ids
-from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer, save_tokenizer
-from promptmad_jax.prompts.encoders import clip_encoder
-from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip import write_format
-from promptmad_jax.weights.clip_config import (
+from promptmad_jax.clip.config import (
     LEGACY_EOS,
     ClipConfig,
     ClipTextConfig,
     ClipVisionConfig,
 )
-from promptmad_jax.weights.clip_shapes import clip_shapes
+from promptmad_jax.clip.loading import load_text
+from promptmad_jax.clip.text import encode_ids
+from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer, save_tokenizer
+from promptmad_jax.clip.weights.clip import write_format
+from promptmad_jax.clip.weights.shapes import clip_shapes
+from promptmad_jax.prompts.encoders import clip_encoder
+from promptmad_jax.runtime.errors import UserError
 from tests.clip.narrow import TEXT, golden
 
 GOLDEN = golden("clip_text")

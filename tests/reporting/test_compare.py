@@ -9,18 +9,18 @@ import sys
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.metrics import image_scores
-from promptmad_jax.evaluation.scores import ImageScore, read_scores, write_scores
-from promptmad_jax.reporting.compare import compare_runs
-from promptmad_jax.reporting.reasons import Window
-from promptmad_jax.reporting.report import scores_of
-from promptmad_jax.reporting.runs import (
+from promptmad_jax.commands.compare import compare_runs
+from promptmad_jax.evaluation.image_scores import ImageScore, read_scores, write_scores
+from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.reporting.compared_runs import (
     Shown,
     differing_settings,
     disputed,
     load_runs,
     percentiles,
 )
+from promptmad_jax.reporting.explanations import Window
+from promptmad_jax.reporting.report import scores_of
 from promptmad_jax.runtime.errors import UserError
 from tests.reporting.report_cases import (
     MANIFEST,

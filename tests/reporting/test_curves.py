@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.exact import build_curve, image_sample
-from promptmad_jax.evaluation.ground_truth import GroundTruth
-from promptmad_jax.evaluation.metrics import image_metrics, image_scores, pixel_metrics
+from promptmad_jax.evaluation.metrics.exact import build_curve, image_sample
+from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
+from promptmad_jax.evaluation.metrics.metrics import image_metrics, image_scores, pixel_metrics
 from promptmad_jax.reporting.curves import (
     POINTS,
     TOLERANCE,

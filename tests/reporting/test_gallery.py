@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.metrics import image_scores
+from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.reporting.diffusion_strip import make_strip, most_changed, step_source
+from promptmad_jax.reporting.explanations import Window, highest_window, make_explainer
 from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
@@ -15,8 +17,6 @@ from promptmad_jax.reporting.gallery import (
     make_gallery,
 )
 from promptmad_jax.reporting.pages.class_view import gallery_rows
-from promptmad_jax.reporting.reasons import Window, highest_window, make_explainer
-from promptmad_jax.reporting.strip import make_strip, most_changed, step_source
 from tests.reporting.report_cases import SIZE, fake_steps, make_class, with_final
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptmad_jax.reporting.compare import compare_runs
+from promptmad_jax.commands.compare import compare_runs
 from tests.reporting.browser import PROGRAM, Browser
 from tests.reporting.report_cases import (
     HISTORY,

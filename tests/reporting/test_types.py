@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
-from promptmad_jax.evaluation.multi_type import MultiTypeEvaluator
+from promptmad_jax.evaluation.metrics.defect_types import MultiTypeEvaluator
 from promptmad_jax.reporting.pages.type_view import type_view, types_html
 from promptmad_jax.reporting.tables import format_types
 from promptmad_jax.reporting.type_pictures import UNKNOWN_COLOUR, colour, paint, type_examples

@@ -6,8 +6,9 @@ import math
 import jax
 import pytest
 
-from promptmad_jax.runtime import logging
-from promptmad_jax.runtime.logging import MetricsWriter, Progress, read_metrics
+from promptmad_jax.runtime import metrics_log as logging
+from promptmad_jax.runtime.console import Progress
+from promptmad_jax.runtime.metrics_log import MetricsWriter, read_metrics
 
 
 def events(workdir):

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import read_metrics
+from promptmad_jax.runtime.metrics_log import read_metrics
 from promptmad_jax.runtime.writers import open_writers
 
 CONFIG = {"name": "a run", "train": {"seed": 3}}

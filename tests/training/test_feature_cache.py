@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from promptmad_jax.models.detector import Frozen
-from promptmad_jax.models.neck import Features
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.reconstruction.detector import Frozen
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.feature_cache import load_clean_features

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.run import _keep_untrained
+from promptmad_jax.commands.train import _keep_untrained
 from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.console import Progress
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.logging import Progress, read_metrics
+from promptmad_jax.runtime.metrics_log import read_metrics
 from promptmad_jax.runtime.preemption import REQUEUE_STATUS, Preempted, Preemption
-from promptmad_jax.runtime.trace import StepTrace
+from promptmad_jax.runtime.profiler import StepTrace
 from promptmad_jax.runtime.writers import open_writers
 from promptmad_jax.training.loop import TrainConfig, train_loop
 from promptmad_jax.training.state import TrainState, abstract_state

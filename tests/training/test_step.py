@@ -6,10 +6,10 @@ import numpy as np
 from configs import quickstart
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import TrainBatch
-from promptmad_jax.experiment import make_detector
-from promptmad_jax.models.backbone import load_backbone
-from promptmad_jax.models.detector import Frozen
-from promptmad_jax.runtime.collectives import find_collectives
+from promptmad_jax.dry_run.collectives import find_collectives
+from promptmad_jax.methods.reconstruction.assembly import make_detector
+from promptmad_jax.models.backbone.backbone import load_backbone
+from promptmad_jax.models.reconstruction.detector import Frozen
 from promptmad_jax.runtime.mesh import (
     MeshConfig,
     batch_sharding,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.clip_config import ClipConfig
 
 DTYPES = ("float32", "bfloat16")
 _CHOICES = {

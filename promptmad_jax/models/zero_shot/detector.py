@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
+from promptmad_jax.clip.config import ClipConfig, TowerConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
@@ -28,7 +29,6 @@ from promptmad_jax.models.zero_shot.similarity import (
 )
 from promptmad_jax.models.zero_shot.text import learnt_states, written_states
 from promptmad_jax.models.zero_shot.vision import ImageStates, image_features, image_states
-from promptmad_jax.weights.clip_config import ClipConfig, TowerConfig
 
 
 class FrozenClip(NamedTuple):

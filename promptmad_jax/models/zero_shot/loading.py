@@ -10,6 +10,13 @@ import numpy as np
 from flax import nnx
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
+from promptmad_jax.clip.config import (
+    ClipConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    TowerConfig,
+    check_tower,
+)
 from promptmad_jax.clip.files import find_files, tokenizer_of
 from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.text import ClipText
@@ -18,13 +25,6 @@ from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
-from promptmad_jax.weights.clip_config import (
-    ClipConfig,
-    ClipTextConfig,
-    ClipVisionConfig,
-    TowerConfig,
-    check_tower,
-)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from promptmad_jax.clip.config import ClipConfig, ClipVisionConfig
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.config import DapoConfig
-from promptmad_jax.weights.clip_config import ClipConfig, ClipVisionConfig
 
 
 class TableMoments(NamedTuple):

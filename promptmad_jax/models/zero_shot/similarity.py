@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from promptmad_jax.models.resize import resize_align_corners
+from promptmad_jax.models.layers.resize import resize_align_corners
 from promptmad_jax.models.zero_shot.config import DapoConfig
 
 _TINY = 1e-24

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptmad_jax.reporting.curves import Points
+from promptmad_jax.reporting.diffusion_strip import Strip
 from promptmad_jax.reporting.gallery import FALSE_ALARMS, HITS, MISSES, Gallery, Row
 from promptmad_jax.reporting.pages.page import escape, facts, figure
 from promptmad_jax.reporting.pages.pictures import encode, encode_overlay
-from promptmad_jax.reporting.strip import Strip
 from promptmad_jax.reporting.tables import HEADINGS, percent
 
 GROUP_NOTES = {

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from promptmad_jax.reporting.reasons import Window
+from promptmad_jax.reporting.explanations import Window
 
 THUMBNAIL = 224
 OUTLINE = np.array([96, 214, 255], np.uint8)

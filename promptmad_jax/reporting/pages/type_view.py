@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.multi_type import FIGURES, METRICS, NORMAL
-from promptmad_jax.evaluation.typed_run import FILTERED, VOCABULARIES
+from promptmad_jax.evaluation.metrics.defect_types import FIGURES, METRICS, NORMAL
+from promptmad_jax.evaluation.zero_shot_evaluate import FILTERED, VOCABULARIES
 from promptmad_jax.reporting.pages.page import cell, escape, figure, heading, table
 from promptmad_jax.reporting.pages.pictures import encode
 from promptmad_jax.reporting.tables import TYPE_HEADINGS, percent

@@ -1,0 +1,53 @@
+"""A working directory as training leaves it, with made-up arrays: for measuring `predict`."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from promptmad_jax.benchmarking.random_detector import Subject
+from promptmad_jax.benchmarking.training import made_up_state
+from promptmad_jax.config import Config
+from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.fusion import Moments, NormalMaps
+from promptmad_jax.methods.reconstruction.assembly import Experiment
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.dataclass_parser import to_dict
+from promptmad_jax.weights.files import write_tensors
+
+_IMAGE_SHAPE = (480, 640, 3)
+
+
+def write_run(experiment: Experiment, subject: Subject, directory: Path) -> Path:
+    """Writes checkpoint, bank, calibration and the backbone's weights. Returns an image file."""
+    weights = directory / "backbone.safetensors"
+    leaves = jax.tree_util.tree_leaves_with_path(experiment.frozen.backbone)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    write_tensors(weights, {name(path): np.asarray(leaf) for path, leaf in leaves})
+    config = dataclasses.replace(
+        experiment.config,
+        backbone=dataclasses.replace(experiment.config.backbone, weights=str(weights)),
+    )
+    files = Workdir(str(directory))
+    _write_checkpoint(config, subject, files)
+    files.write_bank(experiment.class_names, subject.prompts(), experiment.text)
+    files.write_calibration(_calibration(experiment.class_names))
+    pixels = np.random.default_rng(0).integers(0, 256, _IMAGE_SHAPE, np.uint8)
+    Image.fromarray(pixels).save(directory / "image.png")
+    return directory / "image.png"
+
+
+def _write_checkpoint(config: Config, subject: Subject, files: Workdir) -> None:
+    checkpoints = files.checkpoints(config.train.keep)
+    checkpoints.save(0, made_up_state(subject, config.optimizer))
+    checkpoints.write_config(to_dict(config))
+    checkpoints.close()
+
+
+def _calibration(class_names: tuple[str, ...]) -> Calibration:
+    same = lambda value: dict.fromkeys(class_names, value)
+    moments = NormalMaps(Moments(0.0, 1.0), Moments(0.0, 1.0))
+    thresholds = Thresholds(0.5, 0.5, 1)
+    return Calibration("training", 1.0, same(moments), same((0.0, 1.0)), same(thresholds))

@@ -1,0 +1,1 @@
+"""CLIP's weight files: key tables, shapes, config.json."""

@@ -1,0 +1,199 @@
+"""CLIP weights of other projects under our names, and back; numbers and types stay as stored.
+
+Our names are `text/...` and `vision/...`, the parameter paths of the two towers, and `logit_scale`.
+A configuration with one tower reads that tower of any file and leaves the rest out.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptmad_jax.clip.config import (
+    ClipConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+    check_tower,
+)
+from promptmad_jax.clip.weights.names import openai_rows, promptmad_rows, transformers_rows
+from promptmad_jax.clip.weights.shapes import (
+    Shapes,
+    clip_shapes,
+    text_from_shapes,
+    vision_from_shapes,
+)
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.key_table import Row, Tensors, to_ours, to_theirs
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        rows: its key table.
+        signature: pattern of a key that only this kind has.
+        text: pattern of the text tower's keys; group 1, where it takes part, is a layer's number.
+        vision: the same, of the vision tower.
+        unused: pattern of buffers, which are no parameters.
+    """
+
+    rows: Callable[[ClipConfig], Iterable[Row]]
+    signature: str
+    text: str
+    vision: str
+    unused: str = "(?!)"
+
+
+FORMATS = {
+    "promptmad": Format(
+        promptmad_rows,
+        r"text/token_embedding/embedding|vision/patch_embedding/kernel",
+        r"text/(?:layers/(\d+)/)?.+",
+        r"vision/(?:layers/(\d+)/)?.+",
+    ),
+    "transformers": Format(
+        transformers_rows,
+        r"((text|vision)_model\.)?embeddings\.(token|patch)_embedding\.weight",
+        r"text_model\.(?:encoder\.layers\.(\d+)\.)?.+|text_projection\.weight",
+        r"vision_model\.(?:encoder\.layers\.(\d+)\.)?.+|visual_projection\.weight",
+        r".+\.position_ids",
+    ),
+    "openai": Format(
+        openai_rows,
+        r"(token_embedding|visual\.conv1)\.weight",
+        r"transformer\.resblocks\.(\d+)\..+|token_embedding\.weight|positional_embedding"
+        r"|ln_final\..+|text_projection",
+        r"visual\.(?:transformer\.resblocks\.(\d+)\.)?.+",
+        "input_resolution|context_length|vocab_size|attn_mask",
+    ),
+}
+_WRAPPER = "module."  # of checkpoints of a distributed training
+_ONE_LAYER = ClipConfig(ClipTextConfig(layers=1), ClipVisionConfig(layers=1))
+
+
+def detect(tensors: Tensors) -> str | None:
+    """The format of a file by its keys, one of `FORMATS`, or None."""
+    for name, format in FORMATS.items():
+        if any(re.fullmatch(format.signature, key.removeprefix(_WRAPPER)) for key in tensors):
+            return name
+    return None
+
+
+def key_rows(format: str, config: ClipConfig) -> list[Row]:
+    """The key table of one of `FORMATS` for the towers of `config`."""
+    return list(FORMATS[format].rows(config))
+
+
+def read_canonical(
+    tensors: Tensors, config: ClipConfig, origin: str, format: str | None = None
+) -> dict[str, np.ndarray]:
+    """The tensors of a file under our names.
+
+    Args:
+        config: the towers to read; the file may hold another one beside.
+        origin: the file, for messages.
+        format: one of `FORMATS`; None finds it out.
+
+    Raises:
+        UserError: an unknown format, or keys that are missing, unexpected or of another shape.
+    """
+    format = format or _detected(tensors, origin)
+    return to_ours(
+        key_rows(format, config),
+        _plain(tensors, format),
+        clip_shapes(config),
+        f"{origin}, read as CLIP of format {format}",
+        _unused(FORMATS[format], config),
+    )
+
+
+def write_format(canonical: Tensors, config: ClipConfig, format: str) -> dict[str, np.ndarray]:
+    """Our arrays under the names of one of `FORMATS`; the inverse of `read_canonical`.
+
+    Raises:
+        UserError: the arrays do not fit `config`.
+    """
+    arrays = read_canonical(canonical, config, "the weights to write", "promptmad")
+    return to_theirs(key_rows(format, config), arrays, f"CLIP of format {format}")
+
+
+def infer_config(
+    tensors: Tensors, origin: str, format: str | None = None, activation: str = "quick_gelu"
+) -> ClipConfig:
+    """The configuration that the shapes of a file imply: the towers it holds, with heads 64 wide.
+
+    Shapes do not tell the activation. OpenAI trained with quick-GELU, hence the default; open_clip,
+    whose names are the same, trains with GELU unless the model's name says `quickgelu`, and a tower
+    that runs with the wrong one gives vectors that look right and are worse. Pooling of the text is
+    at the largest id, as in OpenAI's code. A vision tower that is a ResNet is left out.
+
+    Raises:
+        UserError: an unknown format, or one that holds no whole tower.
+    """
+    format = format or _detected(tensors, origin)
+    tensors = _plain(tensors, format)
+    text = _count_layers(tensors, FORMATS[format].text)
+    vision = _count_layers(tensors, FORMATS[format].vision)
+    try:
+        shapes = _landmarks(tensors, format)
+        config = ClipConfig(
+            text_from_shapes(shapes, text, activation) if text else None,
+            vision_from_shapes(shapes, vision, activation) if vision else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{origin}: no whole CLIP tower of format {format} ({error})") from error
+    for tower in filter(None, (config.text, config.vision)):
+        check_tower(tower, origin)
+    return config
+
+
+def _detected(tensors: Tensors, origin: str) -> str:
+    format = detect(tensors)
+    if format is None:
+        raise UserError(
+            f"{origin}: no CLIP weights of a known format ({', '.join(FORMATS)}); its first keys "
+            f"are {', '.join(sorted(tensors)[:4]) or 'none'}"
+        )
+    return format
+
+
+def _plain(tensors: Tensors, format: str) -> dict[str, np.ndarray]:
+    """The tensors without wrappers; transformers' single towers with the prefix of the whole."""
+    plain = {key.removeprefix(_WRAPPER): value for key, value in tensors.items()}
+    if format == "transformers":
+        for side, part in (("text", "token"), ("vision", "patch")):
+            if f"embeddings.{part}_embedding.weight" in plain:
+                return {_prefixed(key, side): value for key, value in plain.items()}
+    return plain
+
+
+def _prefixed(key: str, side: str) -> str:
+    return key if key.endswith("_projection.weight") else f"{side}_model.{key}"
+
+
+def _unused(format: Format, config: ClipConfig) -> str:
+    patterns = [format.unused]
+    if not config.text:
+        patterns.append(format.text)
+    if not config.vision:
+        patterns.append(format.vision)
+    if not (config.text and config.vision):
+        patterns.append("logit_scale")
+    return "|".join(patterns)
+
+
+def _count_layers(tensors: Tensors, pattern: str) -> int:
+    matches = (re.fullmatch(pattern, key) for key in tensors)
+    return max((1 + int(match[1]) for match in matches if match and match[1]), default=0)
+
+
+def _landmarks(tensors: Tensors, format: str) -> Shapes:
+    """Shapes under our names, of what is outside the layers and in layer 0."""
+    shapes = {}
+    for row in key_rows(format, _ONE_LAYER):
+        if row.theirs in tensors:
+            arrays = row.transform.to_ours(np.broadcast_to(0, tensors[row.theirs].shape))
+            shapes |= {path: a.shape for path, a in zip(row.ours, arrays, strict=True)}
+    return shapes

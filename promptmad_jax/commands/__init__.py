@@ -1,0 +1,1 @@
+"""What each command does, top to bottom; its flags are in the entry point."""

@@ -1,0 +1,193 @@
+"""Builds a data set: every file is decoded first; what is wrong is named and left out."""
+
+import contextlib
+import hashlib
+import io
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+
+from promptmad_jax.data import image_cache
+from promptmad_jax.data.paths import printable
+from promptmad_jax.data.prepared import Prepared, find_prepared
+from promptmad_jax.runtime.errors import UserError
+
+SYNTHETIC = "synthetic_mvtec"
+
+
+FOLDER_DATASETS = (
+    "anomaly_folder",
+    "btad",
+    "mad_real",
+    "mad_sim",
+    "mpdd",
+    "mvtec_ad",
+    "mvtec_ad_2",
+    "real_iad",
+    "visa",
+)
+
+
+_REPORT = "report.json"
+
+
+_STAGING = ".preparing-"
+
+
+def prepare(
+    dataset: str,
+    data_dir: str,
+    source: str = "",
+    image_dir: str = "",
+    overwrite: bool = False,
+    arguments: Mapping[str, object] | None = None,
+) -> pathlib.Path:
+    """Validates a source and writes the TFDS data set `data_dir/dataset/VERSION`.
+
+    An existing one is kept when its source is unchanged, and replaced, only after the new one is
+    complete, when it is not.
+
+    Args:
+      dataset: one of `FOLDER_DATASETS`, or "synthetic_mvtec".
+      data_dir: the folder of all prepared data sets.
+      source: folder, archive or list; none for "synthetic_mvtec".
+      image_dir: the folder that a list's names are relative to, and that of Real-IAD's images.
+      overwrite: builds even when the source is unchanged.
+      arguments: for "synthetic_mvtec", of its builder.
+
+    Returns:
+      The folder of the prepared data set, with `report.json` in it.
+
+    Raises:
+      UserError: a wrong name or source, no usable training image, or no room to write.
+    """
+    if dataset not in (*FOLDER_DATASETS, SYNTHETIC):
+        known = ", ".join((*FOLDER_DATASETS, SYNTHETIC))
+        raise UserError(f"--dataset={dataset}: there are {known}")
+    kwargs = _builder_arguments(dataset, source, image_dir, dict(arguments or {}))
+    stamp = _stamp(dataset, kwargs)
+    old = _existing(dataset, data_dir)
+    if old is not None and not overwrite and _stamp_of(old) == stamp:
+        print(f"{dataset} is prepared already in {printable(old.folder)}: nothing to do")
+        print("(--overwrite builds it again)")
+        return old.folder
+    if old is not None:
+        _tell_replacement(old, kwargs)
+    return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
+
+
+def _builder_arguments(dataset: str, source: str, image_dir: str, arguments: dict) -> dict:
+    if dataset == SYNTHETIC:
+        if source or image_dir:
+            raise UserError(f"--dataset={SYNTHETIC} is drawn, not read: it takes no --source")
+        return arguments
+    if arguments:
+        names = ", ".join(f"--{name}" for name in sorted(arguments))
+        raise UserError(f"--dataset={dataset} takes no {names}: only {SYNTHETIC} does")
+    return {"source": source, "image_dir": image_dir}
+
+
+def _stamp(dataset: str, kwargs: dict) -> str:
+    """Tells whether what is prepared is what is asked for."""
+    if dataset == SYNTHETIC:
+        drawn = {"version": str(_builder_class(dataset).VERSION), **kwargs}
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
+    return _builder_class(dataset).fingerprint(**kwargs)
+
+
+def _builder_class(dataset: str):
+    import tensorflow_datasets as tfds
+
+    import promptmad_jax.data.builders  # noqa: F401  (registers them)
+
+    return tfds.builder_cls(dataset)
+
+
+def _existing(dataset: str, data_dir: str) -> Prepared | None:
+    if not (pathlib.Path(data_dir) / dataset).is_dir():
+        return None
+    try:
+        return find_prepared(dataset, data_dir)
+    except UserError:  # A folder without a complete data set in it.
+        return None
+
+
+def _stamp_of(prepared: Prepared) -> str | None:
+    try:
+        report = json.loads((prepared.folder / _REPORT).read_text(encoding="utf-8"))
+        return report["source_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _tell_replacement(old: Prepared, kwargs: dict) -> None:
+    what = f"from {printable(kwargs['source'])}" if "source" in kwargs else f"with {kwargs}"
+    print(f"{old.name} in {printable(old.folder)} is replaced by one built {what}")
+
+
+def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pathlib.Path:
+    import tensorflow_datasets as tfds
+
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=data_dir) as staging:
+            # Not `tfds.builder`, which puts a line of its own before every message.
+            builder = _builder_class(dataset)(data_dir=staging, **kwargs)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS names the staging folder.
+                builder.download_and_prepare(file_format="array_record")
+            written = pathlib.Path(builder.data_dir)
+            report = _complete_report(written, builder, kwargs, stamp)
+            folder = data_dir / written.relative_to(staging)
+            _replace(written, folder, pathlib.Path(staging))
+    except OSError as error:
+        raise UserError(
+            f"{dataset} cannot be written to {data_dir} ({error.strerror or error}):"
+            " make room there or choose another --data_dir"
+        ) from error
+    prepared = Prepared(dataset, folder.name, folder)
+    shutil.rmtree(
+        image_cache.folder_of(prepared, image_cache.default_root(str(data_dir))),
+        ignore_errors=True,
+    )
+    _tell(report, folder)
+    return folder
+
+
+def _complete_report(written: pathlib.Path, builder, kwargs: dict, stamp: str) -> dict:
+    path = written / _REPORT
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    splits = {name: split.num_examples for name, split in builder.info.splits.items()}
+    report = {
+        "dataset": builder.name,
+        "version": str(builder.version),
+        "arguments": kwargs,
+        "source_fingerprint": stamp,
+        "images": splits,
+        "problems": [],
+    }
+    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return report
+
+
+def _replace(written: pathlib.Path, folder: pathlib.Path, staging: pathlib.Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        folder.rename(staging / "replaced")
+    written.rename(folder)
+
+
+def _tell(report: dict, folder: pathlib.Path) -> None:
+    for problem in report["problems"]:
+        print(f"{problem['file']}: {problem['reason']}: {problem['action']} [{problem['kind']}]")
+    if "counts" in report:
+        for name, row in report["counts"].items():
+            print(f"{name}: {row['train']} train, {sum(row['test'].values())} test images")
+    images = ", ".join(f"{number} {split}" for split, number in report["images"].items())
+    print(f"{report['dataset']}: {images} images, {len(report['problems'])} problems")
+    print(f"written to {printable(folder)}; the report is {printable(folder / _REPORT)}")

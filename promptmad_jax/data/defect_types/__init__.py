@@ -1,0 +1,1 @@
+"""Images labelled with defect types, for zero-shot detectors."""

@@ -1,0 +1,176 @@
+"""How many bytes of what a device holds during training, by shapes and the compiled step."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from promptmad_jax.config import Config
+from promptmad_jax.data.prepared import find_prepared, split_sizes
+from promptmad_jax.data.textures import texture_paths
+from promptmad_jax.dry_run.train_step import AbstractRun, cached_features
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import Rules, leaf_name
+
+BY_SIZE = "by size"
+
+
+@dataclass(frozen=True)
+class StateGroup:
+    """Arrays of the state with the same part of the model, rule and split.
+
+    Attributes:
+        whole, device: bytes of all of them, and of what one device holds of them.
+    """
+
+    name: str
+    rule: str
+    split: str
+    arrays: int
+    whole: int
+    device: int
+
+
+def state_groups(state: Any, rules: Rules) -> list[StateGroup]:
+    """The state's arrays, grouped; `state` has shapes and shardings."""
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = leaf_name(path)
+        rule = next((pattern for pattern, _ in rules if re.search(pattern, name)), BY_SIZE)
+        key = (_group_of(name), rule, _describe(leaf))
+        groups.setdefault(key, []).append(leaf)
+    return [
+        StateGroup(*key, len(leaves), sum(map(_bytes, leaves)), sum(map(_device_bytes, leaves)))
+        for key, leaves in groups.items()
+    ]
+
+
+def _group_of(name: str) -> str:
+    """Its first two parts; of opt_state/1/0/mu/segmentor/conv1/kernel it is opt_state/mu."""
+    parts = name.split("/")
+    if parts[0] != "opt_state":
+        return "/".join(parts[:2])
+    moments = [part for part in parts if part in ("mu", "nu")]
+    return "/".join(["opt_state", *(moments or parts[-1:])])
+
+
+def _describe(leaf: Any) -> str:
+    dims = [
+        f"dimension {dim} over {entry if isinstance(entry, str) else ' and '.join(entry)}"
+        for dim, entry in enumerate(leaf.sharding.spec)
+        if entry
+    ]
+    return ", ".join(dims) or "replicated"
+
+
+def _bytes(leaf: Any) -> int:
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def _device_bytes(leaf: Any) -> int:
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device.
+
+    Attributes:
+        frozen: backbone and text tokens. images: resident images, textures and features; 0 where
+            they stay in host memory. batch: its share of one. temporaries: what XLA adds during the
+            step: activations and gradients. gradients: a whole set of them.
+        count: training images, None where the data set is not prepared here.
+    """
+
+    parameters: int
+    optimizer: int
+    statistics: int
+    frozen: int
+    images: int
+    batch: int
+    temporaries: int
+    gradients: int
+    count: int | None
+    resident: bool
+
+    @property
+    def total(self) -> int:
+        """All that is on the device at once; the gradients are among the temporaries."""
+        held = self.parameters + self.optimizer + self.statistics + self.frozen
+        return held + self.images + self.batch + self.temporaries
+
+
+def memory(config: Config, run: AbstractRun, compiled: Any, devices: int, resident: bool) -> Memory:
+    """What one of `devices` holds while `compiled`, the step of `run`, is running."""
+    state = run.state
+    count = image_count(config)
+    return Memory(
+        parameters=_sum(_device_bytes, state.params),
+        optimizer=_sum(_device_bytes, state.opt_state),
+        statistics=_sum(_device_bytes, (state.stats, state.step, state.key)),
+        frozen=_sum(_bytes, run.frozen),
+        images=_resident_bytes(config, run, count) if resident and count else 0,
+        batch=_sum(_bytes, run.batch) // devices,
+        temporaries=compiled.memory_analysis().temp_size_in_bytes,
+        gradients=_sum(_bytes, state.params),
+        count=count,
+        resident=resident,
+    )
+
+
+def _sum(measure: Callable[[Any], int], tree: Any) -> int:
+    return sum(map(measure, jax.tree.leaves(tree)))
+
+
+def image_count(config: Config) -> int | None:
+    """Training images of the prepared data set, all classes; None where it is not here."""
+    try:
+        return split_sizes(find_prepared(config.data.dataset, config.data.data_dir))["train"]
+    except (UserError, KeyError):
+        return None
+
+
+def _resident_bytes(config: Config, run: AbstractRun, count: int) -> int:
+    features = cached_features(config, run.detector, run.frozen, count)
+    directory = config.data.texture_dir
+    textures = len(texture_paths(directory)) if directory else count
+    return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Elements that the devices add up in a step.
+
+    Attributes:
+        elements: all that could be. idle: those of them whose gradient is zero by construction, and
+            which XLA leaves out.
+    """
+
+    elements: int
+    idle: int
+
+
+def summed_elements(config: Config, run: AbstractRun) -> Sums:
+    """What a step with a replicated state sums over the devices, by counting.
+
+    A gradient is summed where it arises. So what is used in several places is summed for each of
+    them, where XLA does not add up first: tests/distributed/test_lowering.py compares.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(run.state.params)
+    sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
+    size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
+    # The tokens' positions [N, D], made of those of rows and columns, of encoder and decoder.
+    tokens = (config.data.image_size // 16) ** 2
+    positions = 2 * tokens * config.reconstructor.width - size("(row|column)_embed$")
+    # Projected for the prompts, and again for the images.
+    text = size("reconstructor/text_(proj|norm)/")
+    # Each BatchNorm: two moments on the way forward, two gradients on the way back.
+    moments = 2 * _sum(lambda leaf: leaf.size, run.state.stats)
+    # The terms of the loss, and the number of anomalous pixels that one of them is divided by.
+    scalars = 6 + 1
+    # The prompts see a single token of text, whatever their queries and its key.
+    idle = size("prompt_text_attention/(query|key)/")
+    return Sums(sum(sizes.values()) + positions + text + moments + scalars, idle)

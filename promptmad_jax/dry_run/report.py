@@ -1,0 +1,155 @@
+"""`train --dry_run`: what a run would hold and send, from shapes and the compiled step alone.
+
+Nothing is trained, no image is read and nothing is written.
+"""
+
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
+
+from promptmad_jax.clip.config import PUBLISHED, read_config
+from promptmad_jax.config import Config, check_batch
+from promptmad_jax.dry_run.collectives import Collective, find_collectives
+from promptmad_jax.dry_run.memory import BY_SIZE, Memory, StateGroup, memory, state_groups
+from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import FSDP_MIN_ELEMENTS, make_mesh, partition_rules
+from promptmad_jax.weights.hub import resolve_file
+
+_MIB = 2**20
+
+
+def dry_run(config: Config, devices: str = "", console: Console | None = None) -> None:
+    """Prints where the state lies, the memory of a device and what a step sends.
+
+    Args:
+        devices: "" for those at hand, "cpu:8" for eight pretended ones, or "tpu:v5e:2x4" for a TPU
+            slice that is not there (its compiler, the package libtpu, must be).
+
+    Raises:
+        UserError: the devices cannot be had, or the configuration does not fit them.
+    """
+    mesh = make_mesh(config.mesh, find_devices(devices))
+    # The same on every process: one prints.
+    console = Console(quiet=jax.process_index() != 0) if console is None else console
+    check_batch(config, mesh.size)
+    platform = mesh.devices.flat[0].platform
+    run = abstract_run(config, mesh, platform, text_width(config))
+    console.print(_mesh_line(config, mesh), highlight=False)
+    console.print(state_table(state_groups(run.state, partition_rules(config.mesh))))
+    compiled = run.trace().lower().compile()
+    resident = {"yes": True, "no": False, "auto": platform != "cpu"}[config.train.resident]
+    console.print(memory_table(memory(config, run, compiled, mesh.size, resident)))
+    console.print(sending_table(find_collectives(compiled.as_text())))
+    console.print(f"Compiled by XLA for {platform}; other platforms take other temporaries.")
+
+
+def find_devices(name: str) -> list[jax.Device] | None:
+    """The devices that `dry_run` is to be on; None for those at hand."""
+    platform, _, which = name.partition(":")
+    if not name:
+        return None
+    if platform == "cpu" and which.isdecimal() and int(which):
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(which))
+        return jax.devices("cpu")
+    if platform == "tpu" and which:
+        if importlib.util.find_spec("libtpu") is None:
+            raise UserError(f"--dry_run_on={name} needs TPU's compiler: `pip install libtpu`")
+        from jax.experimental import topologies
+
+        # Not to look for a TPU, nor to ask Google's metadata server about it.
+        jax.config.update("jax_platforms", "cpu")
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        return topologies.get_topology_desc(platform="tpu", topology_name=which).devices
+    raise UserError(f"--dry_run_on={name}: it must be cpu:NUMBER or tpu:SLICE, such as tpu:v5e:2x4")
+
+
+def text_width(config: Config) -> int:
+    """Width of the text tokens, by the header of their file; 0 for a model without text."""
+    if config.model != "promptmad":
+        return 0
+    text: TextConfig = config.text
+    if text.source == "random":
+        return text.width
+    if text.source == "vectors":
+        with np.load(text.weights) as file:
+            return file["vectors"].shape[-1]
+    if text.weights in PUBLISHED:
+        return PUBLISHED[text.weights].text.width
+    tower = read_config(resolve_file(text.weights, "config.json", "text.weights")).text
+    return tower.projection or tower.width
+
+
+def _mesh_line(config: Config, mesh: Mesh) -> str:
+    each = config.train.batch_size // mesh.size
+    kind = mesh.devices.flat[0].device_kind
+    return (
+        f"{mesh.size} x {kind}, data={mesh.shape['data']} fsdp={mesh.shape['fsdp']}; "
+        f"{config.train.batch_size} images a step, {each} a device"
+    )
+
+
+def state_table(groups: Iterable[StateGroup]) -> Table:
+    """Where each part of the state lies."""
+    table = _table("State", "part", "rule", "split", "arrays", "MiB", "MiB a device")
+    for group in groups:
+        sizes = (f"{size / _MIB:.3f}" for size in (group.whole, group.device))
+        table.add_row(group.name, group.rule, group.split, str(group.arrays), *sizes)
+    table.caption = (
+        f"The first rule found in a path decides. {BY_SIZE}: {FSDP_MIN_ELEMENTS:,} elements or "
+        "more are split over fsdp, along the largest dimension that it divides"
+    )
+    return table
+
+
+def memory_table(memory: Memory) -> Table:
+    """The memory of a device."""
+    if memory.count is None:
+        images = "images (their number is known once the data set is prepared)"
+    else:
+        place = "resident" if memory.resident else "in host memory, none here"
+        images = f"images, textures and clean features, {memory.count} images: {place}"
+    rows = (
+        ("parameters", memory.parameters),
+        ("optimizer", memory.optimizer),
+        ("statistics, step, key", memory.statistics),
+        ("frozen backbone and text", memory.frozen),
+        (images, memory.images),
+        ("its share of a batch", memory.batch),
+        ("activations and gradients (XLA's temporaries)", memory.temporaries),
+        ("  a whole set of gradients, of these", memory.gradients),
+        ("total", memory.total),
+    )
+    table = _table("Memory of a device", "", "MiB")
+    for name, size in rows:
+        table.add_row(name, f"{size / _MIB:.3f}")
+    return table
+
+
+def sending_table(collectives: list[Collective]) -> Table:
+    """What a device sends in a step."""
+    table = _table("Sent by a device in a step", "operation", "number", "KiB")
+    numbers = Counter(one.kind for one in collectives)
+    for kind, number in sorted(numbers.items()):
+        sent = sum(one.sent() for one in collectives if one.kind == kind)
+        table.add_row(kind, str(number), f"{sent / 1024:.1f}")
+    if not numbers:
+        table.add_row("nothing", "0", "0")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for place, column in enumerate(columns):
+        number = place > 0 and (column in ("arrays", "number") or "iB" in column)
+        table.add_column(column, justify="right" if number else "left")
+    return table

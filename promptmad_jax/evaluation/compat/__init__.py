@@ -1,0 +1,1 @@
+"""Metrics as other code bases define them, reported beside ours."""

@@ -1,0 +1,81 @@
+"""One evaluation: a model's maps of a test split, class by class, measured and drawn."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.evaluation.calibration import Calibration
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.compat.original_size import OriginalMasks
+from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.runtime.processes import ALONE, Communicator, this_run
+
+
+def class_maps(
+    maker: MapMaker,
+    params: Params,
+    stats: Stats,
+    test: ImageSet,
+    fusion: str,
+    calibration: Calibration,
+    original_masks: OriginalMasks | None = None,
+    shared: Communicator = ALONE,
+) -> Iterator[ClassMaps]:
+    """Yields the maps of each class that has test images; memory is bounded by the largest.
+
+    Args:
+        original_masks: reads the masks before resizing, for the mode "original_size".
+        shared: the processes that each take every `count`-th image of a class, possibly none. By
+            default each process gets all maps, whichever of them made them.
+    """
+    bank = maker.bank(params, stats)
+    for k, name in enumerate(test.class_names):
+        members = np.flatnonzero(test.class_ids == k)
+        if not len(members):
+            continue
+        indices = np.arange(shared.index, len(members), shared.count)
+        rows = members[indices]
+        images, ids = np.asarray(test.images[rows]), test.class_ids[rows]
+        if shared.count == 1:
+            maps = maker.maps(params, stats, bank, images, ids)
+        else:
+            most = -(-len(members) // shared.count)
+            maps = maker.own_maps(params, stats, bank, images, ids, most)
+        maps["final"] = calibration.final_map(maps, fusion, [name] * len(rows))
+        filenames = tuple(test.filenames[i] for i in rows)
+        yield ClassMaps(
+            name,
+            filenames,
+            tuple(test.defect_types[i] for i in rows),
+            test.labels[rows],
+            images,
+            np.asarray(test.masks[rows]),
+            maps,
+            indices=indices,
+            original_masks=original_masks and original_masks(name, filenames),
+        )
+
+
+def evaluate_maps(
+    maps: Iterator[ClassMaps],
+    protocol: Protocol,
+    thresholds: Mapping[str, tuple],
+    thresholds_from: str,
+    also: Callable[[ClassMaps], None] | None = None,
+) -> dict:
+    """The metrics.json object of the maps; the processes of a run measure together.
+
+    Args:
+        maps: of each process's own images; with `also`, of all images on every process.
+        also: sees every class once, for a report.
+    """
+    run = this_run()
+    with Evaluator(protocol, thresholds, thresholds_from, run) as evaluator:
+        for one in maps:
+            evaluator.add(one if also is None else one.share(run.index, run.count))
+            if also is not None:
+                also(one)
+        return evaluator.result()

@@ -1,0 +1,138 @@
+"""Figures of decisions: what is above the thresholds that a class was given."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from promptmad_jax.evaluation.metrics.blocks import Block, ClassScores
+from promptmad_jax.evaluation.metrics.exact import (
+    Reasons,
+    Sample,
+    Values,
+    count_above,
+    false_positives,
+    image_sample,
+)
+from promptmad_jax.runtime.errors import UserError
+
+THRESHOLD_METRICS = (
+    "pixel_iou",
+    "pixel_precision",
+    "pixel_recall",
+    "pixel_f1",
+    "pixel_fpr",
+    "image_accuracy",
+    "image_precision",
+    "image_recall",
+    "image_f1",
+    "image_fpr",
+)
+_OF_DEFECTS = ("iou", "precision", "recall", "f1")
+
+
+class Confusion(NamedTuple):
+    """Found positives and negatives, and how many there are of each."""
+
+    true: int
+    false: int
+    positives: int
+    negatives: int
+
+
+def threshold_metrics(
+    pixels: Sample, images: Sample, thresholds: tuple[float, float]
+) -> tuple[Values, Reasons]:
+    """The figures of one class at fixed thresholds.
+
+    Args:
+      pixels, images: scores of the class.
+      thresholds: of a pixel and of an image; what exceeds them counts as defective.
+
+    Returns:
+      `THRESHOLD_METRICS`, None where there is no defect to find or nothing to divide by, and the
+      reasons of these. `fpr` is the share of the normal that exceeds the threshold.
+    """
+    values, undefined = {}, {}
+    for sample, threshold in zip((pixels, images), thresholds, strict=True):
+        counts = confuse(sample, threshold)
+        for name, (part, whole) in _ratios(counts).items():
+            key = f"{sample.unit}_{name}"
+            if key in THRESHOLD_METRICS:
+                values[key], reason = None, _missing(name, counts, whole, sample.unit)
+                if reason is None:
+                    values[key] = part / whole
+                else:
+                    undefined[key] = reason
+    return values, undefined
+
+
+def confuse(sample: Sample, threshold: float) -> Confusion:
+    """Counts what exceeds the threshold, which is rounded to the type of the scores."""
+    limit = np.asarray([threshold], sample.positives.dtype)
+    return Confusion(
+        int(count_above(np.sort(sample.positives), limit)[0, 0]),
+        int(false_positives([sample], limit)[0, 0]),
+        len(sample.positives),
+        sample.negative_count,
+    )
+
+
+def _ratios(counts: Confusion) -> dict[str, tuple[int, int]]:
+    true, false, positives, negatives = counts
+    return {
+        "iou": (true, positives + false),
+        "precision": (true, true + false),
+        "recall": (true, positives),
+        "f1": (2 * true, true + false + positives),
+        "fpr": (false, negatives),
+        "accuracy": (true + negatives - false, positives + negatives),
+    }
+
+
+def _missing(name: str, counts: Confusion, whole: int, unit: str) -> str | None:
+    if name in _OF_DEFECTS and not counts.positives:
+        return f"there is no defective {unit}"
+    if whole:
+        return None
+    return f"there is no normal {unit}" if name == "fpr" else f"no {unit} exceeds the threshold"
+
+
+class Decisions:
+    """The block of the threshold figures.
+
+    Args:
+      thresholds: class -> thresholds of a pixel and of an image; anything after them is ignored.
+    """
+
+    def __init__(self, thresholds: Mapping[str, tuple]):
+        self._thresholds = {
+            name: (float(pixel), float(image)) for name, (pixel, image, *_) in thresholds.items()
+        }
+        self._block = Block(THRESHOLD_METRICS)
+
+    def check(self, class_name: str) -> None:
+        """Refuses a class without thresholds.
+
+        Raises:
+          UserError: naming the class.
+        """
+        if class_name not in self._thresholds:
+            raise UserError(
+                f"class {class_name} has no thresholds, which there are for "
+                f"{', '.join(self._thresholds)} alone; calibrate it too"
+            )
+
+    def add(self, class_name: str, scored: ClassScores) -> None:
+        """Decides on the final maps of one class."""
+        images = image_sample(scored.scores, scored.labels)
+        figures = threshold_metrics(scored.pixels, images, self._thresholds[class_name])
+        self._block.add(class_name, *figures)
+
+    def result(self) -> dict:
+        """The block, with `values`: class -> the thresholds of a pixel and of an image."""
+        values = {
+            name: dict(zip(("pixel", "image"), self._thresholds[name], strict=True))
+            for name in self._block.classes
+        }
+        return self._block.result() | {"values": values}

@@ -1,0 +1,1 @@
+"""One protocol for a family of detectors: assemble, train, evaluate, predict."""

@@ -1,0 +1,1 @@
+"""Detectors that reconstruct normal features: PromptMAD, OneNIP, UniAD."""

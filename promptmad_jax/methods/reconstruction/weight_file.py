@@ -1,0 +1,147 @@
+"""A detector whose weights come from a file, with no training run of ours behind it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from promptmad_jax.config import Config
+from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.data.preprocess import decode_image, resize_image
+from promptmad_jax.methods.reconstruction.assembly import (
+    Experiment,
+    Splits,
+    build_experiment,
+    class_prompts,
+    class_text,
+    load_splits,
+    make_detector,
+)
+from promptmad_jax.methods.reconstruction.evaluation import calibrate_state, finish
+from promptmad_jax.models.backbone.backbone import build_backbone, layer_shapes
+from promptmad_jax.models.backbone.weights.efficientnet import fold
+from promptmad_jax.models.functional import Params, Stats
+from promptmad_jax.models.reconstruction.weights.model_file import read_model
+from promptmad_jax.models.reconstruction.weights.onenip import split_params_stats
+from promptmad_jax.runs.manifest import write_manifest
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.dataclass_parser import to_dict
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import replicate
+from promptmad_jax.serving.predictor import Predictor
+
+
+class FileState(NamedTuple):
+    """What evaluation reads of a training state; the step of foreign weights is unknown: 0."""
+
+    step: int
+    params: Params
+    stats: Stats
+
+
+def load_weights(
+    config: Config, path: str, class_names: tuple[str, ...]
+) -> tuple[Experiment, FileState]:
+    """The configured model with the weights of a file, of any format that `convert` reads.
+
+    The backbone is the file's, where it holds one, else that of the configuration.
+
+    Raises:
+        UserError: the file cannot be read or is of another model.
+    """
+    backbone, text = build_backbone(config.backbone), class_text(config, class_names)
+    network = make_detector(config, backbone, text).network
+    model, own = read_model(path, network, backbone.architecture)
+    frozen = None
+    if own:
+        frozen = fold(own, layer_shapes(backbone.architecture), config.backbone.norm_epsilon)
+    experiment = build_experiment(config, class_names, text, frozen)
+    params, stats = replicate(jax.tree.map(np.float32, split_params_stats(model)), experiment.mesh)
+    return experiment, FileState(0, params, stats)
+
+
+def evaluate_weights(config: Config, path: str, prompt_images: list[str], output: Workdir) -> dict:
+    """The evaluation of a weight file on the configured data set; see `finish` for what it writes.
+
+    Args:
+        prompt_images: CLASS=PATH, in place of training images.
+    """
+    if config.eval.checkpoint != "last":
+        raise UserError(
+            f"config.eval.checkpoint is {config.eval.checkpoint!r}, but a weight file is a single "
+            "state: leave it at 'last'"
+        )
+    splits = load_splits(config)
+    names = splits.train.class_names
+    prompts = class_prompts(splits.train, config.eval.prompt_index)
+    for spec in prompt_images:
+        name, equals, file = spec.partition("=")
+        if not equals or name not in names:
+            raise UserError(
+                f"--prompt_image={spec}: give CLASS=PATH with a class of {', '.join(names)}"
+            )
+        prompts[names.index(name)] = _prompt(file, config)
+    experiment, state = load_weights(config, path, names)
+    write_manifest(
+        output.manifest,
+        to_dict(config),
+        config.train.seed,
+        splits.train.fingerprint,
+        experiment.mesh,
+        {
+            "weights": str(path),
+            "classes": list(names),
+            "prompt_images": prompt_images,
+            "test_fingerprint": splits.test.fingerprint,
+        },
+    )
+    maker = experiment.map_maker(prompts)
+    origin = {"checkpoint": f"none: the weights of {Path(path).name}"}
+    if prompt_images:
+        given = ", ".join(prompt_images)
+        origin["prompt"] = f"given: {given}; else training image {config.eval.prompt_index}"
+    return finish(experiment, maker, state, splits, output, output, origin=origin)
+
+
+def load_file_predictor(config: Config, path: str, class_name: str, prompt_image: str) -> Predictor:
+    """A weight file ready for images of one class.
+
+    The constants of fusion and drawing are read off the prompt image and its pseudo-anomalies. One
+    image sets no threshold, so predictions have no verdict.
+    """
+    if class_name == "auto":
+        raise UserError("--class_name=auto needs a trained run; name the class of the prompt image")
+    experiment, state = load_weights(config, path, (class_name,))
+    prompts = _prompt(prompt_image, config)[None]
+    maker = experiment.map_maker(prompts)
+    images = _normal_images(prompts, class_name, prompt_image)
+    splits = Splits(images, images.select([]), images)
+    calibration = calibrate_state(experiment, maker, state, splits).without_thresholds()
+    return Predictor(
+        maker,
+        state.params,
+        state.stats,
+        (class_name,),
+        calibration,
+        config.eval.fusion,
+        config.eval.image_pool,
+    )
+
+
+def _prompt(path: str, config: Config) -> np.ndarray:
+    return resize_image(decode_image(path), config.data.image_size)
+
+
+def _normal_images(images: np.ndarray, class_name: str, filename: str) -> ImageSet:
+    return ImageSet(
+        images=images,
+        masks=np.zeros(images.shape[:3], bool),
+        labels=np.zeros(len(images), np.int32),
+        class_ids=np.zeros(len(images), np.int32),
+        class_names=(class_name,),
+        defect_types=("good",) * len(images),
+        filenames=(Path(filename).name,),
+        original_sizes=np.array([images.shape[1:3]], np.int32),
+        fingerprint="",
+    )

@@ -1,0 +1,1 @@
+"""Zero-shot detectors on CLIP: DAPO, MultiADS, plain CLIP."""

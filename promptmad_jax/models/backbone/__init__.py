@@ -1,0 +1,1 @@
+"""Frozen backbones: EfficientNets and the levels they yield."""

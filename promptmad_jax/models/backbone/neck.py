@@ -1,0 +1,36 @@
+"""The parameter-free neck: backbone levels to one grid of feature tokens (OneNIP's MFCN)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from promptmad_jax.models.layers.resize import sample_align_corners
+
+
+class Features(NamedTuple):
+    """What the models see of an image.
+
+    Attributes:
+        neck: [B, h, w, C], all levels resized to stride 16 and concatenated, float32.
+        stride8: [B, 2h, 2w, C8], the backbone's level at stride 8, or None where no one reads it.
+        stride4: [B, 4h, 4w, C4], the level at stride 4, or None.
+    """
+
+    neck: jax.Array
+    stride8: jax.Array | None
+    stride4: jax.Array | None
+
+
+def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
+    """Resizes levels at strides 2, 4, 8, 16 to the last one's grid and concatenates channels."""
+    height, width = levels[-1].shape[1:3]
+    *fine, last = levels
+    return jnp.concatenate([*(sample_align_corners(x, height, width) for x in fine), last], axis=-1)
+
+
+def features_from_levels(levels: tuple[jax.Array, ...], fine: bool) -> Features:
+    """Features of backbone levels at strides 2, 4, 8, 16, the first possibly on the last one's grid
+    already; `fine` keeps the levels at strides 4 and 8."""
+    _, stride4, stride8, _ = levels
+    return Features(neck(levels), stride8 if fine else None, stride4 if fine else None)

@@ -1,0 +1,1 @@
+"""Backbone weights: formats, key tables, and the shipped miniature."""

@@ -1,0 +1,1 @@
+"""The reconstruction detectors: reconstructor, segmentor, diffusion, and their siblings."""

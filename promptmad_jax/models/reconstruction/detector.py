@@ -1,0 +1,120 @@
+"""A backbone and a model together: images in, anomaly maps out."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from promptmad_jax.data.preprocess import normalize
+from promptmad_jax.models.backbone.backbone import STRIDES, Backbone
+from promptmad_jax.models.backbone.neck import Features, features_from_levels
+from promptmad_jax.models.functional import Network, Params, Stats
+from promptmad_jax.models.layers.attention import Text
+from promptmad_jax.models.layers.chunks import in_passes
+from promptmad_jax.models.layers.resize import sample_align_corners
+from promptmad_jax.models.reconstruction.outputs import anomaly_maps
+
+
+class Frozen(NamedTuple):
+    """What training does not change: backbone parameters and the text tokens of all classes.
+
+    Attributes:
+        backbone: nested dict of arrays.
+        text: tokens [K, T, d] and mask [K, T] by class, or None for a model without text.
+    """
+
+    backbone: Params
+    text: Text | None
+
+
+class Bank(NamedTuple):
+    """What is computed once a class: prompt tokens [K, N, D] after the encoder and the text."""
+
+    prompt: jax.Array
+    text: Text | None
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The static half of a model; hashable, every method a pure function to be jitted.
+
+    Attributes:
+        backbone: images to levels. network: features to maps. image_size: S, pixels.
+        backbone_pass: images that pass the backbone together, at most; 0 takes all.
+        maps_pass: likewise, images that are mapped together.
+    """
+
+    backbone: Backbone
+    network: Network
+    image_size: int
+    uses_fine_levels: bool
+    backbone_pass: int = 0
+    maps_pass: int = 0
+
+    def features(self, frozen: Frozen, images: jax.Array) -> Features:
+        """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
+
+        height, width = (side // STRIDES[-1] for side in images.shape[1:3])
+
+        def one_pass(images):
+            # Half as many where the maps are four times as large; and of the largest level only
+            # what the neck reads.
+            levels = self.backbone(
+                frozen.backbone,
+                normalize(images),
+                self.backbone_pass // 2,
+                lambda level: sample_align_corners(level, height, width),
+            )
+            return features_from_levels(levels, self.uses_fine_levels)
+
+        return in_passes(one_pass, self.backbone_pass, images)
+
+    def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
+        """One prompt image a class, uint8 [K, S, S, 3]."""
+        model = self.network.bind(params, stats)
+        neck = self.features(frozen, prompts).neck
+        return Bank(model.encode_prompt(neck, frozen.text), frozen.text)
+
+    def maps(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        bank: Bank,
+        images: jax.Array,
+        class_ids: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B]."""
+
+        def one_pass(images, class_ids):
+            model, features, *rest = self._inputs(params, stats, frozen, bank, images, class_ids)
+            outputs = model.predict(features, *rest)
+            return anomaly_maps(outputs, features.neck, self.image_size)
+
+        return in_passes(one_pass, self.maps_pass, images, class_ids)
+
+    def diffusion_steps(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        bank: Bank,
+        images: jax.Array,
+        class_ids: jax.Array,
+    ) -> jax.Array:
+        """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]."""
+        model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
+        return model.diffusion_steps(features, prompt, text)
+
+    def _inputs(self, params, stats, frozen, bank, images, class_ids) -> tuple[Any, ...]:
+        model = self.network.bind(params, stats)
+        features = self.features(frozen, images)
+        return model, features, bank.prompt[class_ids], text_of(bank.text, class_ids)
+
+
+def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:
+    """The text tokens of each sample's class."""
+    if text is None:
+        return None
+    return Text(jnp.asarray(text.tokens)[class_ids], jnp.asarray(text.mask)[class_ids])

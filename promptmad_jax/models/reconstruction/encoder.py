@@ -1,0 +1,141 @@
+"""Feature tokens and their encoder: what the reconstructors of OneNIP, PromptMAD and UniAD share.
+
+Source: OneNIP (ECCV 2024) and UniAD (NeurIPS 2022), as re-specified. Shapes: B images, N = h * w
+tokens, C feature channels, D model width.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from promptmad_jax.models.layers.attention import Attention
+from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm, linear
+
+
+@dataclass(frozen=True)
+class ReconstructorConfig:
+    """Sizes and regularisation of the reconstructor; the defaults are OneNIP's.
+
+    Attributes:
+        width: D, a multiple of heads.
+        neighbor_size: tokens within neighbor_size // 2 rows and columns are hidden from a query;
+            0 means half the grid (7, 8, 10 at 224, 256, 320), as OneNIP. UniAD has 7 at every size.
+        jitter_scale: noise of feature jitter, in units of a token's L2 norm over C.
+        jitter_probability: chance that a training batch is jittered.
+        text_in_decoder: PromptMAD's second attention in every cross-attention of the decoder.
+        text_in_prompt: PromptMAD's gated cross-attention of the prompt tokens to the text.
+        text_tokens: which text tokens the reconstructor sees, "normal" or "all". Defect words
+            would help it to reproduce defects.
+        attention_pass: weights (images x heads x queries x keys) that an attention of the training
+            makes at once, at most, but those of one image at least; 0 leaves it to the platform.
+    """
+
+    width: int = 256
+    heads: int = 8
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    mlp_width: int = 1024
+    dropout: float = 0.1
+    neighbor_size: int = 0
+    jitter_scale: float = 20.0
+    jitter_probability: float = 1.0
+    text_in_decoder: bool = True
+    text_in_prompt: bool = True
+    text_tokens: str = "normal"
+    attention_pass: int = 0
+
+
+def neighbor_allowed(height: int, width: int, neighbor_size: int) -> np.ndarray:
+    """Returns bool [N, N], true where a query may attend: outside the window around itself."""
+    size = neighbor_size or height // 2
+    row, column = np.divmod(np.arange(height * width), width)
+    near_rows = np.abs(row[:, None] - row[None]) <= size // 2
+    near_columns = np.abs(column[:, None] - column[None]) <= size // 2
+    return ~(near_rows & near_columns)
+
+
+def jitter(tokens: jax.Array, scale: float, probability: float, key: jax.Array) -> jax.Array:
+    """Adds normal noise of standard deviation scale * ||token|| / C to tokens [B, N, C].
+
+    One draw decides for the whole batch.
+    """
+    coin, noise = jax.random.split(key)
+    norm = jnp.linalg.norm(tokens, axis=-1, keepdims=True)
+    amount = norm * (scale / tokens.shape[-1]) * jax.random.bernoulli(coin, probability)
+    return tokens + amount * jax.random.normal(noise, tokens.shape)
+
+
+class EncoderLayer(nnx.Module):
+    """Post-norm self-attention and MLP."""
+
+    def __init__(self, config: ReconstructorConfig, rngs: nnx.Rngs):
+        self.attention = Attention(config.width, config.heads, rngs, most=config.attention_pass)
+        self.mlp = Mlp(config.width, config.mlp_width, rngs)
+        self.norm1, self.norm2 = layer_norm(config.width, rngs), layer_norm(config.width, rngs)
+        self.rate = config.dropout
+
+    def __call__(self, x, position, allowed, rngs):
+        placed = x + position
+        attended = self.attention(placed, placed, x, allowed=allowed, rate=self.rate, rngs=rngs)
+        x = self.norm1(x + dropout(attended, self.rate, rngs))
+        return self.norm2(x + dropout(self.mlp(x, self.rate, rngs), self.rate, rngs))
+
+
+class FeatureEncoder(nnx.Module):
+    """Features to encoded tokens, and tokens of a subclass's decoder back to features.
+
+    Args:
+        config: sizes.
+        channels: C of the features.
+        grid: (h, w).
+    """
+
+    def __init__(
+        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: nnx.Rngs
+    ):
+        self.config, self.grid = config, grid
+        width, (rows, columns) = config.width, grid
+        self.input_proj = linear(channels, width, rngs)
+        self.output_proj = linear(width, channels, rngs)
+        self.row_embed = nnx.Param(jax.random.uniform(rngs.params(), (rows, width // 2)))
+        self.column_embed = nnx.Param(jax.random.uniform(rngs.params(), (columns, width // 2)))
+        names = [f"layer_{i}" for i in range(config.encoder_layers)]
+        self.encoder = nnx.Dict({name: EncoderLayer(config, rngs) for name in names})
+
+    def encode(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """features [B, h, w, C] to tokens [B, N, D]; jitter and dropout where rngs is given."""
+        batch, *_, channels = features.shape
+        tokens = features.reshape(batch, -1, channels).astype(jnp.float32)
+        if rngs is not None:
+            tokens = jitter(
+                tokens, self.config.jitter_scale, self.config.jitter_probability, rngs.jitter()
+            )
+        x, allowed = self.input_proj(tokens), self._allowed()
+        position = self._position(batch)
+        for i in range(self.config.encoder_layers):
+            x = self.encoder[f"layer_{i}"](x, position, allowed, rngs)
+        return x
+
+    def _features(self, tokens: jax.Array) -> jax.Array:
+        """Tokens [B, N, D] to features [B, h, w, C]."""
+        return self.output_proj(tokens).reshape(len(tokens), *self.grid, -1)
+
+    def _position(self, batch: int) -> jax.Array:
+        """[B, N, D]: a token's column in the first half of the channels, its row in the second.
+
+        Given to the whole batch once: where it is added, its gradient would be summed over the
+        batch, each time anew, and between devices as often.
+        """
+        rows, columns = self.grid
+        row = jnp.broadcast_to(
+            self.row_embed[...][:, None], (rows, columns, self.row_embed.shape[1])
+        )
+        column = jnp.broadcast_to(self.column_embed[...][None], row.shape)
+        position = jnp.concatenate([column, row], -1).reshape(1, rows * columns, -1)
+        return jnp.broadcast_to(position, (batch, *position.shape[1:]))
+
+    def _allowed(self) -> jax.Array:
+        return jnp.asarray(neighbor_allowed(*self.grid, self.config.neighbor_size))

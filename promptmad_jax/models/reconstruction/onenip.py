@@ -1,0 +1,110 @@
+"""OneNIP: reconstruction from one normal prompt image, and a supervised refiner (ECCV 2024)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.layers.attention import Text
+from promptmad_jax.models.layers.basic import (
+    BatchNorm,
+    ConvTranspose2x2,
+    conv,
+    conv_transpose_2x2,
+    linear,
+)
+from promptmad_jax.models.layers.convolution import upsampled_conv
+from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.outputs import Outputs
+from promptmad_jax.models.reconstruction.pairs import for_both
+from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """width: channels of the refiner; norm_group: images that share BatchNorm statistics, 0 all."""
+
+    width: int = 128
+    norm_group: int = 0
+
+
+class OneNIP(nnx.Module):
+    """Features of an image and of a prompt to a reconstruction and a logit."""
+
+    uses_fine_levels = False
+
+    def __init__(
+        self,
+        reconstructor: ReconstructorConfig,
+        refiner: RefinerConfig,
+        channels: int,
+        grid: tuple[int, int],
+        rngs: nnx.Rngs,
+    ):
+        self.reconstructor = Reconstructor(reconstructor, channels, grid, 0, rngs)
+        self.refiner = Refiner(channels, refiner.width, refiner.norm_group, rngs)
+
+    def encode_prompt(self, neck: jax.Array, text: Text | None) -> jax.Array:
+        """Prompt features [K, h, w, C] to the tokens [K, N, D] that a class bank keeps."""
+        del text
+        return self.reconstructor.encode(neck)
+
+    def predict(self, features: Features, prompt: jax.Array, text: Text | None) -> Outputs:
+        """Inference: features of B images, prompt tokens [B, N, D] of their classes."""
+        del text
+        image = self.reconstructor.encode(features.neck)
+        reconstruction = self.reconstructor.decode(prompt, image, None)
+        return Outputs(
+            reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), False), None
+        )
+
+    def train_forward(
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text | None,
+        mask: jax.Array,
+        rngs: nnx.Rngs | None,
+    ) -> Outputs:
+        """Training: features of B pairs of images, 2B rows; prompt [B, h, w, C]."""
+        del text, mask
+        image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
+        reconstruction = self.reconstructor.decode(for_both(prompt), image, None, rngs)
+        return Outputs(
+            reconstruction, self.refiner(jnp.abs(reconstruction - features.neck), True), None
+        )
+
+
+class UpBlock(nnx.Module):
+    """3x3 convolution, BatchNorm, ReLU; and a 2x2 transposed convolution: twice the resolution."""
+
+    def __init__(self, features_in: int, width: int, group_size: int, rngs: nnx.Rngs):
+        self.conv = conv(features_in, width, rngs, use_bias=False)
+        self.norm = BatchNorm(width, group_size=group_size)
+        self.up = ConvTranspose2x2(width, width, rngs)
+
+    def activate(self, x: jax.Array, train: bool) -> jax.Array:
+        """What follows the convolution and precedes the transposed one."""
+        return jax.nn.relu(self.norm(x, train))
+
+
+class Refiner(nnx.Module):
+    """|reconstruction - features| [B, h, w, C] to a logit [B, 4h, 4w]."""
+
+    def __init__(self, channels: int, width: int, group_size: int, rngs: nnx.Rngs):
+        self.up1 = UpBlock(channels, width, group_size, rngs)
+        self.up2 = UpBlock(width, width, group_size, rngs)
+        self.predictor = linear(width, 1, rngs)
+
+    def __call__(self, error: jax.Array, train: bool) -> jax.Array:
+        x = self.up1.activate(self.up1.conv(error), train)
+        # Nothing lies between a transposed convolution and the layer after it: their weights are
+        # multiplied with each other first.
+        up = self.up1.up
+        x = upsampled_conv(x, up.kernel[...], up.bias[...], self.up2.conv.kernel[...])
+        x = self.up2.activate(x, train)
+        weight, bias = self.predictor.kernel[...], self.predictor.bias[...]
+        up = self.up2.up
+        return conv_transpose_2x2(x, up.kernel[...] @ weight, up.bias[...] @ weight + bias)[..., 0]

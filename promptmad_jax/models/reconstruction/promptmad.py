@@ -1,0 +1,139 @@
+"""PromptMAD: OneNIP's reconstruction guided by CLIP text, and a diffusion-refined segmentor."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.layers.attention import Text
+from promptmad_jax.models.layers.chunks import in_passes
+from promptmad_jax.models.layers.pixel_shuffle import fold, unfold
+from promptmad_jax.models.reconstruction import diffusion
+from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
+from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
+from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.outputs import Outputs
+from promptmad_jax.models.reconstruction.pairs import for_both
+from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
+from promptmad_jax.models.reconstruction.segmentor import Segmentor, SegmentorConfig
+
+
+def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
+    """Masks [B, S, S] in 0..1 to [B, height, width] by area, so that thin scars are not lost."""
+    batch, rows, columns = mask.shape
+    blocks = mask.reshape(batch, height, rows // height, width, columns // width)
+    return blocks.mean((2, 4))
+
+
+class PromptMAD(nnx.Module):
+    """Features of an image, of a prompt, and text tokens to a reconstruction and two logits."""
+
+    uses_fine_levels = True
+
+    def __init__(
+        self,
+        reconstructor: ReconstructorConfig,
+        segmentor: SegmentorConfig,
+        diffusion_config: DiffusionConfig,
+        channels: tuple[int, int, int, int],
+        grid: tuple[int, int],
+        text_width: int,
+        rngs: nnx.Rngs,
+    ):
+        self.diffusion = diffusion_config
+        self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
+        self.segmentor = Segmentor(segmentor, channels, grid, text_width, rngs)
+        if diffusion_config.steps:
+            residual = segmentor.residual and diffusion_config.objective == "x0"
+            self.denoiser = Denoiser(segmentor, rngs, bool(text_width) and segmentor.text, residual)
+
+    def encode_prompt(self, neck: jax.Array, text: Text) -> jax.Array:
+        """Prompt features [K, h, w, C] and text [K, T, d] to the bank's tokens [K, N, D]."""
+        return self.reconstructor.fuse_prompt(self.reconstructor.encode(neck), text)
+
+    def predict(self, features: Features, prompt: jax.Array, text: Text) -> Outputs:
+        """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
+        reconstruction, logit, condition = self._predict_coarse(features, prompt, text)
+        if condition is None:
+            return Outputs(reconstruction, logit, None)
+        prior, starts = self._chains(logit)
+        refined = diffusion.refine(self._denoise(condition), prior, starts, self.diffusion)
+        return Outputs(reconstruction, logit, unfold(refined))
+
+    def diffusion_steps(self, features: Features, prompt: jax.Array, text: Text) -> jax.Array:
+        """The mask's logit after each step of the first chain, [T, B, 4h, 4w]."""
+        _, logit, condition = self._predict_coarse(features, prompt, text)
+        prior, (start, *_) = self._chains(logit)
+        chain = diffusion.reverse_chain(self._denoise(condition), prior, start, self.diffusion)
+        return jax.vmap(unfold)(chain.logits)
+
+    def train_forward(
+        self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: nnx.Rngs
+    ) -> Outputs:
+        """Training on B pairs of an image and its pseudo-anomalous version.
+
+        Args:
+            features: of the 2B rows. prompt: neck features [B, h, w, C]. text: [B, T, d].
+            mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
+        """
+        image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
+        prompt = self.reconstructor.fuse_prompt(prompt, text)
+        text = Text(*map(for_both, text))
+        reconstruction = self.reconstructor.decode(for_both(prompt), image, text, rngs)
+        error = jnp.abs(reconstruction - features.neck)
+        trunk = self.segmentor(error, features.stride8, features.stride4, text, True)
+        if not self.diffusion.steps:
+            return Outputs(reconstruction, trunk.logit, None)
+        return Outputs(reconstruction, trunk.logit, *self._denoise_once(trunk, mask, rngs))
+
+    def _predict_coarse(
+        self, features, prompt, text
+    ) -> tuple[jax.Array, jax.Array, Condition | None]:
+        """The reconstruction, the coarse logit, and what the denoiser is given, if there is one."""
+        image = self.reconstructor.encode(features.neck)
+        reconstruction = self.reconstructor.decode(prompt, image, text)
+        error = jnp.abs(reconstruction - features.neck)
+        x, text = self.segmentor.to_stride8(error, features.stride8, text, False)
+
+        def at_stride4(x, stride4):
+            logit, fine = self.segmentor.to_stride4(x, stride4, False)
+            return logit, self.denoiser.static(logit, fine) if self.diffusion.steps else None
+
+        fine_pass = self.segmentor.config.fine_pass
+        logit, static = in_passes(at_stride4, fine_pass, x, features.stride4)
+        if static is None:
+            return reconstruction, logit, None
+        return reconstruction, logit, Condition(static, self.denoiser.pool(text), fold(logit))
+
+    def _chains(self, logit: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """The prior's mean and the x_T of all chains, folded as the denoiser takes them."""
+        prior = diffusion.prior_mean(logit, self.diffusion)
+        return fold(prior), [fold(x) for x in diffusion.chain_starts(prior, self.diffusion)]
+
+    def _denoise(self, condition: Condition) -> diffusion.Denoise:
+        """The denoiser of folded maps, for a chain: all maps are at the same step."""
+        batch = len(condition.logit)
+        of_step = lambda t: self.denoiser.films(jnp.full(batch, t), condition.text)
+        # Those of all steps at once: in the loop they are many small products.
+        films = jax.vmap(of_step)(jnp.arange(self.diffusion.steps + 1))
+        at = lambda t: jax.tree.map(lambda of_all: of_all[t[0]], films)
+        return lambda x_t, t: self.denoiser(x_t, at(t), condition)
+
+    def _denoise_once(self, trunk, mask, rngs):
+        """Logit or noise error at one random step t a sample: how the denoiser learns."""
+        config, condition = self.diffusion, self.denoiser.condition(trunk)
+        films = lambda t: self.denoiser.films(t, condition.text)
+        denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), films(t), condition))
+        prior = diffusion.prior_mean(trunk.logit, config)
+        x0 = 2 * shrink_mask(mask, *prior.shape[1:]) - 1
+        if config.self_estimate_probability and config.objective == "x0":
+            first = denoise(prior, jnp.full(len(x0), config.steps))
+            estimate = jax.lax.stop_gradient(2 * jax.nn.sigmoid(first) - 1)
+            own = jax.random.bernoulli(
+                rngs.diffusion(), config.self_estimate_probability, (len(x0),)
+            )
+            x0 = jnp.where(own[:, None, None], estimate, x0)
+        t = diffusion.draw_times(rngs.diffusion(), len(x0), config)
+        noise = jax.random.normal(rngs.diffusion(), x0.shape)
+        prediction = denoise(diffusion.diffuse(x0, prior, t, noise, config), t)
+        return (prediction, None) if config.objective == "x0" else (None, prediction - noise)

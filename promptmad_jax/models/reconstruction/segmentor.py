@@ -1,0 +1,167 @@
+"""PromptMAD's text-guided segmentor: coarse map, then a denoiser for its diffusion refinement."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.layers.attention import CrossAttention, Text
+from promptmad_jax.models.layers.basic import (
+    BatchNorm,
+    ConvTranspose2x2,
+    Mlp,
+    conv,
+    layer_norm,
+    linear,
+)
+
+
+@dataclass(frozen=True)
+class SegmentorConfig:
+    """Sizes of the segmentor; PromptMAD's publication gives none, so all are ours.
+
+    Attributes:
+        width: channels at strides 16 and 8.
+        fine_width: channels at stride 4, twice as many before the last convolution.
+        laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
+        attention_layers, heads: the Transformer on the stride-16 grid; 0 layers leave it out.
+        text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
+        norm_group: images that share BatchNorm statistics, 0 all.
+        prior_probability: the coarse head's probability at the start (Lin et al., 2017).
+        denoiser_width, denoiser_deep_width: channels of the denoiser's two levels.
+        residual: the denoiser predicts a correction of the coarse logit (objective x0 only).
+        fine_pass: images whose stride-4 maps inference makes at once, at most; 0 leaves it to the
+            platform.
+    """
+
+    width: int = 128
+    fine_width: int = 32
+    laterals: bool = True
+    attention_layers: int = 1
+    heads: int = 8
+    text: bool = True
+    norm_group: int = 0
+    prior_probability: float = 0.01
+    denoiser_width: int = 8
+    denoiser_deep_width: int = 16
+    residual: bool = True
+    fine_pass: int = 0
+
+
+class SpatialLayer(nnx.Module):
+    """Pre-norm Transformer layer on the grid: self-attention, attention to the text, MLP."""
+
+    def __init__(self, config: SegmentorConfig, text: bool, rngs: nnx.Rngs):
+        width = config.width
+        self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
+        self.attention = CrossAttention(width, config.heads, rngs)
+        self.mlp = Mlp(width, 2 * width, rngs, jax.nn.gelu)
+        self.text = text
+        if text:
+            self.text_norm = layer_norm(width, rngs)
+            self.text_attention = CrossAttention(width, config.heads, rngs)
+
+    def __call__(self, x, position, text: Text | None):
+        y = self.norm1(x) + position
+        x = x + self.attention(y, Text(y, None))
+        if self.text:
+            x = x + self.text_attention(self.text_norm(x) + position, text)
+        return x + self.mlp(self.norm2(x))
+
+
+class Trunk(NamedTuple):
+    """logit [B, 4h, 4w]; fine [B, 4h, 4w, fine_width]; text: the projected tokens, or None."""
+
+    logit: jax.Array
+    fine: jax.Array
+    text: Text | None
+
+
+class Segmentor(nnx.Module):
+    """Reconstruction error and fine backbone levels to a coarse logit at stride 4."""
+
+    def __init__(
+        self,
+        config: SegmentorConfig,
+        channels: tuple[int, int, int, int],
+        grid: tuple[int, int],
+        text_width: int,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        width, fine = config.width, config.fine_width
+        text = bool(text_width) and config.text
+        norm = lambda features: BatchNorm(features, group_size=config.norm_group)
+        self.conv1 = conv(sum(channels), width, rngs, use_bias=False)
+        self.norm1, self.norm2, self.norm3 = norm(width), norm(width), norm(2 * fine)
+        self.position = nnx.Param(
+            0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width))
+        )
+        names = [f"layer_{i}" for i in range(config.attention_layers)]
+        self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
+        self.up1, self.up2 = (
+            ConvTranspose2x2(width, width, rngs),
+            ConvTranspose2x2(width, 2 * fine, rngs),
+        )
+        self.conv2 = conv(width, width, rngs, use_bias=False)
+        self.conv3 = conv(2 * fine, fine, rngs)
+        self.predictor = linear(fine, 1, rngs)
+        prior = config.prior_probability
+        self.predictor.bias[...] = jnp.full(1, math.log(prior / (1 - prior)), jnp.float32)
+        if config.laterals:
+            self.lateral8, self.lateral4 = (
+                linear(channels[2], width, rngs),
+                linear(channels[1], 2 * fine, rngs),
+            )
+            self.lateral8_norm, self.lateral4_norm = norm(width), norm(2 * fine)
+        if text:
+            self.text_proj, self.text_norm = (
+                linear(text_width, width, rngs),
+                layer_norm(width, rngs),
+            )
+        self.has_text = text
+
+    def __call__(
+        self,
+        error: jax.Array,
+        stride8: jax.Array | None,
+        stride4: jax.Array | None,
+        text: Text | None,
+        train: bool,
+    ) -> Trunk:
+        """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
+        x, text = self.to_stride8(error, stride8, text, train)
+        return Trunk(*self.to_stride4(x, stride4, train), text)
+
+    def to_stride8(self, error, stride8, text, train) -> tuple[jax.Array, Text | None]:
+        """The first half: [B, 2h, 2w, width], and the projected tokens."""
+        text = (
+            Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
+        )
+        x = jax.nn.relu(self.norm1(self.conv1(error), train))
+        x = self._spatial(x, text)
+        x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
+        return jax.nn.relu(self.norm2(self.conv2(x), train)), text
+
+    def to_stride4(self, x, stride4, train) -> tuple[jax.Array, jax.Array]:
+        """The second half: logit [B, 4h, 4w] and fine [B, 4h, 4w, fine_width]."""
+        x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
+        fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))
+        return self.predictor(fine)[..., 0], fine
+
+    def _spatial(self, x, text):
+        batch, height, width, channels = x.shape
+        tokens = x.reshape(batch, height * width, channels)
+        position = jnp.broadcast_to(self.position[...][None], tokens.shape)
+        for i in range(self.config.attention_layers):
+            tokens = self.layers[f"layer_{i}"](tokens, position, text)
+        return tokens.reshape(x.shape)
+
+    def _add_lateral(self, x, level, name, train):
+        if not self.config.laterals:
+            return x
+        projected = getattr(self, name)(level.astype(x.dtype))
+        return x + getattr(self, f"{name}_norm")(projected, train)

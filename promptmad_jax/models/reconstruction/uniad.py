@@ -1,0 +1,102 @@
+"""UniAD: reconstruction from learned queries, trained on normal images alone (NeurIPS 2022).
+
+A baseline on OneNIP's parts: backbone, neck and encoder are the same, and so are jitter, neighbour
+mask and image scores. There is no prompt and no segmentation, so the reconstruction map is all it
+gives.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.layers.attention import Attention, Text
+from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm
+from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
+from promptmad_jax.models.reconstruction.outputs import Outputs
+from promptmad_jax.models.reconstruction.pairs import separate
+
+
+class QueryLayer(nnx.Module):
+    """The layer's own queries read the encoder's tokens, then what the layer before put out."""
+
+    def __init__(self, config: ReconstructorConfig, tokens: int, rngs: nnx.Rngs):
+        self.query_embed = nnx.Param(jax.random.normal(rngs.params(), (tokens, config.width)))
+        self.memory_attention, self.output_attention = (
+            Attention(config.width, config.heads, rngs, most=config.attention_pass)
+            for _ in range(2)
+        )
+        self.mlp = Mlp(config.width, config.mlp_width, rngs)
+        self.norm1, self.norm2, self.norm3 = (layer_norm(config.width, rngs) for _ in range(3))
+        self.rate = config.dropout
+
+    def __call__(self, output, memory, position, allowed, rngs):
+        options = {"allowed": allowed, "rate": self.rate, "rngs": rngs}
+        x = jnp.broadcast_to(self.query_embed[...][None], memory.shape)
+        read = self.memory_attention(x + position, memory + position, memory, **options)
+        x = self.norm1(x + dropout(read, self.rate, rngs))
+        read = self.output_attention(x + position, output + position, output, **options)
+        x = self.norm2(x + dropout(read, self.rate, rngs))
+        return self.norm3(x + dropout(self.mlp(x, self.rate, rngs), self.rate, rngs))
+
+
+class QueryReconstructor(FeatureEncoder):
+    """Rebuilds an image's features; the input is hidden behind learned queries, one a token."""
+
+    def __init__(
+        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: nnx.Rngs
+    ):
+        super().__init__(config, channels, grid, rngs)
+        tokens, names = grid[0] * grid[1], [f"layer_{i}" for i in range(config.decoder_layers)]
+        self.decoder = nnx.Dict({name: QueryLayer(config, tokens, rngs) for name in names})
+        self.final_norm = layer_norm(config.width, rngs)
+
+    def __call__(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """features [B, h, w, C] to their reconstruction; jitter and dropout where rngs is given."""
+        memory = output = self.encode(features, rngs)
+        position, allowed = self._position(len(output)), self._allowed()
+        for i in range(self.config.decoder_layers):
+            output = self.decoder[f"layer_{i}"](output, memory, position, allowed, rngs)
+        return self._features(self.final_norm(output))
+
+
+class UniAD(nnx.Module):
+    """Features of an image to a reconstruction."""
+
+    uses_fine_levels = False
+
+    def __init__(
+        self,
+        reconstructor: ReconstructorConfig,
+        channels: int,
+        grid: tuple[int, int],
+        rngs: nnx.Rngs,
+    ):
+        self.reconstructor = QueryReconstructor(reconstructor, channels, grid, rngs)
+
+    def encode_prompt(self, neck: jax.Array, text: Text | None) -> jax.Array:
+        """No tokens: [K, 0, D]. A class bank of this model is empty."""
+        del text
+        return jnp.zeros((len(neck), 0, self.reconstructor.config.width))
+
+    def predict(self, features: Features, prompt: jax.Array, text: Text | None) -> Outputs:
+        """Inference: features of B images; prompt and text are not read."""
+        del prompt, text
+        return Outputs(self.reconstructor(features.neck), None, None)
+
+    def train_forward(
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text | None,
+        mask: jax.Array,
+        rngs: nnx.Rngs | None,
+    ) -> Outputs:
+        """Training: features of B pairs of images, 2B rows, of which the clean ones are rebuilt.
+
+        UniAD learns from normal images only. In a jitted step nothing then depends on the
+        pseudo-anomalies, and the compiler leaves out their synthesis and their backbone pass.
+        """
+        del prompt, text, mask
+        clean, _ = separate(features.neck, 2)
+        return Outputs(self.reconstructor(clean, rngs), None, None)

@@ -1,0 +1,1 @@
+"""Weight files of whole models: ours and OneNIP's checkpoints."""

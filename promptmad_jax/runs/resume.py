@@ -1,0 +1,161 @@
+"""Whether a run may go on with this configuration, this data and this code."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from promptmad_jax.config import Config
+from promptmad_jax.runs.frozen_weights import ENTRY, check_frozen, noted
+from promptmad_jax.runs.manifest import code_versions
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.checkpoint import CONFIG_FILE
+from promptmad_jax.runtime.console import warn
+from promptmad_jax.runtime.dataclass_parser import to_dict
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.training.loop import total_steps
+
+# Settings, or whole groups, that may change on the way. What is not listed decides what is
+# learned, and from what; a changed `data_dir` must hold the same images, frozen weights that are
+# elsewhere must be the same (`frozen_weights`), and `check_data` has a word on a changed length.
+FREE = (
+    "name",
+    "eval",
+    "mesh",
+    "backbone.depthwise",
+    "data.data_dir",
+    "source.data_dir",
+    "train.checkpoint_every",
+    "train.epochs",
+    "train.eval_at",
+    "train.eval_every",
+    "train.keep",
+    "train.keep_every",
+    "train.log_every",
+    "train.resident",
+    "train.steps",
+    "train.writers",
+)
+
+
+def check_config(config: Config, files: Workdir) -> None:
+    """Compares `config` with that of the run in `files`; a run without a checkpoint may change.
+
+    Raises:
+        UserError: a setting that decides the result has changed.
+    """
+    stored = _stored_config(files)
+    if stored is None:
+        return
+    old, new = _flat(stored), _flat(_plain(to_dict(config)))
+    unknown = sorted(old.keys() - new.keys())
+    if unknown:
+        warn(f"the run in {files.path} has settings that this version lacks: {', '.join(unknown)}")
+    may_move = noted(files)
+    # A setting that the older version lacked did what is now its default.
+    defaults = _flat(_plain(to_dict(Config())))
+    changed = {
+        key: (old.get(key, defaults[key]), value)
+        for key, value in new.items()
+        if value != old.get(key, defaults[key]) and not _is_free(key) and key not in may_move
+    }
+    if changed:
+        listed = "; ".join(
+            f"{key} was {was!r} and is {now!r}" for key, (was, now) in changed.items()
+        )
+        flags = " ".join(_as_flag(key, was) for key, (was, _) in changed.items())
+        raise UserError(
+            f"{files.path} holds a run with other settings: {listed}. To go on with it, give the "
+            f"old ones ({flags}); to begin anew, another --workdir"
+        )
+
+
+def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int) -> None:
+    """Compares the data, the frozen weights, the code and the length with those of the run.
+
+    Other code or another length is told, and no more: a run may be made longer. Where the schedule
+    of the learning rate follows the length, it is then that of the new length from here on.
+
+    Raises:
+        UserError: the data or the frozen weights are not those that the run began with.
+    """
+    stored = _stored_config(files)
+    manifest = files.read_manifest()
+    if stored is None or manifest is None:
+        return
+    if manifest["data_fingerprint"] != fingerprint:
+        raise UserError(
+            f"{files.path} holds a run on other training images (fingerprint "
+            f"{manifest['data_fingerprint'][:12]}, and that of {config.data.data_dir} is "
+            f"{fingerprint[:12]}). Set data.data_dir to the old ones, or begin in another --workdir"
+        )
+    check_frozen(config, files)
+    if ENTRY not in manifest:
+        warn(
+            f"the run in {files.path} has not noted which frozen weights it was begun with: from "
+            "here on those of now count as the ones"
+        )
+    now, then = code_versions(), manifest.get("code", {})
+    others = [f"{k} {then[k]}, now {now[k]}" for k in now if k in then and now[k] != then[k]]
+    if others:
+        warn(f"the run in {files.path} was begun with {'; '.join(others)}: its end may differ")
+    length = {key: stored["train"][key] for key in ("epochs", "steps")}
+    was = total_steps(dataclasses.replace(config.train, **length), num_images)[0]
+    steps = total_steps(config.train, num_images)[0]
+    if was != steps and config.optimizer.schedule == "cosine":
+        warn(
+            f"the run was to have {was} steps and now has {steps}: from here on its learning rate "
+            "follows the new length, so it is not what it had been with that from the start"
+        )
+
+
+def check_length(steps: int, done: int, files: Workdir) -> None:
+    """Raises UserError where the run is past the length that it shall have."""
+    if done > steps:
+        raise UserError(
+            f"the run in {files.path} is at step {done}, and this configuration ends at {steps}; "
+            "give train.steps or train.epochs of at least that, or another --workdir"
+        )
+
+
+def _stored_config(files: Workdir) -> dict[str, Any] | None:
+    """The configuration of the run that the checkpoints are of; None where there are none."""
+    directory = files.path / "checkpoints"
+    if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
+        return None
+    path = directory / CONFIG_FILE
+    if not path.exists():
+        warn(f"{path} is missing, so the settings of the run cannot be compared with these")
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}); bring it back from a copy, or delete it to go on "
+            "with the settings of this command"
+        ) from error
+
+
+def _plain(values: Any) -> Any:
+    """As JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def _as_flag(key: str, value: Any) -> str:
+    text = repr(tuple(value)) if isinstance(value, list) else str(value)
+    return shlex.quote(f"--config.{key}={text}")

@@ -1,0 +1,147 @@
+"""The files of a run's working directory, by name.
+
+checkpoints/       training states and the configuration that made them
+bank.npz           class names, prompt images, text tokens: what inference needs besides
+calibration.json   constants read off training images, with their step
+metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
+"""
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from promptmad_jax.config import Config, parse
+from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
+from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.runs.stored import MANIFEST_FILE, read_manifest
+from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
+
+# With another one, ranges and thresholds of "standardized" maps do not fit.
+_WEIGHT = {"segmentation_weight": float(SEGMENTATION_WEIGHT)}
+
+
+class Workdir:
+    """Paths of a working directory, local or `gs://`, and typed access to its small files."""
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+
+    @property
+    def manifest(self) -> epath.Path:
+        return self.path / MANIFEST_FILE
+
+    @property
+    def log(self) -> epath.Path:
+        return self.path / "metrics.jsonl"
+
+    def checkpoints(self, keep: int, keep_every: int = 0) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep, keep_every)
+
+    def config(self) -> Config:
+        """The configuration that the run was trained with.
+
+        Raises:
+            UserError: there is no run here.
+        """
+        path = self.path / "checkpoints" / CONFIG_FILE
+        if not path.exists():
+            raise UserError(
+                f"{self.path} holds no trained model; train one there with "
+                f"python -m promptmad_jax.train --config=... --workdir={self.path}"
+            )
+        try:
+            return parse(json.loads(path.read_text()))
+        except ValueError as error:
+            raise UserError(
+                f"{path} is not valid JSON ({error}); restore it or train again"
+            ) from error
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What the run noted at its start; None where the file is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return read_manifest(self.path) if self.manifest.exists() else None
+
+    def write_bank(
+        self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None
+    ) -> None:
+        """prompts uint8 [K, S, S, 3]."""
+        arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
+        if text is not None:
+            arrays |= {
+                "text_tokens": text.tokens,
+                "text_mask": text.mask,
+                "text_words": np.array(json.dumps([text.names, text.sources])),
+            }
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        write_bytes_atomic(self.path / "bank.npz", file.getvalue())
+
+    def read_bank(self) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None]:
+        """Class names, prompt images and text tokens of the run."""
+        path = self.path / "bank.npz"
+        if not path.exists():
+            raise UserError(f"{path} is missing; run train once more, it resumes and writes it")
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            names = tuple(map(str, arrays["class_names"]))
+            if "text_tokens" not in arrays:
+                return names, arrays["prompts"], None
+            words, sources = json.loads(str(arrays["text_words"]))
+            text = TextTokens(
+                arrays["text_tokens"], arrays["text_mask"], tuple(map(tuple, words)), tuple(sources)
+            )
+            return names, arrays["prompts"], text
+
+    def write_calibration(self, calibration: Calibration) -> None:
+        values = dataclasses.asdict(calibration) | _WEIGHT
+        write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
+
+    def read_calibration(self) -> Calibration:
+        """The constants of the newest evaluation.
+
+        Raises:
+            UserError: none was made yet, or by an older version.
+        """
+        path = self.path / "calibration.json"
+        if not path.exists():
+            raise UserError(
+                f"{path} is missing: no evaluation has finished. Let training end, or run "
+                f"python -m promptmad_jax.evaluate --workdir={self.path}"
+            )
+        values = json.loads(path.read_text())
+        if "checkpoint_scores" not in values or self._weighed_otherwise(values):
+            raise UserError(
+                f"{path} is of an older version; write it again with "
+                f"python -m promptmad_jax.evaluate --workdir={self.path}"
+            )
+        normal = {
+            name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
+            for name, pairs in values["normal"].items()
+        }
+        ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
+        thresholds = {name: Thresholds(*row) for name, row in values["thresholds"].items()}
+        scores = {int(step): score for step, score in values["checkpoint_scores"].items()}
+        return Calibration(
+            values["source"],
+            values["fusion_scale"],
+            normal,
+            ranges,
+            thresholds,
+            values["step"],
+            scores,
+        )
+
+    def _weighed_otherwise(self, values: dict[str, Any]) -> bool:
+        """Whether the constants are of maps that were added up with another weight."""
+        if _WEIGHT.items() <= values.items():
+            return False
+        return self.config().eval.fusion == "standardized"

@@ -1,0 +1,110 @@
+"""What a person sees on the terminal: messages and a progress bar."""
+
+import math
+import sys
+import time
+from typing import Protocol
+
+import jax
+
+
+def say(message: str) -> None:
+    """Prints a line, by process 0 alone."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
+
+
+def warn(message: str) -> None:
+    """Prints `warning: ...` on standard error, by process 0 alone."""
+    if jax.process_index() == 0:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class _Display(Protocol):
+    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None: ...
+    def close(self) -> None: ...
+
+
+class Progress:
+    """Where the training stands: step, loss, images/s and time left.
+
+    A bar on a terminal; otherwise one line every `interval` seconds and a last one at the end.
+    Use as a context manager. Only process 0 shows anything.
+    """
+
+    def __init__(self, total_steps: int, start_step: int, batch_size: int, interval: float = 10.0):
+        """`batch_size` is that of the whole run, all devices together."""
+        self._total, self._start, self._batch_size = total_steps, start_step, batch_size
+        self._began = time.monotonic()
+        self._display = self._make_display(interval) if jax.process_index() == 0 else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def update(self, step: int, loss: float) -> None:
+        """Shows that `step` steps are done, the last with `loss`."""
+        if self._display is None:
+            return
+        done = step - self._start
+        step_rate = done / max(time.monotonic() - self._began, 1e-9)
+        seconds_left = (self._total - step) / step_rate if done else math.inf
+        self._display.show(step, loss, step_rate * self._batch_size, seconds_left)
+
+    def close(self) -> None:
+        """Leaves the last state standing and gives the terminal back."""
+        if self._display is not None:
+            self._display.close()
+
+    def _make_display(self, interval: float) -> _Display:
+        if sys.stdout.isatty():
+            return _Bar(self._total, self._start)
+        return _Lines(self._total, interval)
+
+
+class _Lines:
+    def __init__(self, total: int, interval: float):
+        self._total, self._interval = total, interval
+        self._next_time = time.monotonic() + interval
+
+    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        now = time.monotonic()
+        if now < self._next_time and step < self._total:
+            return
+        self._next_time = now + self._interval
+        status = f"loss {loss:.4f}  {rate:.1f} images/s  {_clock(seconds_left)} left"
+        print(f"step {step}/{self._total}  {status}", flush=True)
+
+    def close(self) -> None:
+        """Nothing to give back: every line stands by itself."""
+
+
+class _Bar:
+    def __init__(self, total: int, start: int):
+        from rich import progress
+
+        self._progress = progress.Progress(
+            progress.TextColumn("step"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[status]}"),
+        )
+        self._task = self._progress.add_task("train", total=total, completed=start, status="")
+        self._progress.start()
+
+    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        status = f"loss {loss:.4f}  {rate:.1f} images/s  {_clock(seconds_left)} left"
+        self._progress.update(self._task, completed=step, status=status)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "-:--:--"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

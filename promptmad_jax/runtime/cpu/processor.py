@@ -1,0 +1,42 @@
+"""What this machine's processor and its caches are, and whether JAX computes on it alone."""
+
+import os
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+_INFO = Path("/proc/cpuinfo")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def computes_alone() -> bool:
+    """Whether JAX has the CPU and no accelerator, told before it is imported."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms:
+        return platforms == "cpu"
+    return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
+
+
+@cache
+def description() -> dict[str, str]:
+    """What Linux tells of the first core, such as `vendor_id` and `flags`; empty elsewhere."""
+    if not _INFO.exists():
+        return {}
+    first = _INFO.read_text().partition("\n\n")[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
+
+
+@cache
+def largest_cache() -> int:
+    """Bytes of the largest cache that serves the first core, as Linux tells; 0 elsewhere."""
+    sizes = (path.read_text().strip() for path in _CACHES.glob("index*/size"))
+    return max((int(size.removesuffix("K")) * 1024 for size in sizes), default=0)
+
+
+def core_count() -> int:
+    """Those that the system lets it run on, where it says so; else all of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,125 @@
+"""A zero-shot detector with the defects that it shall look for, in words."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from promptmad_jax.data.preprocess import CLIP_KERNEL, resize_image
+from promptmad_jax.evaluation.zero_shot_inference import TypedMapMaker
+from promptmad_jax.models.functional import Params
+from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from promptmad_jax.reporting.type_pictures import paint
+from promptmad_jax.runtime.console import warn
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_bytes_atomic
+from promptmad_jax.serving.predictor import Prediction
+
+_FORMAT = 1  # raised whenever the code gives other states for the same inputs
+_RANGE = (0.0, 1.0)  # maps are probabilities
+
+
+def parse_defects(text: str) -> tuple[str, ...]:
+    """The words of "scratch, dent,missing cap".
+
+    Raises:
+        UserError: there is none, or one twice.
+    """
+    words = tuple(" ".join(word.split()) for word in text.split(","))
+    if not all(words):
+        raise UserError(f"--defects={text!r}: give words with commas between: scratch,missing cap")
+    if len(set(words)) < len(words):
+        raise UserError(f"--defects={text!r}: each defect once")
+    return words
+
+
+class TypedPredictor:
+    """Scores images of any product.
+
+    Args:
+        words: K defects, of which `tokens` are the prompts.
+        cache: where the texts' vectors are kept, by the content of everything that they depend
+            on; None keeps none.
+    """
+
+    def __init__(
+        self,
+        maker: TypedMapMaker,
+        params: Params,
+        tokens: PromptTokens,
+        words: tuple[str, ...],
+        cache: epath.Path | None,
+    ):
+        self.words = words
+        self._maker, self._params = maker, params
+        self._states = cached_states(maker, params, tokens, cache)
+
+    def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
+        """Predicts for RGB images uint8 [H, W, 3] of any sizes.
+
+        `details` has the most probable `type`, and for each word in `types` its highest probability
+        in the image; the picture `types` shows where each is the most probable state.
+        """
+        size = self._maker.detector.config.image_size
+        resized = np.stack([resize_image(image, size, CLIP_KERNEL) for image in images])
+        every = np.ones(len(self.words) + 1, bool)
+        batches = self._maker.batches(self._params, self._states, every, resized)
+        return [
+            self._prediction({name: value[i] for name, value in maps.items()}, image, class_name)
+            for maps, rows in zip(batches, _split(resized, self._maker.batch_size), strict=True)
+            for i, image in enumerate(rows)
+        ]
+
+    def _prediction(self, maps: dict, image: np.ndarray, class_name: str) -> Prediction:
+        scores = [float(score) for score in maps["type_scores"][1:]]
+        ids = maps["types"].argmax(-1).astype(np.uint8)
+        return Prediction(
+            class_name,
+            float(maps["image_score"]),
+            maps["anomaly"],
+            _RANGE,
+            None,
+            {
+                "type": self.words[int(np.argmax(scores))],
+                "types": dict(zip(self.words, scores, strict=True)),
+            },
+            {"types": paint(image, ids)},
+        )
+
+
+def _split(images: np.ndarray, size: int) -> list[np.ndarray]:
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def cached_states(
+    maker: TypedMapMaker, params: Params, tokens: PromptTokens, cache: epath.Path | None
+) -> np.ndarray:
+    """The states [K + 1, d], from `cache` where they are there."""
+    if cache is None:
+        return np.asarray(maker.states(params, tokens))
+    path = cache / f"states-{_content(maker, params, tokens)}.npy"
+    if path.exists():
+        try:
+            return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            warn(f"{path}: a damaged cache of text states ({error}); they are computed again")
+    states = np.asarray(maker.states(params, tokens))
+    buffer = io.BytesIO()
+    np.save(buffer, states)
+    try:
+        write_bytes_atomic(path, buffer.getvalue())
+    except OSError as error:
+        warn(f"{path} could not be written: {error}; the next call computes the texts again")
+    return states
+
+
+def _content(maker: TypedMapMaker, params: Params, tokens: PromptTokens) -> str:
+    """Changes with the prompts, what is trained of the text, the text tower and the settings."""
+    digest = hashlib.sha256(f"{_FORMAT} {maker.detector.config} {maker.detector.clip}".encode())
+    tree = (params.get("text", {}), maker.frozen.text, tuple(tokens))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,257 @@
+"""prepare, train, kill, resume, evaluate, predict: the commands themselves, shrunk."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.running import command, environment, run, wait_for
+
+SEED_STEPS = 6
+
+
+def train_args(data, workdir, **overrides):
+    overrides = {"data.data_dir": data, "train.steps": SEED_STEPS} | overrides
+    return (
+        "--config=configs/quickstart.py:smoke",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in overrides.items()),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    run(
+        "prepare",
+        "--dataset=synthetic_mvtec",
+        f"--data_dir={directory}",
+        "--image_size=64",
+        "--train_per_class=6",
+        "--test_good_per_class=2",
+        "--test_per_defect=1",
+        "--class_names=wood_board,hex_bolt",
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "with space"
+    text = run("train", *train_args(data, workdir))
+    assert "wood_board" in text and f"report: {workdir}/report/index.html" in text
+    return workdir
+
+
+@pytest.mark.smoke
+def test_training_writes_what_it_promises(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert set(metrics["classes"]) == {"hex_bolt", "wood_board"}
+    for values in (*metrics["classes"].values(), metrics["mean"]):
+        for kind in ("auroc", "ap", "f1max"):
+            assert 0 <= values[f"image_{kind}"] <= 1 and 0 <= values[f"pixel_{kind}"] <= 1
+        assert 0 <= values["pixel_aupro"] <= 1
+    assert set(metrics["maps"]) == {"reconstruction", "coarse", "refined"}
+    assert metrics["protocol"]["step"] == SEED_STEPS
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["config"]["name"] == "quickstart" and manifest["packages"]["jax"]
+    assert manifest["frozen"] == {"backbone.weights": None}
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 6]
+    assert [r["step"] for r in rows if r["kind"] == "eval"] == [6]
+    assert list((finished / "tensorboard").iterdir())
+    assert "data:image" in (finished / "report" / "index.html").read_text()
+
+
+def test_evaluate_repeats_the_metrics_and_adds_other_prompts(finished, tmp_path):
+    run("evaluate", f"--workdir={finished}", f"--output={tmp_path}", "--prompts=2")
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    prompts = again.pop("prompts")
+    assert json.dumps(again, indent=2) + "\n" == (finished / "metrics.json").read_text()
+    assert prompts["count"] == 2 and prompts["mean"]["pixel_ap"]["std"] > 0
+    assert prompts["mean"]["pixel_ap"]["max"] >= again["mean"]["pixel_ap"]
+
+
+def start_training(data, workdir):
+    return subprocess.Popen(
+        command("train", *train_args(data, workdir)),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_killed_told_to_stop_and_damaged_a_run_ends_as_an_uninterrupted_one(
+    finished, data, tmp_path
+):
+    workdir = tmp_path / "killed"
+    checkpoints = workdir / "checkpoints"
+    process = start_training(data, workdir)
+    wait_for(process, (checkpoints / "2").exists)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (workdir / "metrics.json").exists()
+
+    process = start_training(data, workdir)
+    # The log is opened just before the first step is compiled.
+    wait_for(process, lambda: len(list((workdir / "tensorboard").iterdir())) == 2)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate()
+    assert process.returncode == 75 and "is saved" in text and "Traceback" not in text
+    steps = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+    before_it, newest = steps[-2:]
+    assert f"the state of step {newest} is saved" in text and newest % 2
+
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    text = run("train", *train_args(data, workdir, **{"train.seed": 1}), status=2)
+    assert "train.seed was 0 and is 1" in text
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+    part = max((checkpoints / str(newest)).rglob("*"), key=os.path.getsize)
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    text = run("train", *train_args(data, workdir))
+    name = part.relative_to(checkpoints / str(newest))
+    assert f"{checkpoints}/{newest} is damaged: {name} was changed" in text
+    assert f"resumed from step {before_it} of {SEED_STEPS}" in text
+    assert (workdir / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_predict_files_and_folders(finished, tmp_path):
+    folder = tmp_path / "parts"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(folder / "a.png")
+    Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).save(folder / "sub" / "a.jpg")
+    (folder / "bad.png").write_text("not an image")
+    output = tmp_path / "out"
+    text = run(
+        "predict",
+        f"--workdir={finished}",
+        "--class_name=wood_board",
+        f"--output={output}",
+        str(folder),
+    )
+    assert "bad.png" in text and "2 images scored" in text
+    rows = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
+    good = [row for row in rows if "score" in row]
+    assert len(rows) == 3 and len(good) == 2
+    for row, shape in zip(good, [(50, 70), (40, 30)], strict=True):
+        anomaly_map = np.load(output / row["map"])
+        assert anomaly_map.dtype == np.float32 and anomaly_map.shape == shape
+        assert Image.open(output / row["overlay"]).size == shape[::-1]
+        assert np.isfinite(row["score"])
+        assert row["verdict"] == ("defective" if row["score"] > row["threshold"] else "normal")
+        for region in row["regions"]:
+            assert region["area"] >= 1 and anomaly_map.min() < region["peak"]
+
+
+def test_predict_mistakes(finished, tmp_path):
+    args = (f"--workdir={finished}", f"--output={tmp_path / 'out'}")
+    image = tmp_path / "part.png"
+    Image.new("RGB", (20, 20)).save(image)
+    assert "hex_bolt, wood_board" in run(
+        "predict", *args, "--class_name=screw", str(image), status=2
+    )
+    missing = run("predict", *args, "--class_name=auto", str(tmp_path / "no.png"), status=2)
+    assert "no.png does not exist" in missing and "Traceback" not in missing
+    inside = run(
+        "predict",
+        f"--workdir={finished}",
+        f"--output={tmp_path}",
+        "--class_name=auto",
+        str(image),
+        status=2,
+    )
+    assert "choose another output folder" in inside
+    nowhere = run(
+        "predict",
+        f"--workdir={tmp_path}",
+        f"--output={tmp_path}",
+        "--class_name=auto",
+        "x",
+        status=2,
+    )
+    assert "holds no trained model" in nowhere
+
+
+def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
+    config = (
+        "--config=configs/quickstart.py:smoke,onenip",
+        f"--config.data.data_dir={data}",
+        "--config.train.steps=2",
+    )
+    workdir, weights, out = tmp_path / "run", tmp_path / "w.safetensors", tmp_path / "out"
+    run("train", *config, f"--workdir={workdir}")
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert set(metrics["maps"]) == {"reconstruction", "coarse"}
+
+    assert "OneNIP" in run("convert", f"--input={workdir}", f"--output={weights}")
+    run("evaluate", *config, f"--weights={weights}", f"--output={out}")
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["classes"] == metrics["classes"] and again["compat"] == metrics["compat"]
+    assert again["protocol"]["checkpoint"] == "none: the weights of w.safetensors"
+
+    said = run("compare", str(finished), str(workdir), f"--output={tmp_path / 'c'}", "--pictures=2")
+    assert "no pictures" not in said
+    assert (tmp_path / "c" / "index.html").read_text().count("<img") == 2 * (2 + 2)
+
+    image = tmp_path / "part.png"
+    Image.new("RGB", (40, 40), (90, 80, 70)).save(image)
+    given = (*config, f"--weights={weights}", "--class_name=part", f"--output={tmp_path / 'p'}")
+    run("predict", *given, f"--prompt_image={image}", str(image))
+    row = json.loads((tmp_path / "p" / "scores.jsonl").read_text())
+    assert np.isfinite(row["score"]) and "verdict" not in row
+    assert "--prompt_image" in run("predict", *given, str(image), status=2)
+
+
+def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
+    config = (
+        "--config=configs/quickstart.py:smoke",
+        f"--config.data.data_dir={data}",
+        "--config.model=uniad",
+        "--config.eval.fusion=reconstruction",
+        "--config.eval.checkpoint=held_out",
+        f"--workdir={tmp_path}",
+    )
+    run("train", *config, "--config.train.steps=2")
+    assert "resumed from step 2 of 3" in run("train", *config, "--config.train.steps=3")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["maps"]["reconstruction"]["mean"] == metrics["mean"]
+    assert set(metrics["maps"]) == {"reconstruction"}
+    assert metrics["protocol"]["fusion"] == "reconstruction"
+    scores = metrics["protocol"]["checkpoint_scores"]
+    assert set(scores) == {"2", "3"}
+    assert scores[str(metrics["protocol"]["step"])] == max(scores.values())
+    assert set(metrics["protocol"]["compat_left_out"]) == {"onenip_fusion"}
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # The checkpoint that was chosen is logged once, be it new or that of the first run.
+    evaluated = [row["step"] for row in rows if row["kind"] == "eval"]
+    assert evaluated == sorted({2, metrics["protocol"]["step"]})
+    losses = [row for row in rows if row["kind"] == "train"]
+    assert losses and all(row["loss"] == 4 * row["feature"] for row in losses)
+
+
+# absl itself reports a value that is not of the flag's type, with status 1.
+@pytest.mark.parametrize(
+    ("override", "message", "status"),
+    [
+        ("--config.train.bach_size=4", "did you mean batch_size?", 2),
+        ("--config.train.batch_size=x", "batch_size", 1),
+        ("--config.model=unet", "can be 'promptmad', 'onenip'", 2),
+    ],
+)
+def test_train_refuses_wrong_settings(data, tmp_path, override, message, status):
+    text = run("train", *train_args(data, tmp_path), override, status=status)
+    assert message in text and "Traceback" not in text
+
+
+def test_train_without_data_names_the_way_out(tmp_path):
+    text = run("train", *train_args(tmp_path / "nothing", tmp_path / "run"), status=2)
+    assert "promptmad_jax.prepare" in text and "Traceback" not in text

@@ -1,0 +1,69 @@
+"""The report of a finished run, written again: its figures stay, its maps are made anew."""
+
+import json
+import types
+
+import pytest
+
+from promptmad_jax.commands import report as rebuild
+from promptmad_jax.config import Config
+from promptmad_jax.evaluation.image_scores import read_scores
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.errors import UserError
+from tests.reporting.report_cases import MANIFEST, evaluate, make_class
+
+CLASSES = make_class("bolt"), make_class("tile")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A run that was evaluated at step 30, and a checkpoint of that step."""
+    result = evaluate(*CLASSES)
+    result["protocol"]["step"] = 30
+    (tmp_path / "metrics.json").write_text(json.dumps(result))
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
+    state = types.SimpleNamespace(step=30, params={}, stats={})
+    experiment = types.SimpleNamespace(config=Config(), class_names=("bolt", "tile"))
+
+    def no_steps(*arguments):
+        raise AssertionError("the maps of these classes need no diffusion")
+
+    maker = types.SimpleNamespace(bank=no_steps)
+    monkeypatch.setattr(Workdir, "read_calibration", lambda self: None)
+    monkeypatch.setattr(rebuild, "restore_experiment", lambda config, files: (experiment, maker))
+    monkeypatch.setattr(rebuild, "restore_state", lambda *arguments: state)
+    monkeypatch.setattr(rebuild, "load_splits", lambda config: types.SimpleNamespace(test=None))
+    plain = [make_class(one.class_name, keys=()) for one in CLASSES]
+    monkeypatch.setattr(rebuild, "class_maps", lambda *arguments: iter(plain))
+    return Workdir(tmp_path)
+
+
+def test_page_and_scores(files):
+    before = (files.path / "metrics.json").read_bytes()
+    page = rebuild.rebuild_report(Config(), files)
+    assert page == files.path / "report" / "index.html"
+    assert "data:image" in page.read_text(encoding="utf-8")
+    assert len(read_scores(files.path)) == 22
+    assert (files.path / "metrics.json").read_bytes() == before
+
+
+def test_figures(files, tmp_path):
+    rebuild.rebuild_report(Config(), files, tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"curves.pdf", "histograms.png", "gallery_01_tile.pdf", "classes.tex"} <= names
+    assert "training.pdf" not in names
+
+
+def test_the_checkpoint_that_was_evaluated_is_drawn(files, monkeypatch):
+    taken = []
+    state = types.SimpleNamespace(step=30, params={}, stats={})
+    restore = lambda experiment, files, step: taken.append(step) or state
+    monkeypatch.setattr(rebuild, "restore_state", restore)
+    rebuild.rebuild_report(Config(), files)
+    assert taken == [30]
+
+
+def test_run_that_was_not_evaluated(files):
+    (files.path / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"metrics\.json is missing: no evaluation has finished"):
+        rebuild.rebuild_report(Config(), files)

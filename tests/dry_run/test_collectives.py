@@ -1,0 +1,84 @@
+"""Reading a compiled program's text."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from promptmad_jax.dry_run.collectives import Collective, find_collectives
+from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh, replicated
+
+PROGRAM = """
+HloModule jit_f, num_partitions=8
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%body (turn: (f32[4])) -> (f32[4]) {
+  %inner = f32[4]{0} all-reduce(%a), replica_groups=[2,4]<=[8], to_apply=%add
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %one = (f32[16,4]{1,0}, /*index=1*/bf16[3]{0:T(8,128)}, f32[]) all-reduce(%a, %b, %c), \
+replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add, metadata={op_name="jit(f)/reduce_sum"}
+  %two = (f32[2]{0}, f32[16]{0}) all-gather-start(%a), replica_groups=[1,8]<=[8], dimensions={0}
+  %got = f32[16]{0} all-gather-done(%two)
+  %three = pred[2,8]{1,0} reduce-scatter(%a), \
+replica_groups=mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}, to_apply=%add
+  %four = u8[10]{0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}
+  ROOT %loop = (f32[4]) while(%tuple), condition=%test, body=%body
+}
+"""
+
+
+def test_every_form_is_read():
+    inner, one, two, three, four = find_collectives(PROGRAM)
+    assert one == Collective(
+        "all-reduce",
+        (("f32", (16, 4)), ("bf16", (3,)), ("f32", ())),
+        8,
+        "jit(f)/reduce_sum",
+        False,
+    )
+    assert (one.elements, one.nbytes) == (68, 4 * 64 + 2 * 3 + 4)
+    assert (two.kind, two.shapes, two.devices) == ("all-gather", (("f32", (16,)),), 8)
+    assert (three.kind, three.devices, three.nbytes) == ("reduce-scatter", 4, 16)
+    assert (four.kind, four.devices, four.nbytes) == ("collective-permute", 0, 10)
+    assert inner.in_loop and not any(other.in_loop for other in (one, two, three, four))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("all-reduce", 2 * 3 / 4 * 400),
+        ("all-gather", 3 / 4 * 400),
+        ("all-to-all", 3 / 4 * 400),
+        ("reduce-scatter", 3 * 400),
+        ("collective-permute", 400),
+    ],
+)
+def test_bytes_sent_in_a_ring(kind, sent):
+    assert Collective(kind, (("f32", (100,)),), 4, "", False).sent() == sent
+
+
+def test_more_devices_send_a_larger_share():
+    one = Collective("all-reduce", (("f32", (100,)),), 4, "", False)
+    assert one.sent(256) == 2 * 255 / 256 * 400
+
+
+def test_the_gradient_of_a_layer_is_one_all_reduce():
+    mesh = make_mesh(MeshConfig())
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    loss = lambda weight, x: jnp.square(x @ weight).mean()
+    step = jax.jit(jax.grad(loss), in_shardings=(whole, split), out_shardings=whole)
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((6, 5), (16, 6))]
+    (found,) = find_collectives(step.lower(*shapes).compile().as_text())
+    assert (found.kind, found.elements, found.devices) == ("all-reduce", 30, 8)
+
+
+def test_a_gather_of_the_batch_is_seen():
+    mesh = make_mesh(MeshConfig())
+    spread = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    x = jax.ShapeDtypeStruct((16, 6), jnp.float32, sharding=batch_sharding(mesh))
+    (found,) = find_collectives(spread.lower(x).compile().as_text())
+    assert (found.kind, found.elements) == ("all-gather", 96)

@@ -1,0 +1,57 @@
+"""Draws `docs/maps.png` from a finished run: `python tools/make_maps.py WORKDIR`.
+
+One defective test image of each class with the highest score among those of its class: image, true
+defect, reconstruction, coarse and refined map, overlay of the final map; one fixed scale a column
+and class, from 0 to the largest value of the class.
+"""
+
+import sys
+
+import numpy as np
+from PIL import Image
+
+from promptmad_jax.evaluation.evaluate import class_maps
+from promptmad_jax.methods.reconstruction.assembly import load_splits
+from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
+from promptmad_jax.reporting.overlay import colorize, overlay
+from promptmad_jax.runs.restore import restore_state
+from promptmad_jax.runs.workdir import Workdir
+
+CLASSES = 5
+
+
+def main(workdir: str) -> None:
+    files = Workdir(workdir)
+    config = files.config()
+    experiment, maker = restore_experiment(config, files)
+    calibration = files.read_calibration()
+    state = restore_state(experiment, files, calibration.step)
+    test = load_splits(config).test
+    maps = class_maps(maker, state.params, state.stats, test, config.eval.fusion, calibration)
+    rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
+    Image.fromarray(np.concatenate(rows)).save("docs/maps.png")
+
+
+def separation(one) -> float:
+    """How far the best-found defect stands above the class's normal images."""
+    peaks = one.maps["final"].max((1, 2))
+    return float(peaks[one.labels == 1].max() - peaks[one.labels == 0].mean())
+
+
+def draw(one) -> np.ndarray:
+    """One row of pictures, uint8 [S, 6 S, 3]."""
+    best = int(np.argmax(np.where(one.labels == 1, one.maps["final"].max((1, 2)), -np.inf)))
+    image, mask = (
+        one.images[best],
+        np.repeat(255 * one.masks[best][..., None], 3, -1).astype(np.uint8),
+    )
+    tiles = [image, mask]
+    for name in ("reconstruction", "coarse", "refined"):
+        tiles.append(colorize(one.maps[name][best], 0.0, float(one.maps[name].max())))
+    final = one.maps["final"]
+    tiles.append(overlay(image, final[best], float(np.median(final)), float(final.max())))
+    return np.concatenate(tiles, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,55 @@
+"""Prints what a device holds of the training state, replicated and under fsdp, as JSON lines.
+
+    PYTHONPATH=. python tools/measure_fsdp.py [--config=configs/promptmad_mvtec.py] [--devices=8]
+
+Draws the state of the full-size configuration on a mesh of pretended CPU devices, once with
+`mesh.data` and once with `mesh.fsdp` over all of them, and adds up the bytes of the pieces that lie
+on the fullest device. Needs no weights and no data.
+"""
+
+import dataclasses
+import json
+from collections import Counter
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from promptmad_jax.config import parse
+from promptmad_jax.dry_run.report import find_devices, text_width
+from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
+from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.state import create_state
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/promptmad_mvtec.py")
+_DEVICES = flags.DEFINE_integer("devices", 8, "pretended devices", lower_bound=1)
+
+
+def fullest(tree) -> int:
+    """Bytes on the device that holds most of the arrays."""
+    held = Counter()
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    return max(held.values())
+
+
+def main(argv) -> None:
+    del argv
+    config = parse(_CONFIG.value)
+    devices = find_devices(f"cpu:{_DEVICES.value}")
+    for axes in (MeshConfig(data=-1, fsdp=1), MeshConfig(data=1, fsdp=-1)):
+        mesh = make_mesh(axes, devices)
+        on_mesh = dataclasses.replace(config, mesh=axes)
+        network = abstract_run(on_mesh, mesh, "cpu", text_width(config)).detector.network
+        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000, 1000))
+        state, _ = create_state(network, tx, 0, mesh)
+        row = {"mesh": f"data={mesh.shape['data']} fsdp={mesh.shape['fsdp']}"}
+        for name in ("params", "stats", "opt_state"):
+            row[f"{name}_mib"] = round(fullest(getattr(state, name)) / 2**20, 2)
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
