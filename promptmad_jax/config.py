@@ -13,7 +13,7 @@ from promptmad_jax.data.defect_types.source import SourceConfig
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
 from promptmad_jax.evaluation.compat.modes import check_mode
 from promptmad_jax.evaluation.config import EvalConfig
-from promptmad_jax.losses.multi_type import MultiTypeLossConfig
+from promptmad_jax.losses.defect_types import DefectTypeLossConfig
 from promptmad_jax.losses.objective import LossConfig
 from promptmad_jax.models.backbone.backbone import BackboneConfig
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
@@ -54,7 +54,7 @@ class Config:
     source: SourceConfig = field(default_factory=SourceConfig)
     clip: ClipSource = field(default_factory=ClipSource)
     dapo: DapoConfig = field(default_factory=DapoConfig)
-    type_loss: MultiTypeLossConfig = field(default_factory=MultiTypeLossConfig)
+    type_loss: DefectTypeLossConfig = field(default_factory=DefectTypeLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -54,16 +54,16 @@ def main(argv: list[str]) -> None:
     files = Workdir(_WORKDIR.value)
     config, output = files.config(), Workdir(_OUTPUT.value or _WORKDIR.value)
     if config.model == ZERO_SHOT:
-        _evaluate_typed(config, files, output)
+        _evaluate_zero_shot(config, files, output)
         return
     if _DATASET.value or _TAXONOMY.value:
         raise UserError("--dataset and --taxonomy are for zero-shot runs; others know one data set")
     run_evaluation(_at(config), files, output, _PROMPTS.value)
 
 
-def _evaluate_typed(config, files, output) -> None:
+def _evaluate_zero_shot(config, files, output) -> None:
     from promptmad_jax.methods.zero_shot.assembly import on_other_data
-    from promptmad_jax.methods.zero_shot.evaluation import run_typed_evaluation
+    from promptmad_jax.methods.zero_shot.evaluation import run_zero_shot_evaluation
 
     if _PROMPTS.value > 1:
         raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")
@@ -71,7 +71,7 @@ def _evaluate_typed(config, files, output) -> None:
         raise UserError(
             "--dataset and --taxonomy go with --output, so that the run keeps its own figures"
         )
-    run_typed_evaluation(
+    run_zero_shot_evaluation(
         on_other_data(config, _DATASET.value, _DATA_DIR.value, _TAXONOMY.value), files, output
     )
 

@@ -52,7 +52,7 @@ def _predictor():
     from promptmad_jax.runs.workdir import Workdir
 
     if _DEFECTS.value:
-        return _typed_predictor()
+        return _zero_shot_predictor()
     given = parse(_CONFIG.value) if _CONFIG.value is not None else None
     if _WORKDIR.value and given is None:
         given = Workdir(_WORKDIR.value).config()
@@ -69,9 +69,9 @@ def _predictor():
     return load_predictor(_WORKDIR.value)
 
 
-def _typed_predictor():
+def _zero_shot_predictor():
     from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.methods.zero_shot.evaluation import load_typed_predictor
+    from promptmad_jax.methods.zero_shot.evaluation import load_zero_shot_predictor
     from promptmad_jax.runs.workdir import Workdir
     from promptmad_jax.serving.zero_shot_predictor import parse_defects
 
@@ -87,7 +87,7 @@ def _typed_predictor():
             "say in words what the images show, or leave it out"
         )
     words = parse_defects(_DEFECTS.value)
-    return load_typed_predictor(config, files, words, _CLASS_NAME.value or _OBJECT)
+    return load_zero_shot_predictor(config, files, words, _CLASS_NAME.value or _OBJECT)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.config import parse
-from promptmad_jax.data.defect_types.images import TypedExamples
+from promptmad_jax.data.defect_types.images import DefectTypeExamples
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
 from promptmad_jax.models.zero_shot.parameters import TableMoments
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import state_shapes
-from promptmad_jax.training.zero_shot_step import FrozenTyped, make_zero_shot_step
+from promptmad_jax.training.zero_shot_step import FrozenZeroShot, make_zero_shot_step
 
 _BATCH = flags.DEFINE_integer("batch", 8, "images")
 _TYPES = flags.DEFINE_integer("types", 18, "K, of VisA")
@@ -93,10 +93,10 @@ def lower(method, changes, inference):
     tokens = PromptTokens(ids, shape((_TYPES.value + 1,), jnp.int32), None)
     text = tokens if dapo.learns_text else states
     masks = shape((count, size, size), jnp.uint8)
-    batch = TypedExamples(images, cached, masks, shape((count,), bool))
+    batch = DefectTypeExamples(images, cached, masks, shape((count,), bool))
     shardings = jax.tree.map(lambda x: x.sharding, state)
     step = make_zero_shot_step(detector, tx, schedule, config.type_loss, 0.0, mesh, shardings)
-    return step.lower(state, FrozenTyped(frozen, text), batch)
+    return step.lower(state, FrozenZeroShot(frozen, text), batch)
 
 
 def main(argv):

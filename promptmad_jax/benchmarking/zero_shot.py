@@ -14,9 +14,9 @@ from promptmad_jax.benchmarking.compilations import Compilations
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.rows import Row, timed_row
 from promptmad_jax.benchmarking.training import Trainer, time_training
-from promptmad_jax.data.defect_types.images import TypedExamples, take_typed
+from promptmad_jax.data.defect_types.images import DefectTypeExamples, take_examples
 from promptmad_jax.data.pipeline import BatchOrder, make_source
-from promptmad_jax.evaluation.zero_shot_inference import TypedMapMaker
+from promptmad_jax.evaluation.zero_shot_inference import ZeroShotMapMaker
 from promptmad_jax.methods.zero_shot.assembly import ZeroShotExperiment
 from promptmad_jax.models.functional import Params
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
@@ -30,7 +30,7 @@ _STEPS = (1_000_000, 1000)
 
 
 @dataclass(frozen=True)
-class TypedSubject:
+class ZeroShotSubject:
     """What is measured: an experiment, and the words of its K defect types."""
 
     experiment: ZeroShotExperiment
@@ -66,10 +66,10 @@ class TypedSubject:
         }
 
 
-def host_to_host(subject: TypedSubject, batch_size: int, bench: Bench) -> Iterator[Row]:
+def host_to_host(subject: ZeroShotSubject, batch_size: int, bench: Bench) -> Iterator[Row]:
     """Images in host memory to maps and scores of all states there, with the states at hand."""
     experiment = subject.experiment
-    maker = TypedMapMaker(experiment.detector, experiment.frozen, experiment.mesh, batch_size)
+    maker = ZeroShotMapMaker(experiment.detector, experiment.frozen, experiment.mesh, batch_size)
     images, own = subject.images(maker.batch_size), np.ones(len(subject.words) + 1, bool)
     params, states = subject.params, subject.states
     call = lambda: list(maker.batches(params, states, own, images))
@@ -80,7 +80,7 @@ def host_to_host(subject: TypedSubject, batch_size: int, bench: Bench) -> Iterat
     yield row | {"compile_s": compilations.seconds}
 
 
-def on_device(subject: TypedSubject, batch_size: int, bench: Bench) -> Iterator[Row]:
+def on_device(subject: ZeroShotSubject, batch_size: int, bench: Bench) -> Iterator[Row]:
     """The same with images and maps on the devices."""
     experiment = subject.experiment
     mesh = experiment.mesh
@@ -97,7 +97,7 @@ def on_device(subject: TypedSubject, batch_size: int, bench: Bench) -> Iterator[
     yield row | program.fields(batch_size, timing, bench.roof)
 
 
-def text_states(subject: TypedSubject, bench: Bench) -> Iterator[Row]:
+def text_states(subject: ZeroShotSubject, bench: Bench) -> Iterator[Row]:
     """The states of all types, made once for a trained model and kept."""
     experiment = subject.experiment
     tokens = experiment.tokens(subject.words)
@@ -108,7 +108,7 @@ def text_states(subject: TypedSubject, bench: Bench) -> Iterator[Row]:
     yield row | {"compile_s": compilations.seconds}
 
 
-def training(subject: TypedSubject, batch_size: int, steps: int, bench: Bench) -> Iterator[Row]:
+def training(subject: ZeroShotSubject, batch_size: int, steps: int, bench: Bench) -> Iterator[Row]:
     """Training steps with their batches; see `benchmarking.training.training`."""
     experiment = subject.experiment
     config = experiment.config
@@ -124,17 +124,17 @@ def training(subject: TypedSubject, batch_size: int, steps: int, bench: Bench) -
         experiment.mesh,
         shardings,
     )
-    frozen = experiment.frozen_typed(subject.words)
+    frozen = experiment.frozen_inputs(subject.words)
     order = BatchOrder(0, np.zeros(_IMAGES, np.int32), batch_size, 1)
     source = make_source(
-        _examples(subject, state), experiment.mesh, config.train.resident, take_typed
+        _examples(subject, state), experiment.mesh, config.train.resident, take_examples
     )
     trainer = Trainer(function, frozen, state, map(source, map(order, itertools.count())))
     row, _ = time_training(trainer, experiment.mesh.size, batch_size, steps, bench)
     yield row | subject.fields()
 
 
-def _examples(subject: TypedSubject, state: TrainState) -> TypedExamples:
+def _examples(subject: ZeroShotSubject, state: TrainState) -> DefectTypeExamples:
     """A few made-up images, or what the image tower would give of them where that is cached."""
     experiment = subject.experiment
     config, images, states = experiment.config, subject.images(_IMAGES), None
@@ -148,4 +148,4 @@ def _examples(subject: TypedSubject, state: TrainState) -> TypedExamples:
         images, states = None, jax.tree.map(draw, shapes)
     size = config.dapo.image_size
     masks = rng.integers(0, len(subject.words) + 1, (_IMAGES, size, size), np.uint8)
-    return TypedExamples(images, states, masks, masks.any((1, 2)))
+    return DefectTypeExamples(images, states, masks, masks.any((1, 2)))

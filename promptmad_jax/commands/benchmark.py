@@ -182,7 +182,7 @@ def made_up_experiment(config: Config, classes: int, weights: str) -> Experiment
     return build_experiment(config, names, _text(config, classes))
 
 
-def made_up_zero_shot(config: Config, weights: str) -> zero_shot.TypedSubject:
+def made_up_zero_shot(config: Config, weights: str) -> zero_shot.ZeroShotSubject:
     """A zero-shot detector with the defect types of its target.
 
     Args:
@@ -197,7 +197,7 @@ def made_up_zero_shot(config: Config, weights: str) -> zero_shot.TypedSubject:
             )
         loaded = random_detector(config.dapo, PUBLISHED[config.clip.weights], config.clip.seed)
     taxonomy = find_taxonomy(config.data.dataset, config.data.taxonomy, ())
-    return zero_shot.TypedSubject(build_zero_shot(config, loaded), taxonomy.words)
+    return zero_shot.ZeroShotSubject(build_zero_shot(config, loaded), taxonomy.words)
 
 
 def subject_of(experiment: Experiment) -> Subject:

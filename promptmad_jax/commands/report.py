@@ -9,7 +9,7 @@ from promptmad_jax.evaluation.evaluate import class_maps
 from promptmad_jax.evaluation.image_scores import write_scores
 from promptmad_jax.methods.reconstruction.assembly import load_splits
 from promptmad_jax.methods.reconstruction.evaluation import make_report, restore_experiment
-from promptmad_jax.methods.zero_shot.evaluation import make_typed_report, typed_maps_again
+from promptmad_jax.methods.zero_shot.evaluation import make_zero_shot_report, zero_shot_maps_again
 from promptmad_jax.reporting.figures import Figures
 from promptmad_jax.reporting.report import Report, image_thresholds, publications
 from promptmad_jax.reporting.table_files import write_tables
@@ -53,7 +53,7 @@ def _maps_again(config: Config, files: Workdir, step: int) -> tuple[Report, Iter
     """An empty report, and the maps of the evaluated checkpoint."""
     folder = files.path / "report"
     if config.model == ZERO_SHOT:
-        return make_typed_report(config, folder), typed_maps_again(config, files, step)
+        return make_zero_shot_report(config, folder), zero_shot_maps_again(config, files, step)
     calibration = files.read_calibration()
     experiment, maker = restore_experiment(config, files)
     state = restore_state(experiment, files, step)

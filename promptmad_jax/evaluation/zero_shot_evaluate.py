@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from promptmad_jax.data.defect_types.images import TypedImages, renumber
+from promptmad_jax.data.defect_types.images import DefectTypeImages, renumber
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
-from promptmad_jax.evaluation.metrics.defect_types import MultiTypeEvaluator
+from promptmad_jax.evaluation.metrics.defect_types import DefectTypeEvaluator
 from promptmad_jax.evaluation.scratch import Scratch
-from promptmad_jax.evaluation.zero_shot_inference import TypedMapMaker
+from promptmad_jax.evaluation.zero_shot_inference import ZeroShotMapMaker
 from promptmad_jax.models.functional import Params
 from promptmad_jax.runtime.processes import ALONE, Communicator, jointly
 
@@ -32,12 +32,12 @@ class TypeFigures:
     def __init__(self, communicator: Communicator = ALONE):
         self.communicator = communicator
         self._evaluators = {
-            name: MultiTypeEvaluator(name, "", communicator) for name in VOCABULARIES
+            name: DefectTypeEvaluator(name, "", communicator) for name in VOCABULARIES
         }
         self._measured = dict.fromkeys(VOCABULARIES, False)
 
     def add(self, vocabulary: str, product: str, scores, masks: np.ndarray, names) -> None:
-        """As `MultiTypeEvaluator.add`."""
+        """As `DefectTypeEvaluator.add`."""
         self._evaluators[vocabulary].add(product, scores, masks, names)
         self._measured[vocabulary] = True
 
@@ -63,11 +63,11 @@ class _Made(NamedTuple):
     own_scores: list
 
 
-def typed_class_maps(
-    maker: TypedMapMaker,
+def zero_shot_class_maps(
+    maker: ZeroShotMapMaker,
     params: Params,
     states: jax.Array,
-    target: TypedImages,
+    target: DefectTypeImages,
     figures: TypeFigures | None = None,
 ) -> Iterator[ClassMaps]:
     """Yields the maps of each class that has test images, and measures its types in `figures`.
@@ -100,7 +100,7 @@ def typed_class_maps(
         )
 
 
-def _own_states(target: TypedImages, class_name: str) -> np.ndarray:
+def _own_states(target: DefectTypeImages, class_name: str) -> np.ndarray:
     """bool [K + 1]: normal and the product's types; all where its images have no known type."""
     own = target.types_of(class_name)
     if not own:
@@ -119,11 +119,11 @@ def _shelf(communicator: Communicator) -> Iterator[Callable[[np.ndarray], np.nda
 
 
 def _make(
-    maker: TypedMapMaker,
+    maker: ZeroShotMapMaker,
     params: Params,
     states: jax.Array,
     own: np.ndarray,
-    product: TypedImages,
+    product: DefectTypeImages,
     keep: Callable[[np.ndarray], np.ndarray | None],
 ) -> _Made:
     """Makes the maps of one product. All processes take part in a batch: none may leave alone."""
@@ -140,7 +140,7 @@ def _make(
 
 
 def _measure(
-    figures: TypeFigures, name: str, product: TypedImages, own: np.ndarray, made: _Made
+    figures: TypeFigures, name: str, product: DefectTypeImages, own: np.ndarray, made: _Made
 ) -> None:
     names = product.taxonomy.names
     figures.add(UNFILTERED, name, made.all_scores, product.type_masks, names)

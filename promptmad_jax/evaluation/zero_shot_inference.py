@@ -13,7 +13,7 @@ from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 
 
-class TypedMapMaker:
+class ZeroShotMapMaker:
     """A detector with its frozen weights on a mesh.
 
     Where several processes hold the mesh, all of them call the same methods in the same order.

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from promptmad_jax.data.preprocess import CLIP_KERNEL, resize_image
-from promptmad_jax.evaluation.zero_shot_inference import TypedMapMaker
+from promptmad_jax.evaluation.zero_shot_inference import ZeroShotMapMaker
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.reporting.type_pictures import paint
@@ -36,7 +36,7 @@ def parse_defects(text: str) -> tuple[str, ...]:
     return words
 
 
-class TypedPredictor:
+class ZeroShotPredictor:
     """Scores images of any product.
 
     Args:
@@ -47,7 +47,7 @@ class TypedPredictor:
 
     def __init__(
         self,
-        maker: TypedMapMaker,
+        maker: ZeroShotMapMaker,
         params: Params,
         tokens: PromptTokens,
         words: tuple[str, ...],
@@ -95,7 +95,7 @@ def _split(images: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def cached_states(
-    maker: TypedMapMaker, params: Params, tokens: PromptTokens, cache: epath.Path | None
+    maker: ZeroShotMapMaker, params: Params, tokens: PromptTokens, cache: epath.Path | None
 ) -> np.ndarray:
     """The states [K + 1, d], from `cache` where they are there."""
     if cache is None:
@@ -116,7 +116,7 @@ def cached_states(
     return states
 
 
-def _content(maker: TypedMapMaker, params: Params, tokens: PromptTokens) -> str:
+def _content(maker: ZeroShotMapMaker, params: Params, tokens: PromptTokens) -> str:
     """Changes with the prompts, what is trained of the text, the text tower and the settings."""
     digest = hashlib.sha256(f"{_FORMAT} {maker.detector.config} {maker.detector.clip}".encode())
     tree = (params.get("text", {}), maker.frozen.text, tuple(tokens))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from promptmad_jax.data.defect_types.images import TypedExamples
+from promptmad_jax.data.defect_types.images import DefectTypeExamples
 from promptmad_jax.data.defect_types.mosaic import mosaic
-from promptmad_jax.losses.multi_type import MultiTypeLossConfig, multi_type_objective
+from promptmad_jax.losses.defect_types import DefectTypeLossConfig, defect_type_objective
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
@@ -17,7 +17,7 @@ from promptmad_jax.training.state import TrainState
 from promptmad_jax.training.step import StepFunction, Stream
 
 
-class FrozenTyped(NamedTuple):
+class FrozenZeroShot(NamedTuple):
     """What training does not change.
 
     Attributes:
@@ -33,22 +33,22 @@ def make_zero_shot_step(
     detector: ZeroShotDetector,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
-    loss: MultiTypeLossConfig,
+    loss: DefectTypeLossConfig,
     mosaic_probability: float,
     mesh: Mesh,
     state_shardings: Any,
 ) -> StepFunction:
     """Returns `(state, frozen, batch) -> (state, metrics)`, compiled once; the state is donated.
 
-    `frozen` is a `FrozenTyped`, the batch `TypedExamples`, with what the image tower gives of the
-    images where that is known beforehand.
+    `frozen` is a `FrozenZeroShot`, the batch `DefectTypeExamples`, with the image tower's features
+    where these are cached.
     """
 
-    def loss_fn(params, frozen: FrozenTyped, images, type_masks, labels):
+    def loss_fn(params, frozen: FrozenZeroShot, images, type_masks, labels):
         outputs = detector.train_forward(params, frozen.clip, frozen.text, images)
-        return multi_type_objective(outputs, type_masks, labels, loss)
+        return defect_type_objective(outputs, type_masks, labels, loss)
 
-    def train_step(state: TrainState, frozen: FrozenTyped, batch: TypedExamples):
+    def train_step(state: TrainState, frozen: FrozenZeroShot, batch: DefectTypeExamples):
         images, type_masks, labels = batch.states, batch.type_masks, batch.labels
         if images is None:
             key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), Stream.MOSAIC)

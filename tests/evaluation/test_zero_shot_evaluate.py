@@ -8,9 +8,9 @@ import pytest
 from promptmad_jax.data.defect_types.images import with_types
 from promptmad_jax.data.defect_types.taxonomy import DefectType, Taxonomy
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.evaluation import zero_shot_evaluate as typed_run
+from promptmad_jax.evaluation import zero_shot_evaluate
 from promptmad_jax.evaluation.scratch import Scratch
-from promptmad_jax.evaluation.zero_shot_evaluate import TypeFigures, typed_class_maps
+from promptmad_jax.evaluation.zero_shot_evaluate import TypeFigures, zero_shot_class_maps
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import agree
 from tests.evaluation.threads import run_processes
@@ -69,7 +69,7 @@ class Maker:
 def evaluated():
     target, figures = with_types(images(), TAXONOMY), TypeFigures()
     maker = Maker(target)
-    maps = list(typed_class_maps(maker, {}, None, target, figures))
+    maps = list(zero_shot_class_maps(maker, {}, None, target, figures))
     return maker, maps, figures.result({"dent": "a dent"})
 
 
@@ -119,7 +119,7 @@ def evaluate_together(communicator):
             yield maps
 
     maker.batches = meet
-    list(typed_class_maps(maker, {}, None, target, figures))
+    list(zero_shot_class_maps(maker, {}, None, target, figures))
     return figures.result({"dent": "a dent"})
 
 
@@ -142,6 +142,6 @@ def test_a_process_whose_disk_is_full_does_not_leave_the_others_waiting(monkeypa
                 raise UserError("the disk is full")
             return super().keep(array)
 
-    monkeypatch.setattr(typed_run, "Scratch", Small)
+    monkeypatch.setattr(zero_shot_evaluate, "Scratch", Small)
     with pytest.raises(UserError, match="the disk is full"):
         run_processes(2, evaluate_together)

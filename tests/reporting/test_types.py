@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
-from promptmad_jax.evaluation.metrics.defect_types import MultiTypeEvaluator
+from promptmad_jax.evaluation.metrics.defect_types import DefectTypeEvaluator
 from promptmad_jax.reporting.pages.type_view import type_view, types_html
 from promptmad_jax.reporting.tables import format_types
 from promptmad_jax.reporting.type_pictures import UNKNOWN_COLOUR, colour, paint, type_examples
@@ -58,7 +58,7 @@ def test_the_page(class_maps):
     scores = np.eye(4)[np.where(class_maps.types.predicted == 255, 0, class_maps.types.predicted)]
     multi_type = {"words": {"dent": "a dent", "rust <b>": "rust <b>", "hole": "hole"}}
     for name in ("filtered", "unfiltered"):
-        evaluator = MultiTypeEvaluator(name)
+        evaluator = DefectTypeEvaluator(name)
         evaluator.add("nut", scores, class_maps.types.true, NAMES)
         multi_type[name] = evaluator.result()
     page = types_html(multi_type, [type_view(class_maps)])

@@ -13,7 +13,7 @@ from promptmad_jax.data.pipeline import BatchIndices
 
 
 @dataclasses.dataclass(frozen=True)
-class TypedImages:
+class DefectTypeImages:
     """Images and their masks of types.
 
     Attributes:
@@ -32,7 +32,7 @@ class TypedImages:
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> "TypedImages":
+    def select(self, indices: Sequence[int] | np.ndarray) -> "DefectTypeImages":
         """The images at `indices` (int [M]), in that order."""
         order = np.asarray(indices, np.int64).reshape(-1)
         return dataclasses.replace(
@@ -50,7 +50,7 @@ class TypedImages:
         return tuple(self.taxonomy.names[k - 1] for k in sorted(present - {UNKNOWN}))
 
 
-def load_typed_images(
+def load_defect_type_images(
     dataset: str,
     data_dir: str,
     split: str,
@@ -59,7 +59,7 @@ def load_typed_images(
     classes: tuple[str, ...] = (),
     cache_dir: str = "",
     kernel: str = "bilinear",
-) -> TypedImages:
+) -> DefectTypeImages:
     """Reads a split of a prepared data set with the types of its defects.
 
     Args:
@@ -72,7 +72,7 @@ def load_typed_images(
     return with_types(images, find_taxonomy(dataset, taxonomy, _folders(images)))
 
 
-def with_types(images: ImageSet, taxonomy: Taxonomy) -> TypedImages:
+def with_types(images: ImageSet, taxonomy: Taxonomy) -> DefectTypeImages:
     """Adds masks of types: the binary masks times the images' types, or from `defect_ids`.
 
     Raises:
@@ -84,7 +84,7 @@ def with_types(images: ImageSet, taxonomy: Taxonomy) -> TypedImages:
     for row, image_ids in enumerate(per_image):
         if image_ids:
             masks[row] = _type_mask(images, row, image_ids)
-    return TypedImages(images, masks, tuple(map(frozenset, per_image)), taxonomy)
+    return DefectTypeImages(images, masks, tuple(map(frozenset, per_image)), taxonomy)
 
 
 def renumber(type_masks: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
@@ -138,7 +138,7 @@ def _type_mask(images: ImageSet, row: int, image_ids: list[int]) -> np.ndarray:
     return table[images.defect_ids[row]]
 
 
-class TypedExamples(NamedTuple):
+class DefectTypeExamples(NamedTuple):
     """N examples, or a batch of them; one of the first two is None.
 
     Attributes:
@@ -154,6 +154,6 @@ class TypedExamples(NamedTuple):
     labels: Any
 
 
-def take_typed(examples: TypedExamples, indices: BatchIndices) -> TypedExamples:
+def take_examples(examples: DefectTypeExamples, indices: BatchIndices) -> DefectTypeExamples:
     """The examples at `indices.image`, from numpy or jax arrays."""
     return jax.tree.map(lambda x: x[indices.image], examples)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promptmad_jax.data.defect_types.images import TypedImages, load_typed_images
+from promptmad_jax.data.defect_types.images import DefectTypeImages, load_defect_type_images
 from promptmad_jax.data.defect_types.taxonomy import UNKNOWN
 from promptmad_jax.runtime.errors import UserError
 
@@ -38,7 +38,7 @@ class SourceData(NamedTuple):
       fact: a top-level entry of the manifest, `trained_on_test_split`.
     """
 
-    data: TypedImages
+    data: DefectTypeImages
     fact: dict[str, dict]
 
 
@@ -59,12 +59,12 @@ def load_source(
 
     Args:
       single_defect_only: one type an image; what is usual with VisA.
-      taxonomy, ...: as in `load_typed_images`.
+      taxonomy, ...: as in `load_defect_type_images`.
 
     Raises:
       UserError: as there; no defective image is left.
     """
-    every = load_typed_images(
+    every = load_defect_type_images(
         dataset, data_dir, "test", image_size, taxonomy, classes, cache_dir, kernel
     )
     # A small defect may have lost its last pixel in resizing.
@@ -86,7 +86,7 @@ def load_source(
     return SourceData(data, {"trained_on_test_split": _fact(dataset, data, left_out)})
 
 
-def _fact(dataset: str, data: TypedImages, left_out: dict[str, int]) -> dict:
+def _fact(dataset: str, data: DefectTypeImages, left_out: dict[str, int]) -> dict:
     labels = data.images.labels
     types = Counter(k for ids in data.type_ids for k in ids)
     return {

@@ -38,7 +38,7 @@ PROTOCOL = {
 }
 
 
-class MultiTypeEvaluator:
+class DefectTypeEvaluator:
     """Takes one product (class) at a time; memory is bounded by the scores of one state of it.
 
     There are K + 1 states, normal first. Each is measured against the rest: AUROC, step-wise AP,

@@ -14,10 +14,14 @@ from jax.sharding import Mesh
 
 from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.config import Config, check_apart
-from promptmad_jax.data.defect_types.images import TypedImages, load_typed_images, renumber
+from promptmad_jax.data.defect_types.images import (
+    DefectTypeImages,
+    load_defect_type_images,
+    renumber,
+)
 from promptmad_jax.data.defect_types.source import load_source
 from promptmad_jax.data.preprocess import CLIP_KERNEL
-from promptmad_jax.evaluation.zero_shot_inference import TypedMapMaker
+from promptmad_jax.evaluation.zero_shot_inference import ZeroShotMapMaker
 from promptmad_jax.models.functional import Params
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
 from promptmad_jax.models.zero_shot.loading import Loaded, open_detector
@@ -25,7 +29,7 @@ from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.cpu.memory import hand_back_after_compilations
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
-from promptmad_jax.training.zero_shot_step import FrozenTyped
+from promptmad_jax.training.zero_shot_step import FrozenZeroShot
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,22 @@ class ZeroShotExperiment:
     network: TrainableParts
 
     @functools.cached_property
-    def maker(self) -> TypedMapMaker:
+    def maker(self) -> ZeroShotMapMaker:
         """Inference."""
         batch_size = self.config.eval.batch_size
-        return TypedMapMaker(self.detector, self.frozen, self.mesh, batch_size)
+        return ZeroShotMapMaker(self.detector, self.frozen, self.mesh, batch_size)
 
     @property
     def caches(self) -> bool:
         """Whether what the image tower gives of a training image is computed once."""
         return self.config.train.cache_images and not self.config.dapo.image_tokens
 
-    def frozen_typed(self, words: tuple[str, ...]) -> FrozenTyped:
+    def frozen_inputs(self, words: tuple[str, ...]) -> FrozenZeroShot:
         """CLIP and the trained words, whose states are computed once where no text is trained."""
         tokens = self.tokens(words)
         if self.config.dapo.learns_text:
-            return FrozenTyped(self.frozen, replicate(tokens, self.mesh))
-        return FrozenTyped(self.frozen, self.maker.states({}, tokens))
+            return FrozenZeroShot(self.frozen, replicate(tokens, self.mesh))
+        return FrozenZeroShot(self.frozen, self.maker.states({}, tokens))
 
     def tokens(self, words: tuple[str, ...], object_name: str = "object") -> PromptTokens:
         """The prompts of defect types in words."""
@@ -71,7 +75,7 @@ class Source:
         words: of the types that there are. fact: for the manifest. fingerprint: of all this.
     """
 
-    data: TypedImages
+    data: DefectTypeImages
     type_masks: np.ndarray
     words: tuple[str, ...]
     fact: dict[str, dict]
@@ -90,10 +94,10 @@ def build_zero_shot(config: Config, loaded: Loaded | None = None) -> ZeroShotExp
     return ZeroShotExperiment(config, mesh, loaded.detector, frozen, loaded.tokenizer, network)
 
 
-def load_target(config: Config) -> TypedImages:
-    """The test split that the run is evaluated on; see `load_typed_images` for errors."""
+def load_target(config: Config) -> DefectTypeImages:
+    """The test split that the run is evaluated on; see `load_defect_type_images` for errors."""
     data = config.data
-    read = lambda: load_typed_images(
+    read = lambda: load_defect_type_images(
         data.dataset,
         data.data_dir,
         "test",
@@ -105,7 +109,7 @@ def load_target(config: Config) -> TypedImages:
     return leader_first(this_run(), data.data_dir, read)
 
 
-def target_facts(target: TypedImages) -> dict[str, Any]:
+def target_facts(target: DefectTypeImages) -> dict[str, Any]:
     """The entries of the manifest that say what is tested."""
     return {"test_images": len(target), "test_fingerprint": target.images.fingerprint}
 
@@ -140,14 +144,16 @@ def read_source(config: Config) -> Source:
     return Source(data, masks, words, fact, _fingerprint(data, words))
 
 
-def _fingerprint(data: TypedImages, words: tuple[str, ...]) -> str:
+def _fingerprint(data: DefectTypeImages, words: tuple[str, ...]) -> str:
     """Images, the types of each, and what these are called."""
     ids = [sorted(image_ids) for image_ids in data.type_ids]
     content = json.dumps([data.images.fingerprint, ids, data.taxonomy.names, words])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def target_states(experiment: ZeroShotExperiment, params: Params, target: TypedImages) -> jax.Array:
+def target_states(
+    experiment: ZeroShotExperiment, params: Params, target: DefectTypeImages
+) -> jax.Array:
     """The states [K + 1, d] of all types of the target."""
     return experiment.maker.states(params, experiment.tokens(target.taxonomy.words))
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from promptmad_jax.config import Config
-from promptmad_jax.data.defect_types.images import TypedImages
+from promptmad_jax.data.defect_types.images import DefectTypeImages
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.evaluate import evaluate_maps
 from promptmad_jax.evaluation.protocol import Protocol
-from promptmad_jax.evaluation.zero_shot_evaluate import TypeFigures, typed_class_maps
+from promptmad_jax.evaluation.zero_shot_evaluate import TypeFigures, zero_shot_class_maps
 from promptmad_jax.methods.results import write_results
 from promptmad_jax.methods.zero_shot.assembly import (
     ZeroShotExperiment,
@@ -24,28 +24,28 @@ from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import is_writer, this_run
-from promptmad_jax.serving.zero_shot_predictor import TypedPredictor
+from promptmad_jax.serving.zero_shot_predictor import ZeroShotPredictor
 from promptmad_jax.training.state import TrainState
 
 
-def run_typed_evaluation(config: Config, files: Workdir, output: Workdir) -> dict:
+def run_zero_shot_evaluation(config: Config, files: Workdir, output: Workdir) -> dict:
     """Evaluates a run at its newest checkpoint and writes metrics and report to `output`."""
     target = load_target(config)
     experiment = build_zero_shot(config)
     state = restore_state(experiment, files)
-    return finish_typed(experiment, state, target, files, output)
+    return finish_zero_shot(experiment, state, target, files, output)
 
 
-def finish_typed(
+def finish_zero_shot(
     experiment: ZeroShotExperiment,
     state: TrainState,
-    target: TypedImages,
+    target: DefectTypeImages,
     files: Workdir,
     output: Workdir,
 ) -> dict:
     """Evaluates a state with everything: writes metrics.json and the report, prints the table."""
-    report = make_typed_report(experiment.config, output.path / "report")
-    result = evaluate_typed(experiment, state, target, report.add)
+    report = make_zero_shot_report(experiment.config, output.path / "report")
+    result = evaluate_zero_shot(experiment, state, target, report.add)
     if is_writer():
         entries = {"config": to_dict(experiment.config)} | target_facts(target)
         write_results(result, report, files, output, entries)
@@ -53,22 +53,22 @@ def finish_typed(
     return result
 
 
-def make_typed_report(config: Config, directory: Path) -> Report:
+def make_zero_shot_report(config: Config, directory: Path) -> Report:
     """An empty report."""
     settings = config.eval
     return Report(directory, image_pool=settings.image_pool, aupro_limit=settings.aupro_limit)
 
 
-def evaluate_typed(
+def evaluate_zero_shot(
     experiment: ZeroShotExperiment,
     state: TrainState,
-    target: TypedImages,
+    target: DefectTypeImages,
     also: Callable[[ClassMaps], None] = lambda _: None,
 ) -> dict:
     """The metrics.json object of a state: that of any detector, and `multi_type`."""
     config, settings = experiment.config, experiment.config.eval
     figures, states = TypeFigures(this_run()), target_states(experiment, state.params, target)
-    maps = typed_class_maps(experiment.maker, state.params, states, target, figures)
+    maps = zero_shot_class_maps(experiment.maker, state.params, states, target, figures)
     protocol = Protocol(settings.image_pool, settings.aupro_limit, settings.compat)
     result = evaluate_maps(maps, protocol, {}, "", also)
     result["protocol"] |= _choices(config, int(state.step))
@@ -96,9 +96,9 @@ def _choices(config: Config, step: int) -> dict:
     }
 
 
-def load_typed_predictor(
+def load_zero_shot_predictor(
     config: Config, files: Workdir | None, words: tuple[str, ...], object_name: str
-) -> TypedPredictor:
+) -> ZeroShotPredictor:
     """A detector for these defects, in words; needs no data set.
 
     Args:
@@ -116,13 +116,13 @@ def load_typed_predictor(
         raise UserError("this configuration is trained: give --workdir of its run, not --config")
     cache = None if files is None else files.path / "text_cache"
     tokens = experiment.tokens(words, object_name)
-    return TypedPredictor(experiment.maker, params, tokens, words, cache)
+    return ZeroShotPredictor(experiment.maker, params, tokens, words, cache)
 
 
-def typed_maps_again(config: Config, files: Workdir, step: int) -> Iterator[ClassMaps]:
+def zero_shot_maps_again(config: Config, files: Workdir, step: int) -> Iterator[ClassMaps]:
     """The maps of a finished run once more, for its report."""
     target = load_target(config)
     experiment = build_zero_shot(config)
     params = restore_state(experiment, files, step).params
     states = target_states(experiment, params, target)
-    return typed_class_maps(experiment.maker, params, states, target)
+    return zero_shot_class_maps(experiment.maker, params, states, target)

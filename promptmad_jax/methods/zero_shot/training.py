@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
-from promptmad_jax.data.defect_types.images import TypedExamples, take_typed
+from promptmad_jax.data.defect_types.images import DefectTypeExamples, take_examples
 from promptmad_jax.data.pipeline import BatchOrder, make_source
 from promptmad_jax.data.pipeline import Source as Batches
 from promptmad_jax.methods.zero_shot.assembly import (
@@ -20,7 +20,7 @@ from promptmad_jax.methods.zero_shot.assembly import (
     source_folder,
     target_facts,
 )
-from promptmad_jax.methods.zero_shot.evaluation import evaluate_typed, finish_typed
+from promptmad_jax.methods.zero_shot.evaluation import evaluate_zero_shot, finish_zero_shot
 from promptmad_jax.runs.frozen_weights import frozen_facts
 from promptmad_jax.runs.manifest import write_manifest
 from promptmad_jax.runs.workdir import Workdir
@@ -30,7 +30,7 @@ from promptmad_jax.runtime.processes import is_writer
 from promptmad_jax.training.state import Initializer, TrainState
 from promptmad_jax.training.step import StepFunction
 from promptmad_jax.training.zero_shot_features import load_image_states
-from promptmad_jax.training.zero_shot_step import FrozenTyped, make_zero_shot_step
+from promptmad_jax.training.zero_shot_step import FrozenZeroShot, make_zero_shot_step
 
 _NO_SOURCE = "none: nothing is trained"
 
@@ -60,9 +60,9 @@ class ZeroShotTraining:
         return self._experiment.network
 
     @functools.cached_property
-    def frozen(self) -> FrozenTyped:
+    def frozen(self) -> FrozenZeroShot:
         """CLIP and the trained words."""
-        return self._experiment.frozen_typed(self._source.words)
+        return self._experiment.frozen_inputs(self._source.words)
 
     def describe(self, files: Workdir) -> None:
         """See `run.Method`; says loudly that a test split is trained on."""
@@ -85,14 +85,14 @@ class ZeroShotTraining:
         """See `run.Method`."""
         config, images = self.config, self._source.data.images
         caches = self._experiment.caches
-        examples = TypedExamples(
+        examples = DefectTypeExamples(
             None if caches else images.images,
             self._image_states() if caches else None,
             self._source.type_masks,
             np.asarray(images.labels).astype(bool),
         )
         order = BatchOrder(config.train.seed, images.class_ids, config.train.batch_size, 1)
-        return order, make_source(examples, self.mesh, config.train.resident, take_typed)
+        return order, make_source(examples, self.mesh, config.train.resident, take_examples)
 
     def step_function(
         self, tx: optax.GradientTransformation, schedule: optax.Schedule, shardings: Any
@@ -105,11 +105,11 @@ class ZeroShotTraining:
 
     def evaluate(self, state: TrainState) -> dict:
         """See `run.Method`."""
-        return evaluate_typed(self._experiment, state, self._target)
+        return evaluate_zero_shot(self._experiment, state, self._target)
 
     def finish(self, state: TrainState, files: Workdir) -> dict:
         """See `run.Method`."""
-        return finish_typed(self._experiment, state, self._target, files, files)
+        return finish_zero_shot(self._experiment, state, self._target, files, files)
 
     def _image_states(self) -> Any:
         config, experiment = self.config, self._experiment

@@ -6,7 +6,7 @@ import pytest
 from promptmad_jax.commands.prepare import prepare
 from promptmad_jax.data import image_cache, preprocess
 from promptmad_jax.data.defect_types import source as source_training
-from promptmad_jax.data.defect_types.images import load_typed_images, renumber
+from promptmad_jax.data.defect_types.images import load_defect_type_images, renumber
 from promptmad_jax.data.defect_types.source import load_source
 from promptmad_jax.data.defect_types.taxonomy import UNKNOWN
 from promptmad_jax.data.image_set import load_image_set
@@ -46,7 +46,7 @@ def resized(mask, size=SIZE):
 
 
 def test_type_of_each_pixel_from_the_folders(data_dir):
-    typed = load_typed_images("mpdd", data_dir, "test", SIZE)
+    typed = load_defect_type_images("mpdd", data_dir, "test", SIZE)
     names = typed.taxonomy.names
     assert typed.images.defect_ids is None
     assert typed.images.defect_types == (
@@ -64,7 +64,7 @@ def test_type_of_each_pixel_from_the_folders(data_dir):
 
 
 def test_type_of_each_pixel_from_class_ids(data_dir):
-    typed = load_typed_images("visa", data_dir, "test", SIZE)
+    typed = load_defect_type_images("visa", data_dir, "test", SIZE)
     k = {name: place for place, name in enumerate(typed.taxonomy.names, start=1)}
     wanted = {
         "pcb1/Data/Images/Anomaly/000.JPG": regions(k["bent"], k["bent"]),
@@ -113,7 +113,7 @@ def test_fingerprint_follows_the_ids(tmp_path):
     for ids in ((1, 2), (2, 1)):
         write_visa(tmp_path / "VisA", {"pcb1": [("bent,melt", regions(*ids))]})
         prepare("visa", str(tmp_path / "data"), str(tmp_path / "VisA"), overwrite=True)
-        images = load_typed_images("visa", str(tmp_path / "data"), "test", SIZE).images
+        images = load_defect_type_images("visa", str(tmp_path / "data"), "test", SIZE).images
         row = images.labels.tolist().index(1)
         np.testing.assert_array_equal(images.defect_ids[row], resized(regions(*ids)))
         prints.append(images.fingerprint)
@@ -122,14 +122,14 @@ def test_fingerprint_follows_the_ids(tmp_path):
 
 def test_data_sets_without_types(data_dir):
     with pytest.raises(UserError, match="btad: its defect types are not known"):
-        load_typed_images("btad", data_dir, "test", SIZE)
-    typed = load_typed_images("btad", data_dir, "test", SIZE, taxonomy="folders")
+        load_defect_type_images("btad", data_dir, "test", SIZE)
+    typed = load_defect_type_images("btad", data_dir, "test", SIZE, taxonomy="folders")
     assert typed.taxonomy.names == ("ko",)
     np.testing.assert_array_equal(typed.type_masks, typed.images.masks.astype(np.uint8))
 
 
 def test_types_of_visa_from_its_raw_labels(data_dir):
-    typed = load_typed_images("visa", data_dir, "test", SIZE, "folders")
+    typed = load_defect_type_images("visa", data_dir, "test", SIZE, "folders")
     assert typed.taxonomy.names == ("bent", "burnt", "dirt", "melt", "scratch")
     assert (typed.type_masks == UNKNOWN).sum() == (resized(regions(0, 4)) > 0).sum()
 
@@ -170,9 +170,9 @@ def test_single_defect_images_of_a_source(data_dir):
 
 
 def test_an_unknown_type_without_a_pixel_is_left_out_of_a_source(data_dir, monkeypatch):
-    every = load_typed_images("visa", data_dir, "test", SIZE)
+    every = load_defect_type_images("visa", data_dir, "test", SIZE)
     bare = dataclasses.replace(every, type_masks=np.zeros_like(every.type_masks))
-    monkeypatch.setattr(source_training, "load_typed_images", lambda *_: bare)
+    monkeypatch.setattr(source_training, "load_defect_type_images", lambda *_: bare)
     data, fact = load_source("visa", data_dir, SIZE)
     assert not any(UNKNOWN in ids for ids in data.type_ids)
     assert fact["trained_on_test_split"]["left_out"]["a defect of unknown type"] == 2

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.metrics import type_scores
-from promptmad_jax.evaluation.metrics.defect_types import METRICS, MultiTypeEvaluator
+from promptmad_jax.evaluation.metrics.defect_types import METRICS, DefectTypeEvaluator
 from promptmad_jax.evaluation.metrics.metrics import image_metrics
 from promptmad_jax.evaluation.protocol import Evaluator, Protocol
 from promptmad_jax.runtime.errors import UserError
@@ -83,7 +83,7 @@ def test_as_scikit_learn_with_heavy_ties(seed, levels, states, unknown, chunk):
     names = tuple(f"type {k}" for k in range(1, states))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type_scores, "CHUNK", chunk)
-        one = MultiTypeEvaluator("filtered").add("cup", scores, masks, names)
+        one = DefectTypeEvaluator("filtered").add("cup", scores, masks, names)
     assert_same(one, reference(scores, masks), names)
     kept = masks != 255
     wanted = confusion_matrix(masks[kept], scores.argmax(-1)[kept], labels=range(states))
@@ -94,7 +94,7 @@ def test_as_scikit_learn_with_heavy_ties(seed, levels, states, unknown, chunk):
 def test_macro_is_that_of_scikit_learn():
     scores, masks = case(3, 1000)
     probabilities = scores / scores.sum(-1, keepdims=True, dtype=np.float64)
-    one = MultiTypeEvaluator("filtered").add("cup", probabilities, masks, TYPES)["figures"]
+    one = DefectTypeEvaluator("filtered").add("cup", probabilities, masks, TYPES)["figures"]
     truth, flat = masks.ravel(), probabilities.reshape(-1, 4)
     auroc = roc_auc_score(truth, flat, multi_class="ovr", average="macro")
     assert one["auroc"] == pytest.approx(auroc, rel=1e-12)
@@ -105,7 +105,7 @@ def test_macro_is_that_of_scikit_learn():
 def test_by_hand():
     masks = np.asarray([[[0, 0, 1, 2]]])
     scores = np.asarray([[[[3, 1, 0], [1, 1, 1], [2, 2, 0], [0, 2, 1]]]], np.float32)
-    one = MultiTypeEvaluator("filtered").add("cup", scores, masks, ("hole", "dent"))
+    one = DefectTypeEvaluator("filtered").add("cup", scores, masks, ("hole", "dent"))
     assert one["confusion"]["pixels"] == [[2, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert one["states"]["normal"] == {"auroc": 3 / 4, "ap": (1 + 2 / 3) / 2, "f1": 4 / 5}
     assert one["states"]["hole"] == {"auroc": (1 + 1 + 1 / 2) / 3, "ap": 1 / 2, "f1": 0}
@@ -113,7 +113,7 @@ def test_by_hand():
 
 
 def test_types_and_products_together():
-    evaluator = MultiTypeEvaluator("filtered")
+    evaluator = DefectTypeEvaluator("filtered")
     cup = evaluator.add("cup", *case(1, 9, 3), ("hole", "dent"))
     pot = evaluator.add("pot", *case(2, 9, 3), ("dent", "scratch"))
     result = evaluator.result()
@@ -141,7 +141,7 @@ def test_what_is_absent_is_undefined_with_a_reason():
     """All types are asked for, as in the unfiltered vocabulary; the product has one of them."""
     scores, masks = case(4, 20)
     masks[masks > 1] = 0
-    evaluator = MultiTypeEvaluator("unfiltered")
+    evaluator = DefectTypeEvaluator("unfiltered")
     one = evaluator.add("cup", scores, masks, TYPES)
     assert one["undefined"] == {
         name: f"there is no pixel of the state {name}" for name in ("scratch", "dent")
@@ -165,7 +165,7 @@ def test_what_is_absent_is_undefined_with_a_reason():
 
 def test_batches_give_the_same_and_leave_nothing(tmp_path):
     scores, masks = case(5, 12, images=11, unknown=True)
-    whole = MultiTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
+    whole = DefectTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
     seen = []
 
     def batches():
@@ -173,17 +173,17 @@ def test_batches_give_the_same_and_leave_nothing(tmp_path):
             seen.append(len(list(tmp_path.rglob("*.raw"))))
             yield scores[start : start + 4]
 
-    evaluator = MultiTypeEvaluator("filtered", str(tmp_path))
+    evaluator = DefectTypeEvaluator("filtered", str(tmp_path))
     assert evaluator.add("cup", batches(), masks, TYPES) == whole
     assert seen == [0, 1, 2]
     assert not list(tmp_path.iterdir())
-    MultiTypeEvaluator("filtered", str(tmp_path / "absent")).add("cup", scores, masks, TYPES)
+    DefectTypeEvaluator("filtered", str(tmp_path / "absent")).add("cup", scores, masks, TYPES)
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_share_the_states(count):
     def evaluate(communicator):
-        evaluator = MultiTypeEvaluator("filtered", communicator=communicator)
+        evaluator = DefectTypeEvaluator("filtered", communicator=communicator)
         for name, seed in (("cup", 6), ("pot", 7)):
             evaluator.add(name, *case(seed, 15, unknown=True), TYPES)
         return evaluator.result()
@@ -207,7 +207,7 @@ def test_memory_is_that_of_few_columns():
 
     names = tuple(f"type {k}" for k in range(1, states))
     tracemalloc.start()
-    MultiTypeEvaluator("unfiltered").add("cup", batches(), masks, names)
+    DefectTypeEvaluator("unfiltered").add("cup", batches(), masks, names)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * column
@@ -215,7 +215,7 @@ def test_memory_is_that_of_few_columns():
 
 def test_mistakes():
     scores, masks = case(8, 5)
-    evaluator = MultiTypeEvaluator("filtered")
+    evaluator = DefectTypeEvaluator("filtered")
     with pytest.raises(UserError, match="no product to evaluate"):
         evaluator.result()
     bad = scores.copy()

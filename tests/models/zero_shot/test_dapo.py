@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from promptmad_jax.losses.multi_type import MultiTypeLossConfig, multi_type_objective
+from promptmad_jax.losses.defect_types import DefectTypeLossConfig, defect_type_objective
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS
 from promptmad_jax.models.zero_shot.detector import ZeroShotDetector
 from promptmad_jax.models.zero_shot.loading import random_detector
@@ -130,7 +130,7 @@ def test_a_step_down_the_gradient_of_everything_lowers_the_loss(loaded, trainabl
     def loss(trainable):
         outputs = loaded.detector.train_forward(trainable, loaded.frozen, tokens, IMAGES)
         anomalous = jnp.asarray([True, False])
-        return multi_type_objective(outputs, types, anomalous, MultiTypeLossConfig())[0]
+        return defect_type_objective(outputs, types, anomalous, DefectTypeLossConfig())[0]
 
     before, gradient = loss(trainable)
     assert all(jnp.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(gradient))

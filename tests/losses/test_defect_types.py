@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from promptmad_jax.losses.multi_type import (
+from promptmad_jax.losses.defect_types import (
     MULTIADS_LOSS,
-    MultiTypeLossConfig,
+    DefectTypeLossConfig,
+    defect_type_objective,
     dice_of_map,
     focal_of_types,
     image_cross_entropy,
-    multi_type_objective,
 )
 from promptmad_jax.models.zero_shot.detector import TrainOutputs
 
@@ -56,8 +56,8 @@ TYPES = jnp.asarray([[[0, 1]]])
 
 
 def test_the_objective_of_dapo_by_hand():
-    total, terms = multi_type_objective(
-        OUTPUTS, TYPES, jnp.asarray([True]), MultiTypeLossConfig(smoothing=0.0)
+    total, terms = defect_type_objective(
+        OUTPUTS, TYPES, jnp.asarray([True]), DefectTypeLossConfig(smoothing=0.0)
     )
     focal = lambda p: -((1 - p) ** 2) * np.log(p) / 2  # the mean over two pixels, one of them 0
     np.testing.assert_allclose(terms["image"], np.log(2), rtol=1e-6)
@@ -67,8 +67,8 @@ def test_the_objective_of_dapo_by_hand():
     defect = [1 - (2 * 1.0 + 1) / (1.3 + 1 + 1), 1 - (2 * 0.0 + 1) / (0.8 + 1 + 1)]
     np.testing.assert_allclose(terms["normal_dice"], sum(normal), rtol=1e-5)
     np.testing.assert_allclose(terms["defect_dice"], sum(defect), rtol=1e-5)
-    total, terms = multi_type_objective(
-        TrainOutputs(jnp.zeros((1, 2)), (P, P)), TYPES, jnp.asarray([True]), MultiTypeLossConfig()
+    total, terms = defect_type_objective(
+        TrainOutputs(jnp.zeros((1, 2)), (P, P)), TYPES, jnp.asarray([True]), DefectTypeLossConfig()
     )
     np.testing.assert_allclose(terms["focal"], 2 * focal(0.7), rtol=1e-3)
     expected = np.log(2) + 4 * 2 * (focal(0.7) + normal[0] + defect[0])
@@ -76,7 +76,7 @@ def test_the_objective_of_dapo_by_hand():
 
 
 def test_the_objective_of_multiads_has_two_terms():
-    total, terms = multi_type_objective(OUTPUTS, TYPES, jnp.asarray([True]), MULTIADS_LOSS)
+    total, terms = defect_type_objective(OUTPUTS, TYPES, jnp.asarray([True]), MULTIADS_LOSS)
     assert set(terms) == {"focal", "defect_dice"}
     np.testing.assert_allclose(total, terms["focal"] + terms["defect_dice"], rtol=1e-6)
 
@@ -84,7 +84,7 @@ def test_the_objective_of_multiads_has_two_terms():
 def test_only_the_label_says_whether_an_image_is_anomalous():
     outputs = TrainOutputs(jnp.asarray([[0.0, 5.0]]), (P,))
     none = jnp.zeros((1, 1, 2), int)
-    config = MultiTypeLossConfig()
-    _, lost = multi_type_objective(outputs, none, jnp.asarray([True]), config)
-    _, good = multi_type_objective(outputs, none, jnp.asarray([False]), config)
+    config = DefectTypeLossConfig()
+    _, lost = defect_type_objective(outputs, none, jnp.asarray([True]), config)
+    _, good = defect_type_objective(outputs, none, jnp.asarray([False]), config)
     assert lost["image"] < 0.01 < 4 < good["image"]

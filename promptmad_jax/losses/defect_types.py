@@ -10,7 +10,7 @@ from promptmad_jax.models.zero_shot.detector import TrainOutputs
 
 
 @dataclass(frozen=True)
-class MultiTypeLossConfig:
+class DefectTypeLossConfig:
     """Weights of the terms; one with weight 0 is left out. The defaults are DAPO's.
 
     Attributes:
@@ -26,11 +26,11 @@ class MultiTypeLossConfig:
     smoothing: float = 1e-5
 
 
-MULTIADS_LOSS = MultiTypeLossConfig(image=0.0, focal=1.0, normal_dice=0.0, defect_dice=1.0)
+MULTIADS_LOSS = DefectTypeLossConfig(image=0.0, focal=1.0, normal_dice=0.0, defect_dice=1.0)
 
 
-def multi_type_objective(
-    outputs: TrainOutputs, types: jax.Array, anomalous: jax.Array, config: MultiTypeLossConfig
+def defect_type_objective(
+    outputs: TrainOutputs, types: jax.Array, anomalous: jax.Array, config: DefectTypeLossConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Total loss and its unweighted terms, means over images (and pixels).
 
