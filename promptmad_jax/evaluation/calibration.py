@@ -10,6 +10,7 @@ import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores, pixel_metrics
@@ -29,19 +30,6 @@ class Thresholds(NamedTuple):
     pixel: float
     image: float
     images: int
-
-
-@dataclass(frozen=True)
-class CalibrationConfig:
-    """Attributes:
-    fusion: the rule of the final map. image_pool: window of the image score.
-    pixel_fpr, image_fpr: share of normal pixels and images that may pass the threshold.
-    """
-
-    fusion: str
-    image_pool: int
-    pixel_fpr: float
-    image_fpr: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +121,7 @@ def make_probe(
     return Probe(normal, anomalous, np.asarray(masks) > 0, ids, images.class_names)
 
 
-def calibrate(probe: Probe, source: str, config: CalibrationConfig, step: int = 0) -> Calibration:
+def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> Calibration:
     """The constants of the state that `probe` is of.
 
     The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
@@ -153,7 +141,7 @@ def calibrate(probe: Probe, source: str, config: CalibrationConfig, step: int = 
     return Calibration(source, scale, moments, ranges, thresholds, step)
 
 
-def set_thresholds(maps: np.ndarray, config: CalibrationConfig) -> Thresholds:
+def set_thresholds(maps: np.ndarray, config: EvalConfig) -> Thresholds:
     """The lowest values that at most the stated share of normal pixels and images exceeds.
 
     Args:

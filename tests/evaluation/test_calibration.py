@@ -5,12 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.calibration import (
-    Calibration,
-    CalibrationConfig,
-    Thresholds,
-    set_thresholds,
-)
+from promptmad_jax.evaluation.calibration import Calibration, Thresholds, set_thresholds
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -83,13 +79,13 @@ def test_unknown_rule(maps):
 
 def test_thresholds_let_the_stated_share_of_normals_pass():
     maps = np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32)
-    found = set_thresholds(maps, CalibrationConfig("segmentor", 1, 0.01, 0.1))
+    found = set_thresholds(maps, EvalConfig(image_pool=1, image_fpr=0.1))
     assert (maps > found.pixel).sum() == maps.size // 100
     scores = maps.max((1, 2))
     assert (scores > found.image).sum() == 4 and found.images == 40
-    every = set_thresholds(maps, CalibrationConfig("segmentor", 1, 1.0, 1.0))
+    every = set_thresholds(maps, EvalConfig(image_pool=1, pixel_fpr=1.0, image_fpr=1.0))
     assert (maps > every.pixel).all() and (scores.astype(np.float64) > every.image).all()
-    few = set_thresholds(maps[:5], CalibrationConfig("segmentor", 1, 0.01, 0.1))
+    few = set_thresholds(maps[:5], EvalConfig(image_pool=1, image_fpr=0.1))
     assert few.image == maps[:5].max()
 
 

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from promptmad_jax.evaluation.calibration import (
-    CalibrationConfig,
-    Probe,
-    calibrate,
-    pseudo_anomaly_ap,
-)
+from promptmad_jax.evaluation.calibration import Probe, calibrate, pseudo_anomaly_ap
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.runtime.errors import UserError
 
-CONFIG = CalibrationConfig("calibrated", 1, 0.01, 0.05)
+CONFIG = EvalConfig(image_pool=1)
 IDS = np.array([0, 1, 0, 1, 1])
 
 

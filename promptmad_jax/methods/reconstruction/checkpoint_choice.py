@@ -5,14 +5,12 @@ from dataclasses import replace
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import (
     Calibration,
-    CalibrationConfig,
     Probe,
     calibrate,
     make_probe,
     pseudo_anomaly_ap,
     spread_over,
 )
-from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.methods.reconstruction.assembly import Experiment, Splits
 from promptmad_jax.runs.workdir import Workdir
@@ -33,7 +31,7 @@ def choose_state(
         for step in checkpoints.steps():
             candidate = checkpoints.restore(step, abstract_state(state))
             probe = probe_state(experiment, maker, candidate, splits.held)
-            calibration = calibrate(probe, "held-out", calibration_config(config.eval), step)
+            calibration = calibrate(probe, "held-out", config.eval, step)
             scores[step] = pseudo_anomaly_ap(probe, calibration, config.eval.fusion)
             if scores[step] == max(scores.values()):
                 best = candidate, calibration
@@ -52,7 +50,7 @@ def calibrate_state(
     else:
         images, source = spread_over(splits.train, settings.calibration_images), "training"
     probe = probe_state(experiment, maker, state, images)
-    return calibrate(probe, source, calibration_config(settings), int(state.step))
+    return calibrate(probe, source, settings, int(state.step))
 
 
 def probe_state(
@@ -62,11 +60,4 @@ def probe_state(
     config = experiment.config
     return make_probe(
         maker, state.params, state.stats, images, config.pseudo_anomaly, config.train.seed
-    )
-
-
-def calibration_config(settings: EvalConfig) -> CalibrationConfig:
-    """What calibration needs of the evaluation's settings."""
-    return CalibrationConfig(
-        settings.fusion, settings.image_pool, settings.pixel_fpr, settings.image_fpr
     )
