@@ -20,20 +20,11 @@ from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
 from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
-from promptmad_jax.runtime.cpu import processor
+from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunking_for
 from promptmad_jax.runtime.cpu.memory import hand_back_after_compilations
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
-
-# What a CPU takes together, so that it fits the caches: pixels of images where their maps are fine
-# (the backbone, stride 4) and attention weights, both for each of `images_in_cache`, and pixels of
-# images altogether. Measured with EfficientNet-B4 (docs/performance.md).
-CPU_FINE_PIXELS = 224**2
-CPU_ATTENTION_WEIGHTS = 8 * 196**2
-CPU_MAPS_PIXELS = 8 * 224**2
-_CACHE_AN_IMAGE = 2**24
-_FEWEST_IMAGES, _MOST_IMAGES = 2, 8
 
 
 @dataclass(frozen=True)
@@ -107,33 +98,10 @@ def build_experiment(
     else:
         backbone = build_backbone(config.backbone)
     tokens = None if text is None else Text(text.tokens, text.mask)
-    if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
-        pixels = config.data.image_size**2
-        fine_pass = max(1, images_in_cache() * CPU_FINE_PIXELS // pixels)
-        detector = dataclasses.replace(
-            make_detector(_in_passes(config, fine_pass), backbone, text),
-            backbone_pass=fine_pass,
-            maps_pass=max(1, CPU_MAPS_PIXELS // pixels),
-        )
-    else:
-        detector = make_detector(config, backbone, text)
+    chunking = chunking_for(mesh, config.data.image_size)
+    detector = make_detector(config, backbone, text, chunking)
     frozen = replicate(Frozen(backbone_params, tokens), mesh)
     return Experiment(config, mesh, detector, frozen, class_names, text)
-
-
-def images_in_cache() -> int:
-    """Images of 224 x 224 that a CPU takes together: more where its last cache is larger."""
-    return min(max(processor.largest_cache() // _CACHE_AN_IMAGE, _FEWEST_IMAGES), _MOST_IMAGES)
-
-
-def _in_passes(config: Config, fine_pass: int) -> Config:
-    weights = config.reconstructor.attention_pass or images_in_cache() * CPU_ATTENTION_WEIGHTS
-    fine_pass = config.segmentor.fine_pass or fine_pass
-    return dataclasses.replace(
-        config,
-        reconstructor=dataclasses.replace(config.reconstructor, attention_pass=weights),
-        segmentor=dataclasses.replace(config.segmentor, fine_pass=fine_pass),
-    )
 
 
 def refuse_zero_shot(config: Config) -> None:
@@ -145,13 +113,22 @@ def refuse_zero_shot(config: Config) -> None:
         )
 
 
-def make_detector(config: Config, backbone: Backbone, text: TextTokens | Text | None) -> Detector:
+def make_detector(
+    config: Config,
+    backbone: Backbone,
+    text: TextTokens | Text | None,
+    chunking: Chunking = WHOLE_BATCH,
+) -> Detector:
     """The static detector of a configuration; of the text only the width is read."""
     refuse_zero_shot(config)
     text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
     grid = (size // 16, size // 16)
-    reconstructor, channels = config.reconstructor, backbone.channels
+    limit = config.reconstructor.attention_pass or chunking.attention
+    reconstructor = dataclasses.replace(config.reconstructor, attention_pass=limit)
+    limit = config.segmentor.fine_pass or chunking.fine
+    segmentor = dataclasses.replace(config.segmentor, fine_pass=limit)
+    channels = backbone.channels
     match config.model:
         case "uniad":
             model = UniAD
@@ -162,9 +139,9 @@ def make_detector(config: Config, backbone: Backbone, text: TextTokens | Text | 
         case "promptmad":
             model = PromptMAD
             build = lambda rngs: PromptMAD(
-                reconstructor, config.segmentor, config.diffusion, channels, grid, text_width, rngs
+                reconstructor, segmentor, config.diffusion, channels, grid, text_width, rngs
             )
-    return Detector(backbone, Network.create(build), size, model.uses_fine_levels)
+    return Detector(backbone, Network.create(build), size, model.uses_fine_levels, chunking)
 
 
 def class_prompts(train: ImageSet, index: int) -> np.ndarray:

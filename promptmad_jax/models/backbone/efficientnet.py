@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers.chunks import in_passes
 from promptmad_jax.models.layers.convolution import (
     Lowering,
     Pads,
@@ -21,6 +20,7 @@ from promptmad_jax.models.layers.convolution import (
     depthwise,
     same_padding,
 )
+from promptmad_jax.runtime.cpu.chunking import map_chunks
 
 Kind = Literal["plain", "fused", "mbconv"]
 Padding = Literal["onenip_static380", "same", "symmetric"]
@@ -285,7 +285,7 @@ class EfficientNet(nnx.Module):
             x, (tap, *taps) = self._run(x, self.blocks[: self.first], geometry)
             return x, [stride2(tap), *taps]
 
-        x, taps = in_passes(to_stride4, first_pass, images)
+        x, taps = map_chunks(to_stride4, first_pass, images)
         x, more = self._run(x, self.blocks[self.first :], geometry)
         return (*taps, *more)
 

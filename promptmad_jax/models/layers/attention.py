@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.layers.basic import dense_product, drop, dropout_seed, linear
-from promptmad_jax.models.layers.chunks import images_a_pass
+from promptmad_jax.runtime.cpu.chunking import chunk_size
 
 
 class Text(NamedTuple):
@@ -169,7 +169,8 @@ def _in_passes(part, allowed, most, query, key, *others):
     """
     weights_an_image = query.shape[2] * query.shape[1] * key.shape[1]
     shared = allowed is None or len(allowed) == 1
-    images = images_a_pass(len(query), most // weights_an_image) if most and shared else len(query)
+    limit = max(1, most // weights_an_image) if most and shared else 0
+    images = chunk_size(len(query), limit)
     if images == len(query):
         return part(query, key, *others, 0)
     passes = [x.reshape(-1, images, *x.shape[1:]) for x in (query, key, *others)]

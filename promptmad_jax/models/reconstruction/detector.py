@@ -11,9 +11,9 @@ from promptmad_jax.models.backbone.backbone import STRIDES, Backbone
 from promptmad_jax.models.backbone.neck import Features, features_from_levels
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.layers.attention import Text
-from promptmad_jax.models.layers.chunks import in_passes
 from promptmad_jax.models.layers.resize import sample_align_corners
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
+from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, map_chunks
 
 
 class Frozen(NamedTuple):
@@ -41,34 +41,32 @@ class Detector:
 
     Attributes:
         backbone: images to levels. network: features to maps. image_size: S, pixels.
-        backbone_pass: images that pass the backbone together, at most; 0 takes all.
-        maps_pass: likewise, images that are mapped together.
+        chunking: how much of a batch is computed at once.
     """
 
     backbone: Backbone
     network: Network
     image_size: int
     uses_fine_levels: bool
-    backbone_pass: int = 0
-    maps_pass: int = 0
+    chunking: Chunking = WHOLE_BATCH
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
         """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
 
         height, width = (side // STRIDES[-1] for side in images.shape[1:3])
 
-        def one_pass(images):
+        def of_chunk(images):
             # Half as many where the maps are four times as large; and of the largest level only
             # what the neck reads.
             levels = self.backbone(
                 frozen.backbone,
                 normalize(images),
-                self.backbone_pass // 2,
+                self.chunking.backbone // 2,
                 lambda level: sample_align_corners(level, height, width),
             )
             return features_from_levels(levels, self.uses_fine_levels)
 
-        return in_passes(one_pass, self.backbone_pass, images)
+        return map_chunks(of_chunk, self.chunking.backbone, images)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """One prompt image a class, uint8 [K, S, S, 3]."""
@@ -87,12 +85,12 @@ class Detector:
     ) -> dict[str, jax.Array]:
         """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B]."""
 
-        def one_pass(images, class_ids):
+        def of_chunk(images, class_ids):
             model, features, *rest = self._inputs(params, stats, frozen, bank, images, class_ids)
             outputs = model.predict(features, *rest)
             return anomaly_maps(outputs, features.neck, self.image_size)
 
-        return in_passes(one_pass, self.maps_pass, images, class_ids)
+        return map_chunks(of_chunk, self.chunking.maps, images, class_ids)
 
     def diffusion_steps(
         self,

@@ -6,7 +6,6 @@ from flax import nnx
 
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
-from promptmad_jax.models.layers.chunks import in_passes
 from promptmad_jax.models.layers.pixel_shuffle import fold, unfold
 from promptmad_jax.models.reconstruction import diffusion
 from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
@@ -16,6 +15,7 @@ from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.models.reconstruction.segmentor import Segmentor, SegmentorConfig
+from promptmad_jax.runtime.cpu.chunking import map_chunks
 
 
 def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
@@ -100,7 +100,7 @@ class PromptMAD(nnx.Module):
             return logit, self.denoiser.static(logit, fine) if self.diffusion.steps else None
 
         fine_pass = self.segmentor.config.fine_pass
-        logit, static = in_passes(at_stride4, fine_pass, x, features.stride4)
+        logit, static = map_chunks(at_stride4, fine_pass, x, features.stride4)
         if static is None:
             return reconstruction, logit, None
         return reconstruction, logit, Condition(static, self.denoiser.pool(text), fold(logit))
