@@ -27,11 +27,15 @@ setuptools.setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=setuptools.find_packages(
-        include=["promptmad_jax", "promptmad_jax.*", "configs", "configs.*"]
-    ),
+    packages=[
+        *setuptools.find_packages(include=["promptmad_jax", "promptmad_jax.*"]),
+        "promptmad_jax.configs",
+    ],
+    package_dir={"promptmad_jax.configs": "configs"},
+    entry_points={"console_scripts": ["promptmad = promptmad_jax.__main__:main"]},
     package_data={
         "promptmad_jax": [
+            "py.typed",
             "**/*.json",
             "**/*.html",
             "**/*.css",

@@ -1,16 +1,16 @@
 """CLIP as it is, with hand-written phrases: the floor of the zero-shot detectors. Trains nothing.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=... --data_dir=data
-    python -m promptmad_jax.train --config=configs/clip_zero_shot.py --workdir=runs/clip_zero_shot
-    python -m promptmad_jax.predict --config=configs/clip_zero_shot.py --output=out \\
+    promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
+    promptmad train --config=clip_zero_shot.py --workdir=runs/clip_zero_shot
+    promptmad predict --config=clip_zero_shot.py --output=out \\
         --defects="scratch,missing cap" FOLDER
 
 `train` has no step to make: it goes on to the evaluation. WinCLIP's ensemble of phrases
 (arXiv 2303.14814) without its windows. Not run by this project: CLIP ViT-L/14-336 is a download.
 """
 
-from configs import common
-from configs import zero_shot_common as zero_shot
+from promptmad_jax.configs import common
+from promptmad_jax.configs import zero_shot_common as zero_shot
 
 
 def get_config(arg=None):

@@ -1,17 +1,16 @@
 """DAPO (arXiv 2512.09446): trained on the test split of visa, tested on mvtec_ad.
 
-    python -m promptmad_jax.prepare --dataset=visa --source=... --data_dir=data
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=... --data_dir=data
-    python -m promptmad_jax.train --config=configs/dapo_visa_to_mvtec.py \\
-        --workdir=runs/dapo
+    promptmad prepare --dataset=visa --source=... --data_dir=data
+    promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
+    promptmad train --config=dapo_visa_to_mvtec.py --workdir=runs/dapo
 
 Of visa: images with one type of defect, as MultiADS trains.
 `:cached` trains text prompts and adapters only, and computes the image tower once an image.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 
-from configs import common
-from configs import zero_shot_common as zero_shot
+from promptmad_jax.configs import common
+from promptmad_jax.configs import zero_shot_common as zero_shot
 
 
 def get_config(arg=None):

@@ -1,16 +1,15 @@
 """MultiADS (ICCV 2025): trained on the test split of mvtec_ad, tested on visa.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --source=... --data_dir=data
-    python -m promptmad_jax.prepare --dataset=visa --source=... --data_dir=data
-    python -m promptmad_jax.train --config=configs/multiads_mvtec_to_visa.py \\
-        --workdir=runs/multiads
+    promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
+    promptmad prepare --dataset=visa --source=... --data_dir=data
+    promptmad train --config=multiads_mvtec_to_visa.py --workdir=runs/multiads
 
 Of mvtec_ad: all of its 73 defect folders, as 20 types.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 
-from configs import common
-from configs import zero_shot_common as zero_shot
+from promptmad_jax.configs import common
+from promptmad_jax.configs import zero_shot_common as zero_shot
 
 
 def get_config(arg=None):

@@ -1,14 +1,14 @@
 """OneNIP on MVTec-AD, all 15 classes in one model, 224 px: PromptMAD's base and baseline.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --data_dir=data \\
+    promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz
-    python -m promptmad_jax.train --config=configs/onenip_mvtec.py --workdir=runs/onenip_mvtec
+    promptmad train --config=onenip_mvtec.py --workdir=runs/onenip_mvtec
 
 The released model scores 97.96 image AUROC, 97.91 pixel AUROC and 63.87 pixel AP. Not run by this
 project: MVTec-AD and EfficientNet-B4's weights are downloads.
 """
 
-from configs import common
+from promptmad_jax.configs import common
 
 
 def get_config(arg=None):

@@ -1,14 +1,14 @@
 """PromptMAD (or, with `:onenip` or `:uniad`, a baseline) on your own folder in MVTec layout.
 
-    python -m promptmad_jax.prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
-    python -m promptmad_jax.train --config=configs/promptmad_folder.py --workdir=runs/mine \
+    promptmad prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
+    promptmad train --config=promptmad_folder.py --workdir=runs/mine \\
         --config.backbone.weights=efficientnetv2_b0.npz
 
 Describe your classes in a YAML file (`config.text.vocabulary`) and take CLIP's text encoder
 (`config.text.source=clip`) where you can; the default needs no download.
 """
 
-from configs import common
+from promptmad_jax.configs import common
 
 
 def get_config(arg=None):

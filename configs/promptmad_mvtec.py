@@ -1,14 +1,14 @@
 """PromptMAD on MVTec-AD, all 15 classes in one model, 224 px, as the paper.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --data_dir=data \\
+    promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz
-    python -m promptmad_jax.train --config=configs/promptmad_mvtec.py --workdir=runs/promptmad_mvtec
+    promptmad train --config=promptmad_mvtec.py --workdir=runs/promptmad_mvtec
 
 The paper reports 97.62 image AUROC, 98.35 pixel AUROC and 66.54 pixel AP. Not run by this project:
 MVTec-AD, EfficientNet-B4's and CLIP's weights are downloads.
 """
 
-from configs import common
+from promptmad_jax.configs import common
 
 
 def get_config(arg=None):

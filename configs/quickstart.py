@@ -7,7 +7,7 @@ tower is seeded random; every other part is the real one, at smaller widths and 
 that the parts work together, not what the method can do.
 """
 
-from configs import common
+from promptmad_jax.configs import common
 
 
 def get_config(arg=None):

@@ -1,14 +1,14 @@
 """UniAD on MVTec-AD, all 15 classes in one model, 224 px: the baseline without a prompt.
 
-    python -m promptmad_jax.prepare --dataset=mvtec_ad --data_dir=data \\
+    promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz
-    python -m promptmad_jax.train --config=configs/uniad_mvtec.py --workdir=runs/uniad_mvtec
+    promptmad train --config=uniad_mvtec.py --workdir=runs/uniad_mvtec
 
 Its authors report 96.7 image AUROC and 96.8 pixel AUROC (97.6 and 97.0 with batch 8 on one device).
 Not run by this project: MVTec-AD and EfficientNet-B4's weights are downloads.
 """
 
-from configs import common
+from promptmad_jax.configs import common
 
 
 def get_config(arg=None):

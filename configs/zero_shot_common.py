@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import common
+from promptmad_jax.configs import common
 from promptmad_jax.losses.defect_types import MULTIADS_LOSS
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS, DapoConfig
 

@@ -1,49 +1,56 @@
-"""Measures speed and memory; needs no data set and, unless told otherwise, no weights.
+"""Measures speed and memory, without a data set or downloaded weights.
 
-    python -m promptmad_jax.benchmark --what=inference --config=configs/X.py [--batch_size=1,8]
-    python -m promptmad_jax.benchmark --what=training,synthesis --config=configs/X.py
-    python -m promptmad_jax.benchmark --what=inference --config=configs/X.py --sweep=resolution
-    python -m promptmad_jax.benchmark --what=metrics
-    python -m promptmad_jax.benchmark --what=startup --config=configs/X.py
+    promptmad benchmark --what=inference --config=promptmad_mvtec.py [--batch_size=1,8]
+    promptmad benchmark --what=training,synthesis --config=promptmad_mvtec.py
+    promptmad benchmark --what=inference --config=promptmad_mvtec.py --sweep=resolution
+    promptmad benchmark --what=metrics
+    promptmad benchmark --what=startup --config=promptmad_mvtec.py
 
-One JSON line a case on standard output, a table on standard error. Each case runs in a process of
-its own, with images drawn from a seed. docs/performance.md says what the fields mean.
+Prints one JSON line per case on standard output and a table on standard error. Each case runs in
+its own process, on images drawn from a seed. docs/performance.md explains the fields.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
 
 _WHAT = flags.DEFINE_list("what", ["inference"], "inference, training, synthesis, metrics, startup")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/X.py[:arguments]; --what=metrics needs none", lock_config=True
-)
+_CONFIG = define_config_flag("configuration to measure; --what=metrics needs none")
 _BATCH_SIZE = flags.DEFINE_list(
-    "batch_size", [], "one or several; inference: 1,8,32,256; training: that of the configuration"
+    "batch_size",
+    [],
+    "one or several; by default 1,8,32,256 for inference, the configuration's for training",
 )
-_CASES = flags.DEFINE_list("cases", [], "the cases to run, if not all of --what")
+_CASES = flags.DEFINE_list("cases", [], "the cases to run; by default all of --what")
 _CLASSES = flags.DEFINE_integer("classes", 15, "classes in the bank", lower_bound=1)
 _SWEEP = flags.DEFINE_enum(
     "sweep",
     None,
     ["resolution", "classes", "dtype", "devices"],
-    "runs everything again at each value: 224, 256, 320, 448 pixels; 15, 150, 1500 classes; "
-    "float32, bfloat16; 1, 2, 4, 8 devices (on a CPU: of its cores' making)",
+    "repeats everything at each value: 224, 256, 320, 448 pixels; 15, 150, 1500 classes; float32, "
+    "bfloat16; 1, 2, 4, 8 devices (on a CPU, JAX divides its cores)",
 )
 _WEIGHTS = flags.DEFINE_enum(
-    "weights", "random", ["random", "config"], "of the backbone or CLIP: random, or as configured"
+    "weights",
+    "random",
+    ["random", "config"],
+    "weights of the backbone or CLIP: random, or as configured",
 )
-_SAMPLES = flags.DEFINE_integer("samples", 9, "how many samples a case", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 40.0, "when three samples of a case become enough")
-_STEPS = flags.DEFINE_integer("steps", 0, "training: so many steps, each one a sample")
+_SAMPLES = flags.DEFINE_integer("samples", 9, "samples per case", lower_bound=1)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 40.0, "seconds per case after which three samples are enough"
+)
+_STEPS = flags.DEFINE_integer("steps", 0, "training: number of steps, each of them a sample")
 _PEAK_GFLOPS = flags.DEFINE_float(
-    "peak_gflops", 0.0, "1e9 operations a second that the machine can do; measured if not given"
+    "peak_gflops", 0.0, "peak of the machine in 1e9 operations a second; measured if not given"
 )
-_PEAK_GBYTES = flags.DEFINE_float("peak_gbytes", 0.0, "1e9 bytes a second, likewise")
+_PEAK_GBYTES = flags.DEFINE_float(
+    "peak_gbytes", 0.0, "peak memory bandwidth in 1e9 bytes a second; measured if not given"
+)
 _PROFILE = flags.DEFINE_string("profile", "", "folder for a trace of each case, for TensorBoard")
-_CHILD = flags.DEFINE_string("child", "", "what the command starts itself with, for one case")
+_CHILD = flags.DEFINE_string("child", "", "internal: the one case that this process measures")
 
 
 def main(argv: list[str]) -> None:

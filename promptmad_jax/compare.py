@@ -1,18 +1,18 @@
-"""Compares finished runs on one data set.
+"""Compares finished runs on one data set, side by side on one page.
 
-python -m promptmad_jax.compare DIR_A DIR_B ... --output=DIR
+    promptmad compare runs/first runs/second runs/third --output=comparison
 
-Differences are those to the first run. Needs each run's metrics.json and manifest.json; its
-image_scores.csv for the comparison image by image; its checkpoint and the data set for pictures.
+Differences are to the first run. Needs each run's metrics.json and manifest.json; also its
+image_scores.csv to compare image by image, and its checkpoint and data set for pictures.
 """
 
 from absl import flags
 
 from promptmad_jax.runtime import cli
 
-_OUTPUT = flags.DEFINE_string("output", None, "where index.html goes")
+_OUTPUT = flags.DEFINE_string("output", None, "folder for index.html", required=True)
 _PICTURES = flags.DEFINE_integer(
-    "pictures", 8, "how many images to show as each run sees them; 0 runs no model", lower_bound=0
+    "pictures", 8, "images to show with the map of each run; 0 runs no model", lower_bound=0
 )
 
 
@@ -32,5 +32,4 @@ def _shown_images(directory, keys):
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output")
     cli.run(main)

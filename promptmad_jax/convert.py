@@ -1,6 +1,10 @@
-"""Converts weight files: `python -m promptmad_jax.convert --to=FORMAT --input=PATH --output=PATH`.
+"""Converts weight files to the project's formats and back.
 
-`--list` shows the formats. CLIP's weights get a config.json beside them. Pickles (.pth, .pt, .pkl)
+    promptmad convert --input=tf_efficientnet_b4.safetensors --output=b4.safetensors
+    promptmad convert --to=onenip --input=runs/mine --output=onenip.safetensors
+    promptmad convert --list
+
+--list shows the formats. CLIP's weights get a config.json beside them. Pickles (.pth, .pt, .pkl)
 are read only where torch is installed, and as tensors alone; nothing in them is run.
 """
 
@@ -9,21 +13,22 @@ from absl import flags
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
 
-_FROM = flags.DEFINE_string("from", "auto", "the format of the input; auto finds it out")
-_TO = flags.DEFINE_string("to", "promptmad", "the format of the output; see --list")
+_FROM = flags.DEFINE_string("from", "auto", "format of the input; auto recognizes it")
+_TO = flags.DEFINE_string("to", "promptmad", "format of the output; see --list")
 _INPUT = flags.DEFINE_string(
     "input",
     "",
-    "a .safetensors, .npz or, with torch, pickled file; or the working directory of a run",
+    "a .safetensors, .npz or (with torch) pickled file, or the working directory of a run",
 )
 _OUTPUT = flags.DEFINE_string("output", "", "the .safetensors or .npz file to write")
 _ACTIVATION = flags.DEFINE_enum(
     "activation",
     None,
     ["quick_gelu", "gelu"],
-    "of CLIP weights without a config.json; OpenAI's have quick_gelu, most of open_clip's gelu",
+    "activation of CLIP weights without a config.json: OpenAI's use quick_gelu, most of "
+    "open_clip's gelu",
 )
-_LIST = flags.DEFINE_bool("list", False, "print the formats of each kind of network, and end")
+_LIST = flags.DEFINE_bool("list", False, "print the formats of each kind of network")
 
 
 def main(argv: list[str]) -> None:

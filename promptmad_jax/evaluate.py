@@ -1,33 +1,31 @@
-"""Evaluates a trained run, or a weight file.
+"""Evaluates a trained run, or a file of weights.
 
-    python -m promptmad_jax.evaluate --workdir=DIR [--output=DIR2] [--prompts=N]
-    python -m promptmad_jax.evaluate --workdir=DIR --dataset=NAME --output=DIR2    # zero-shot
-    python -m promptmad_jax.evaluate --config=configs/X.py --weights=FILE --output=DIR
+    promptmad evaluate --workdir=runs/mine
+    promptmad evaluate --workdir=runs/zero_shot --dataset=visa --output=runs/on_visa
+    promptmad evaluate --config=onenip_mvtec.py --weights=onenip.safetensors --output=runs/onenip
 
-Writes metrics.json and report/.
+Writes metrics.json and report/index.html.
 """
 
 import dataclasses
 
 from absl import flags
-from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli, distributed
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
-_OUTPUT = flags.DEFINE_string("output", "", "where the results go; the workdir if empty")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lies, if it has moved")
+_OUTPUT = flags.DEFINE_string("output", "", "folder for the results; the workdir if empty")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of the prepared data set, if it has moved")
 _DATASET = flags.DEFINE_string(
-    "dataset", "", "for a zero-shot run: a prepared data set other than that of its configuration"
+    "dataset", "", "zero-shot runs: a prepared data set other than that of the configuration"
 )
-_TAXONOMY = flags.DEFINE_string("taxonomy", "", "for a zero-shot run: as data.taxonomy")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/X.py[:arguments], of the model that --weights are for"
-)
-_WEIGHTS = flags.DEFINE_string("weights", "", "a weight file in place of a trained run")
+_TAXONOMY = flags.DEFINE_string("taxonomy", "", "zero-shot runs: replaces data.taxonomy")
+_CONFIG = define_config_flag("configuration of the model that --weights are for")
+_WEIGHTS = flags.DEFINE_string("weights", "", "a file of weights in place of a trained run")
 _PROMPTS = flags.DEFINE_integer(
-    "prompts", 1, "with --workdir: how many prompt images a class, for their spread", lower_bound=1
+    "prompts", 1, "with --workdir: prompt images per class, to measure their spread", lower_bound=1
 )
 _PROMPT_IMAGE = flags.DEFINE_multi_string(
     "prompt_image", [], "with --weights: CLASS=PATH, a normal image in place of a training image"

@@ -1,20 +1,19 @@
 """Scores files and folders of images.
 
-    python -m promptmad_jax.predict --workdir=DIR --class_name=NAME --output=OUT PATH...
-    python -m promptmad_jax.predict --config=configs/X.py --weights=FILE --prompt_image=NORMAL.png \
-        --class_name=NAME --output=OUT PATH...
-    python -m promptmad_jax.predict --workdir=ZERO_SHOT_RUN --defects="scratch,missing cap" \
-        --output=OUT PATH...
+    promptmad predict --workdir=runs/mine --class_name=screw --output=out photos/ more/1.png
+    promptmad predict --workdir=runs/zero_shot --defects="scratch,missing cap" --output=out photos/
+    promptmad predict --config=onenip_mvtec.py --weights=onenip.safetensors \\
+        --prompt_image=normal.png --class_name=screw --output=out photos/
 
-Writes `scores.jsonl` (score; with a trained run, verdict and defective regions too), and for each
-image a float32 `.npy` map of its size and an overlay `.png`. A zero-shot detector, of a run or of
-a `--config` without anything to train, adds the type of the defect and a picture of the types.
+Writes scores.jsonl (the score; for a trained run also verdict and defective regions) and, for each
+image, a float32 .npy map of its size and an overlay .png. A zero-shot detector, from a run or from
+a --config with nothing to train, adds the type of the defect and a picture of the types.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
 
 _OBJECT = "object"
@@ -22,17 +21,15 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a traine
 _CLASS_NAME = flags.DEFINE_string(
     "class_name",
     None,
-    "a class of the run, or auto: the class whose prompt image is nearest; for "
-    "a zero-shot detector what the images are of, in words, if not an object",
+    "a class of the run, or auto for the class whose prompt image is nearest; for a zero-shot "
+    "detector, what the images show, in words (an object if not given)",
 )
 _DEFECTS = flags.DEFINE_string(
-    "defects", "", "for a zero-shot detector: the defects to look for, words with commas between"
+    "defects", "", "zero-shot detectors: the defects to look for, in words separated by commas"
 )
-_OUTPUT = flags.DEFINE_string("output", None, "where the results go")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/X.py[:arguments], of the model that --weights are for"
-)
-_WEIGHTS = flags.DEFINE_string("weights", "", "a weight file in place of a trained run")
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the results", required=True)
+_CONFIG = define_config_flag("configuration of the model that --weights are for")
+_WEIGHTS = flags.DEFINE_string("weights", "", "a file of weights in place of a trained run")
 _PROMPT_IMAGE = flags.DEFINE_string("prompt_image", "", "with --weights: a normal image")
 
 
@@ -91,5 +88,4 @@ def _zero_shot_predictor():
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output")
     cli.run(main)

@@ -1,7 +1,11 @@
-"""Builds a data set: `python -m promptmad_jax.prepare --dataset=NAME --source=PATH --data_dir=DIR`.
+"""Builds a data set from an archive, a folder or a list of files.
 
-Every file is decoded first; what is wrong is named on the terminal and in `report.json` beside the
-shards, and left out.
+    promptmad prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
+    promptmad prepare --dataset=mvtec_ad --source=mvtec_anomaly_detection.tar.xz --data_dir=data
+    promptmad prepare --dataset=synthetic_mvtec --data_dir=data
+
+Every file is decoded first; a file with a fault is left out, and named on the terminal and in
+report.json beside the shards.
 """
 
 from collections.abc import Sequence
@@ -12,34 +16,34 @@ from promptmad_jax.commands.prepare import FOLDER_DATASETS, SYNTHETIC, prepare
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
 
-_DATASET = flags.DEFINE_string("dataset", None, f"{', '.join(FOLDER_DATASETS)} or {SYNTHETIC}.")
-_SOURCE = flags.DEFINE_string("source", "", "Folder, archive or list file to read.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder to write to.")
-_IMAGE_DIR = flags.DEFINE_string("image_dir", "", "Where a list's images are.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Build again although the source is the same.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, f"{', '.join(FOLDER_DATASETS)} or {SYNTHETIC}", required=True
+)
+_SOURCE = flags.DEFINE_string("source", "", "folder, archive or list file to read")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder to write to", required=True)
+_IMAGE_DIR = flags.DEFINE_string("image_dir", "", "folder of the images in a list")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "build again even if the source has not changed")
 _DRAWN = {
-    "seed": flags.DEFINE_integer("seed", None, f"{SYNTHETIC}: seed of all pictures."),
-    "image_size": flags.DEFINE_integer("image_size", None, f"{SYNTHETIC}: side in pixels."),
+    "seed": flags.DEFINE_integer("seed", None, f"{SYNTHETIC}: seed of all images"),
+    "image_size": flags.DEFINE_integer("image_size", None, f"{SYNTHETIC}: side in pixels"),
     "train_per_class": flags.DEFINE_integer(
-        "train_per_class", None, f"{SYNTHETIC}: training pictures of a class."
+        "train_per_class", None, f"{SYNTHETIC}: training images per class"
     ),
     "test_good_per_class": flags.DEFINE_integer(
-        "test_good_per_class", None, f"{SYNTHETIC}: normal test pictures of a class."
+        "test_good_per_class", None, f"{SYNTHETIC}: normal test images per class"
     ),
     "test_per_defect": flags.DEFINE_integer(
-        "test_per_defect", None, f"{SYNTHETIC}: test pictures of a defect type."
+        "test_per_defect", None, f"{SYNTHETIC}: test images per defect type"
     ),
-    "class_names": flags.DEFINE_list("class_names", None, f"{SYNTHETIC}: the classes to draw."),
+    "class_names": flags.DEFINE_list("class_names", None, f"{SYNTHETIC}: the classes to draw"),
 }
 
 
 def main(argv: Sequence[str]) -> None:
-    """Entry point of `python -m promptmad_jax.prepare`."""
+    """Reads the flags, then builds the data set."""
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]}: use --dataset, --source and --data_dir")
-    if not _DATASET.value or not _DATA_DIR.value:
-        raise UserError("name the data set with --dataset=NAME and the folder with --data_dir=DIR")
     prepare(
         dataset=_DATASET.value,
         data_dir=_DATA_DIR.value,

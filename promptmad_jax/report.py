@@ -1,8 +1,8 @@
-"""Writes the report of a finished run again, and its figures as files.
+"""Rewrites the report of a finished run, and its figures as files.
 
-python -m promptmad_jax.report --workdir=DIR [--figures=DIR2]
+    promptmad report --workdir=runs/mine [--figures=figures]
 
-`--figures` adds curves and galleries as PDF and PNG, and tables as CSV and LaTeX.
+--figures adds curves and galleries as PDF and PNG, and tables as CSV and LaTeX.
 """
 
 import dataclasses
@@ -12,9 +12,11 @@ from absl import flags
 
 from promptmad_jax.runtime import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the working directory of a run that was evaluated")
-_FIGURES = flags.DEFINE_string("figures", "", "where PDF, PNG, CSV and LaTeX files go")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data set lies, if it has moved")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "the working directory of an evaluated run", required=True
+)
+_FIGURES = flags.DEFINE_string("figures", "", "folder for PDF, PNG, CSV and LaTeX files")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of the prepared data set, if it has moved")
 
 
 def main(argv: list[str]) -> None:
@@ -36,5 +38,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("workdir")
     cli.run(main)

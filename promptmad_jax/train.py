@@ -1,35 +1,42 @@
-"""Trains a model: `python -m promptmad_jax.train --config=configs/X.py --workdir=DIR`.
+"""Trains a model, evaluates it and writes its report; continues an interrupted run.
 
-The same command resumes an interrupted run from its last checkpoint. Given to several processes,
-each with its place (`runtime/distributed.py`), they train together. With `--dry_run` it prints
-where the state lies, the memory of a device and what a step sends, and neither trains nor writes.
+    promptmad train --config=promptmad_folder.py --workdir=runs/mine
+    promptmad train --config=promptmad_folder.py --workdir=runs/mine --config.train.steps=5000
+    promptmad train --config=promptmad_mvtec.py --dry_run_on=tpu:v5e:2x4
+
+--config is the name of a shipped configuration, from any folder, or the path of your own file; an
+unknown name lists those shipped. --config.KEY=VALUE changes one setting. The same command continues
+from the last checkpoint in WORKDIR. Several processes train together, each started with its place
+among them. --dry_run prints the memory per device and what a step communicates, and trains nothing.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli, distributed
+from promptmad_jax.runtime.config_file import define_config_flag
+from promptmad_jax.runtime.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/X.py[:arguments]", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "where the run keeps everything it writes")
+_CONFIG = define_config_flag("name or path of a configuration, and its arguments", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run, for everything it writes")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "count memory and communication; train nothing")
 _DRY_RUN_ON = flags.DEFINE_string(
-    "dry_run_on", "", "devices to count for, if not those at hand: cpu:8, or tpu:v5e:2x4"
+    "dry_run_on", "", "like --dry_run, for devices that are not at hand: cpu:8, or tpu:v5e:2x4"
 )
-_PROFILE = flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into WORKDIR/profile")
+_PROFILE = flags.DEFINE_string("profile", "", "FIRST:LAST, the steps to trace to WORKDIR/profile")
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, joins the other processes, then trains."""
     del argv
+    dry = _DRY_RUN.value or _DRY_RUN_ON.value
+    if not (dry or _WORKDIR.value):
+        raise UserError("give --workdir, the folder of the run, or --dry_run")
     if not _DRY_RUN_ON.value:
         distributed.initialize()
     from promptmad_jax.config import parse
 
     config = parse(_CONFIG.value)
-    if _DRY_RUN.value or _DRY_RUN_ON.value:
+    if dry:
         from promptmad_jax.dry_run.report import dry_run
 
         dry_run(config, _DRY_RUN_ON.value)
@@ -41,10 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    flags.register_multi_flags_validator(
-        ["workdir", "dry_run", "dry_run_on"],
-        lambda given: bool(given["workdir"] or given["dry_run"] or given["dry_run_on"]),
-        "Flag --workdir must have a value other than None.",
-    )
     cli.run(main)

@@ -149,12 +149,12 @@ def our_subjects():
 
     keep_freed_memory()
     use_wide_vectors()
-    from configs import onenip_mvtec, promptmad_mvtec
     from promptmad_jax.commands.benchmark import made_up_experiment, subject_of
     from promptmad_jax.config import parse
+    from promptmad_jax.runtime.config_file import load_config
 
-    for module in (onenip_mvtec, promptmad_mvtec):
-        config = parse(module.get_config(""))
+    for name in ("onenip_mvtec.py", "promptmad_mvtec.py"):
+        config = parse(load_config(name))
         yield config, subject_of(made_up_experiment(config, 2, "random"))
 
 

@@ -20,8 +20,8 @@ import time
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import config_flags
 
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
 from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
 from promptmad_jax.config import parse
@@ -32,7 +32,7 @@ from promptmad_jax.runtime.cpu.processor import core_count
 from promptmad_jax.runtime.mesh import make_mesh
 from promptmad_jax.training.state import abstract_state
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py:onenip")
+_CONFIG = define_config_flag("configuration to measure", default="quickstart.py:onenip")
 _ROUNDS = flags.DEFINE_integer("rounds", 6, "pairs of blocks; 0 saves alone", lower_bound=0)
 _SECONDS = flags.DEFINE_float("block_s", 5.0, "shortest time of a block")
 

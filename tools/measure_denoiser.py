@@ -21,8 +21,8 @@ import numpy as np
 import optax
 from absl import app, flags
 from flax import nnx
-from ml_collections import config_flags
 
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.config import parse
 from promptmad_jax.data.pseudo_anomaly import synthesize
 from promptmad_jax.evaluation.class_maps import ClassMaps
@@ -47,7 +47,7 @@ from promptmad_jax.training.loop import total_steps
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.step import Stream, join, step_rngs
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/promptmad_folder.py")
+_CONFIG = define_config_flag("configuration to measure", default="promptmad_folder.py")
 _WIDTHS = flags.DEFINE_list("widths", ["16/24", "8/16"], "channels of the two levels")
 _RATES = flags.DEFINE_list("rates", ["1e-4", "1e-3"], "the denoisers' learning rates")
 _SEEDS = flags.DEFINE_integer("seeds", 2, "denoisers of each kind")

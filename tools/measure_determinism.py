@@ -12,7 +12,7 @@ import sys
 import jax
 import numpy as np
 
-from configs import onenip_mvtec
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.methods.reconstruction.assembly import make_detector
 from promptmad_jax.models.backbone.backbone import load_backbone
@@ -33,7 +33,7 @@ class Case:
     """The model's maps under one setting."""
 
     def __init__(self, backbone: str, dtype: str = "float32", precision: str = "highest"):
-        raw = onenip_mvtec.get_config()
+        raw = load_config("onenip_mvtec.py")
         config = parse(raw)
         settings = dataclasses.replace(
             config.backbone, name=backbone, weights="random", dtype=dtype

@@ -13,8 +13,8 @@ from collections import Counter
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
 
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run.report import find_devices, text_width
 from promptmad_jax.dry_run.train_step import abstract_run
@@ -22,7 +22,7 @@ from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import create_state
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/promptmad_mvtec.py")
+_CONFIG = define_config_flag("configuration to measure", default="promptmad_mvtec.py")
 _DEVICES = flags.DEFINE_integer("devices", 8, "pretended devices", lower_bound=1)
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from configs import zero_shot_common as zero_shot
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
@@ -68,7 +68,7 @@ def frozen_shapes(dtype):
 
 def lower(method, changes, inference):
     """The lowered program."""
-    config = parse(getattr(zero_shot, method)("visa", "mvtec_ad"))
+    config = parse(load_config(f"{method}_visa_to_mvtec.py"))
     dapo = dataclasses.replace(config.dapo, **changes)
     detector = ZeroShotDetector.create(dapo, LARGE)
     frozen = frozen_shapes(jnp.dtype(dapo.dtype))

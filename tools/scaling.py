@@ -9,12 +9,12 @@ data.
 """
 
 import argparse
-import importlib
 import os
 from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import Config, parse
 from promptmad_jax.dry_run.memory import summed_elements
 from promptmad_jax.dry_run.report import text_width
@@ -50,7 +50,7 @@ CHIPS = (
 
 def load(name: str, batch_size: int) -> Config:
     """A shipped configuration with a batch of this size, lowered as for an accelerator."""
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = load_config(f"{name}.py")
     config.train.batch_size = batch_size
     config.backbone.depthwise = "conv"
     return parse(config)

@@ -1,4 +1,4 @@
-"""How every entry point starts and how it fails."""
+"""How every command starts, shows its help, and fails."""
 
 import re
 import sys
@@ -6,30 +6,33 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
 from promptmad_jax.runtime.cpu.memory import keep_freed_memory
 from promptmad_jax.runtime.cpu.vector_width import use_wide_vectors
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.flag_help import describe_command
 
 USER_ERROR_STATUS = 2
 
 _ELSEWHERE = "if a connection was lost, another process died first, and its own log says why"
 
-# How ml_collections begins the error of a config file that it could not load, raised at first use.
-_CONFIG_NOT_LOADED = "Configuration is not available because of an earlier failure to load"
-
 
 def run(main: Callable[[list[str]], object]) -> NoReturn:
     """Parses the flags, calls `main(argv)` and exits.
 
-    A `UserError`, whether from `main` or from a config file read while the flags are parsed,
-    becomes one `error: ...` line on standard error and exit status 2; so do a config file that is
-    not there and an override of a key that the config does not have. Other exceptions keep their
-    traceback. One of several processes does not wait for the others when it fails.
+    The module of `main` is the command: `--help` shows its docstring and its flags.
+
+    A `UserError`, whether from `main` or from a configuration file read while the flags are parsed,
+    becomes one `error: ...` line on standard error and exit status 2, and so does a mistake in the
+    flags. Other exceptions keep their traceback. One of several processes does not wait for the
+    others when it fails.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_command(sys.modules[main.__module__]))
+        sys.exit()
     keep_compiled_programs()
     keep_freed_memory()
     use_wide_vectors()
@@ -39,9 +42,7 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
         app.run(main, flags_parser=_parse_flags)
     except UserError as error:
         _exit(str(error))
-    except Exception as error:
-        if _CONFIG_NOT_LOADED in str(error):
-            _exit(f"config file: {' '.join(str(error).split())}")
+    except Exception:
         if not leaving.process_name():
             raise
         traceback.print_exc()
@@ -61,7 +62,9 @@ def _say(message: str) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return app.parse_flags_with_usage(argv)
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(_flag_fault(str(error))) from error
     except (AttributeError, KeyError) as error:
         override = _unknown_override(argv, str(error))
         if override is None:
@@ -69,6 +72,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
         near = re.search(r'Did you mean "([^"]+)"', str(error))
         hint = f"; did you mean {near[1]}?" if near else ""
         raise UserError(f"{override}: the config has no such key{hint}") from error
+
+
+def _flag_fault(error: str) -> str:
+    """What absl reports of the flags, in one line."""
+    missing = re.findall(r"Flag (--\w+) must have a value other than None", error)
+    fault = f"give {' and '.join(missing)}" if missing else " ".join(error.split())
+    return f"{fault}; --help shows the flags"
 
 
 def _unknown_override(argv: list[str], error: str) -> str | None:

@@ -5,7 +5,6 @@ import json
 import jax
 import pytest
 
-from configs import quickstart
 from promptmad_jax.benchmarking import inference
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
@@ -13,6 +12,7 @@ from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.benchmarking.training import training
 from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
 from promptmad_jax.config import parse
+from promptmad_jax.runtime.config_file import load_config
 
 BATCH = 8
 COSTS = {"gflop_per_image", "mb_per_image", "share_of_peak", "floor_operations_s", "floor_bytes_s"}
@@ -20,7 +20,7 @@ COSTS = {"gflop_per_image", "mb_per_image", "share_of_peak", "floor_operations_s
 
 @pytest.fixture(scope="module")
 def config():
-    values = quickstart.get_config("smoke,onenip")
+    values = load_config("quickstart.py:smoke,onenip")
     values.mesh.data = 1
     values.pseudo_anomaly.textures = "noise"  # Compiles in half the time.
     return parse(values)

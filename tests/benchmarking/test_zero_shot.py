@@ -6,7 +6,6 @@ from dataclasses import replace
 import jax
 import pytest
 
-from configs import dapo_visa_to_mvtec
 from promptmad_jax.benchmarking import zero_shot
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
@@ -14,6 +13,7 @@ from promptmad_jax.benchmarking.plan import Selection, plan
 from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.commands.benchmark import made_up_zero_shot
 from promptmad_jax.config import parse
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
 
 BENCH = Bench(Budget(3, sample_s=0.0, most_s=1.0), Roof(100.0, 10.0))
@@ -21,7 +21,7 @@ BENCH = Bench(Budget(3, sample_s=0.0, most_s=1.0), Roof(100.0, 10.0))
 
 @pytest.fixture(scope="module")
 def config():
-    config = parse(dapo_visa_to_mvtec.get_config("smoke"))
+    config = parse(load_config("dapo_visa_to_mvtec.py:smoke"))
     clip = replace(config.clip, layers=2, width=16, projection=16)
     return replace(config, clip=clip, dapo=replace(config.dapo, taps=(1, 2)))
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import onenip_mvtec, promptmad_mvtec, quickstart
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
 from promptmad_jax.dry_run.collectives import find_collectives
@@ -28,7 +28,7 @@ ON_DEMAND = pytest.mark.full
 
 def full_size(name, devices):
     """The full-size run on devices that are not there."""
-    raw = {"promptmad": promptmad_mvtec, "onenip": onenip_mvtec}[name].get_config()
+    raw = load_config(f"{name}_mvtec.py")
     raw.train.batch_size = devices * IMAGES
     # What "auto" is on an accelerator; the CPU's lowering would be traced as well.
     raw.backbone.depthwise = "conv"
@@ -58,7 +58,7 @@ def test_the_full_size_step_lowers_for_tpu_and_cuda(name, devices):
 @pytest.fixture(scope="module")
 def small():
     """A small PromptMAD's configuration, run and compiled step on eight devices."""
-    raw = quickstart.get_config("smoke")
+    raw = load_config("quickstart.py:smoke")
     raw.train.batch_size = DEVICES * IMAGES
     raw.train.resident = "yes"
     raw.backbone.depthwise = "conv"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from configs import promptmad_mvtec, quickstart
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run import report as dry_run
 from promptmad_jax.dry_run.collectives import Collective
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 def groups(fsdp, rules=()):
-    raw = promptmad_mvtec.get_config()
+    raw = load_config("promptmad_mvtec.py")
     raw.mesh.rules = rules
     config = parse(raw)
     run = abstract_run(config, abstract_mesh(8 // fsdp, fsdp), "tpu", 512)
@@ -78,13 +78,13 @@ def test_tables_name_their_figures():
 
 
 def test_images_of_an_unprepared_data_set_are_not_known(tmp_path):
-    raw = quickstart.get_config()
+    raw = load_config("quickstart.py")
     raw.data.data_dir = str(tmp_path)
     assert image_count(parse(raw)) is None
 
 
 def test_width_of_the_text(tmp_path):
-    raw = promptmad_mvtec.get_config()
+    raw = load_config("promptmad_mvtec.py")
     assert dry_run.text_width(parse(raw)) == 512
     path = tmp_path / "vectors.npz"
     np.savez(path, phrases=np.array(["a"]), vectors=np.zeros((1, 24), np.float32))

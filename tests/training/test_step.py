@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
-from configs import quickstart
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.dry_run.collectives import find_collectives
 from promptmad_jax.methods.reconstruction.assembly import make_detector
 from promptmad_jax.models.backbone.backbone import load_backbone
 from promptmad_jax.models.reconstruction.detector import Frozen
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import (
     MeshConfig,
     batch_sharding,
@@ -43,7 +43,7 @@ def batch_of(detector, frozen):
 
 def train(mesh_config):
     """Metrics of each step, and what the compiled step sends."""
-    config = parse(quickstart.get_config("smoke,onenip"))
+    config = parse(load_config("quickstart.py:smoke,onenip"))
     mesh = make_mesh(mesh_config)
     backbone, params = load_backbone(config.backbone)
     detector = make_detector(config, backbone, None)

@@ -1,10 +1,10 @@
 """The settings of zero-shot runs: shipped files, and what is refused."""
 
-import importlib
 from dataclasses import asdict, replace
 
 import pytest
 
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.losses.defect_types import MULTIADS_LOSS
 from promptmad_jax.methods.zero_shot.assembly import on_other_data
@@ -19,8 +19,8 @@ TRAINED = (
 )
 
 
-def get(name, arg=None):
-    return importlib.import_module(f"configs.{name}").get_config(arg)
+def get(name, arg="seed=0"):
+    return load_config(f"{name}.py:{arg}")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from configs import multiads_mvtec_to_visa
 from promptmad_jax.config import parse
 from promptmad_jax.methods.zero_shot.assembly import read_source
 from promptmad_jax.methods.zero_shot.training import ZeroShotTraining
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import MeshConfig
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import create_state
@@ -17,7 +17,7 @@ from promptmad_jax.training.state import create_state
 
 @pytest.fixture(scope="module")
 def config(data):
-    config = parse(multiads_mvtec_to_visa.get_config("smoke"))
+    config = parse(load_config("multiads_mvtec_to_visa.py:smoke"))
     return replace(
         config,
         data=replace(config.data, data_dir=str(data)),

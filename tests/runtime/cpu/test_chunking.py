@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.commands.benchmark import made_up_experiment, subject_of
 from promptmad_jax.config import parse
 from promptmad_jax.runtime.cpu import chunking, processor
@@ -16,7 +16,7 @@ BATCH = 4
 
 
 def subject(method, fine_pass, devices=1):
-    config = quickstart.get_config("smoke" if method == "promptmad" else f"smoke,{method}")
+    config = load_config(f"quickstart.py:smoke{'' if method == 'promptmad' else ',onenip'}")
     config.mesh.data = devices
     config.segmentor.fine_pass = fine_pass
     return subject_of(made_up_experiment(parse(config), 3, "config"))
