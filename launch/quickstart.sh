@@ -23,5 +23,5 @@ cd "$CHECKOUT"
 export HF_HUB_OFFLINE=1
 timed prepare "$PYTHON" -m promptmad_jax.prepare --dataset=synthetic_mvtec \
   --data_dir="$workdir/data"
-timed train "$PYTHON" -m promptmad_jax.train --config=configs/quickstart.py \
+timed train "$PYTHON" -m promptmad_jax.train --config=quickstart.py \
   --workdir="$workdir/run" --config.data.data_dir="$workdir/data" "$@"

@@ -1,16 +1,15 @@
-"""Trains a config once for each of its `get_hyper` settings, on this machine or as a Slurm array.
+"""Trains a configuration with each of its `get_hyper` settings, here or as a Slurm array.
 
-    python launch/sweep.py --config=configs/quickstart.py --workdir=runs/seeds [--parallel=2]
-    python launch/sweep.py --config=configs/promptmad_mvtec.py --workdir=runs/seeds --slurm
-    python launch/sweep.py --config=configs/quickstart.py --workdir=runs/seeds --dry_run
+    python launch/sweep.py --config=quickstart.py --workdir=runs/seeds [--parallel=2]
+    python launch/sweep.py --config=promptmad_mvtec.py --workdir=runs/seeds --slurm
+    python launch/sweep.py --config=quickstart.py --workdir=runs/seeds --dry_run
 
-`get_hyper()` of the config file gives mappings from keys to values, as {"train.seed": 3}. Each
-becomes a run in a folder of its own below the workdir; the same command again goes on with what is
-not done. What stands after `--` goes to every run. Call it in the checkout.
+`get_hyper()` of the configuration file returns mappings from keys to values: [{"train.seed": 3}].
+Each becomes a run in its own folder below the workdir; the same command continues the runs that are
+not complete. The arguments after `--` go to every run.
 """
 
 import argparse
-import importlib.util
 import re
 import shlex
 import subprocess
@@ -18,22 +17,25 @@ import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from promptmad_jax.runtime.config_file import find_config, load_module
+from promptmad_jax.runtime.errors import UserError
+
+SLURM_SCRIPT = Path(__file__).resolve().with_name("slurm.sbatch")
 USER_ERROR, REQUEUE = 2, 75
 ARGUMENTS_FILE = "sweep_arguments.txt"
 
 
 class Run(NamedTuple):
-    """One setting: its folder, and the arguments of the training."""
+    """A run of the sweep: its folder and the arguments of `promptmad train`."""
 
     folder: Path
     arguments: list[str]
 
 
 def main(argv: list[str]) -> int:
-    """Runs the sweep; the status is 1 where a run failed."""
+    """Runs the sweep; returns 1 if a run failed."""
     options, extra = parse(argv)
     runs = make_runs(options.config, load_hyper(options.config), Path(options.workdir), extra)
     if options.dry_run:
@@ -52,44 +54,37 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and what stands after `--`."""
-    own, extra = argv, []
-    if "--" in argv:
-        own, extra = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    """The options, and the arguments after `--`."""
+    end = argv.index("--") if "--" in argv else len(argv)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", required=True, help="configs/X.py[:arguments] with get_hyper")
-    parser.add_argument("--workdir", required=True, help="the runs get folders below it")
+    parser.add_argument("--config", required=True, help="NAME.py[:ARGUMENTS], with get_hyper")
+    parser.add_argument("--workdir", required=True, help="parent folder of the runs")
     parser.add_argument(
-        "--parallel", type=int, default=0, help="how many at a time; 0: one, or all"
+        "--parallel", type=int, default=0, help="runs at a time (default: 1; with --slurm, all)"
     )
     parser.add_argument(
         "--slurm", action="store_true", help="submit launch/slurm.sbatch as an array"
     )
     parser.add_argument("--dry_run", action="store_true", help="print the commands")
-    return parser.parse_args(own), extra
+    return parser.parse_args(argv[:end]), argv[end + 1 :]
 
 
 def load_hyper(config: str) -> list[dict[str, Any]]:
-    """What `get_hyper` of a config file gives."""
-    path = Path(config.partition(":")[0])
-    if not path.is_file():
-        fail(f"--config={config}: no such file")
-    sys.path.insert(0, str(CHECKOUT))
-    spec = importlib.util.spec_from_file_location("swept_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_hyper"):
-        fail(f"{path} has no get_hyper(), a list of settings such as {{'train.seed': 3}}")
-    settings = [dict(setting) for setting in module.get_hyper()]
+    """The settings that `get_hyper` of a configuration file returns."""
+    path = find_config(config.partition(":")[0])
+    get_hyper = getattr(load_module(path), "get_hyper", list)
+    settings = [dict(setting) for setting in get_hyper()]
     if not settings:
-        fail(f"get_hyper() of {path} gives no setting")
+        raise UserError(
+            f"{path} has no get_hyper() that returns settings such as [{{'train.seed': 3}}]"
+        )
     return settings
 
 
 def make_runs(
     config: str, settings: Iterable[Mapping[str, Any]], workdir: Path, extra: list[str]
 ) -> list[Run]:
-    """A run for each setting, its folder named by number and values."""
+    """One run per setting, in a folder named by its number and values."""
     runs = []
     for number, setting in enumerate(settings):
         name = f"{number:03d}" + "".join(f"_{key}={value}" for key, value in setting.items())
@@ -100,12 +95,12 @@ def make_runs(
 
 
 def command(run: Run) -> list[str]:
-    """The command of a run."""
+    """The command that trains a run."""
     return [sys.executable, "-m", "promptmad_jax.train", *run.arguments]
 
 
 def train(run: Run) -> int:
-    """Trains in this machine's turn, again where the run was told to stop; returns its status."""
+    """Trains on this machine, again after a preemption; returns the exit status."""
     run.folder.mkdir(parents=True, exist_ok=True)
     print(f"{run.folder.name}: begins", flush=True)
     while True:
@@ -123,16 +118,15 @@ def submit(runs: list[Run], workdir: Path, parallel: int) -> int:
     lines = (workdir / ARGUMENTS_FILE).resolve()
     lines.write_text("".join(f"{shlex.join(run.arguments)}\n" for run in runs))
     array = f"0-{len(runs) - 1}" + (f"%{parallel}" if parallel else "")
-    script = CHECKOUT / "launch" / "slurm.sbatch"
-    call = ["sbatch", f"--array={array}", f"--export=ALL,PROMPTMAD_SWEEP={lines}", str(script)]
+    export = f"--export=ALL,PROMPTMAD_SWEEP={lines}"
+    call = ["sbatch", f"--array={array}", export, str(SLURM_SCRIPT)]
     print(shlex.join(call), flush=True)
     return subprocess.run(call, check=False).returncode
 
 
-def fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(USER_ERROR)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)

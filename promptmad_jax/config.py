@@ -137,7 +137,7 @@ def _check_zero_shot(config: Config) -> None:
     if dapo.trains and not source.dataset:
         raise UserError(
             "config.source.dataset is empty, so there is nothing to train on: name a prepared data "
-            "set with annotated defects, or train nothing (configs/clip_zero_shot.py)"
+            "set with annotated defects, or train nothing (--config=clip_zero_shot.py)"
         )
     if not dapo.trains and (source.dataset or config.train.steps):
         raise UserError(

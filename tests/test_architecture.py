@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from promptmad_jax.__main__ import COMMANDS
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "promptmad_jax"
 
@@ -31,18 +33,8 @@ ORDER = (
     "commands",
 )
 RANK = {name: rank for rank, name in enumerate(ORDER)}
-ENTRY_POINTS = {
-    "benchmark",
-    "compare",
-    "convert",
-    "evaluate",
-    "predict",
-    "prepare",
-    "report",
-    "train",
-}
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
-DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz"}
+DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz", ".typed"}
 IMPORT_SECONDS = 1.0
 
 
@@ -85,7 +77,7 @@ def test_every_folder_has_a_rank():
 
 def test_the_root_holds_entry_points_and_the_configuration_alone():
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert modules == ENTRY_POINTS | {"__init__", "config"}
+    assert modules == {*COMMANDS, "__init__", "__main__", "config"}
 
 
 def test_folders_import_only_what_stands_before_them():

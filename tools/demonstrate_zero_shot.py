@@ -282,7 +282,7 @@ def settings(folder, name):
 
 def train_and_evaluate(folder, name):
     workdir = folder / name
-    config = f"--config=configs/{name}.py"
+    config = f"--config={name}.py"
     command("train", config, f"--workdir={workdir}", *settings(folder, name))
     metrics = json.loads((workdir / "metrics.json").read_text())
     figures = {key: metrics["mean"][key] for key in ("image_auroc", "pixel_auroc", "pixel_ap")}

@@ -1,7 +1,7 @@
 """Prints what a checkpoint costs a training that goes on meanwhile, as one JSON line.
 
-    PYTHONPATH=. python tools/measure_checkpoints.py [--config=configs/quickstart.py] [--rounds=6]
-    PYTHONPATH=. python tools/measure_checkpoints.py --config=configs/promptmad_mvtec.py --rounds=0
+    PYTHONPATH=. python tools/measure_checkpoints.py [--config=quickstart.py] [--rounds=6]
+    PYTHONPATH=. python tools/measure_checkpoints.py --config=promptmad_mvtec.py --rounds=0
 
 Trains in blocks of equal length, with one save at the start of every second block. `extra_s` is by
 how much the median block with a save is longer: waiting, copying and whatever the writing thread
@@ -21,13 +21,13 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
 from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run.report import text_width
 from promptmad_jax.dry_run.train_step import CLASSES, abstract_run
 from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.cpu.processor import core_count
 from promptmad_jax.runtime.mesh import make_mesh
 from promptmad_jax.training.state import abstract_state

@@ -22,7 +22,6 @@ import optax
 from absl import app, flags
 from flax import nnx
 
-from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.config import parse
 from promptmad_jax.data.pseudo_anomaly import synthesize
 from promptmad_jax.evaluation.class_maps import ClassMaps
@@ -42,6 +41,7 @@ from promptmad_jax.models.reconstruction.outputs import (
 )
 from promptmad_jax.models.reconstruction.pairs import for_both, interleave
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.training.loop import total_steps
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule

@@ -12,11 +12,11 @@ import sys
 import jax
 import numpy as np
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.methods.reconstruction.assembly import make_detector
 from promptmad_jax.models.backbone.backbone import load_backbone
 from promptmad_jax.models.reconstruction.detector import Frozen
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh, replicated
 
 BATCH = 8

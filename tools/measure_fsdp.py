@@ -14,10 +14,10 @@ from collections import Counter
 import jax
 from absl import app, flags
 
-from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run.report import find_devices, text_width
 from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import create_state

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("output_dir", type=Path)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--topologies", default="1x1,1x8,2x2,4x1")
-    parser.add_argument("--config", default="configs/quickstart.py")
+    parser.add_argument("--config", default="quickstart.py")
     options = parser.parse_args()
     names = options.topologies.split(",")
     runs = {name: train(name, options) for name in names}

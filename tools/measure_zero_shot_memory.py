@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
@@ -32,6 +31,7 @@ from promptmad_jax.data.defect_types.images import DefectTypeExamples
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
 from promptmad_jax.models.zero_shot.parameters import TableMoments
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.optimizer import make_optimizer, make_schedule
 from promptmad_jax.training.state import state_shapes

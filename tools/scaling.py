@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import Config, parse
 from promptmad_jax.dry_run.memory import summed_elements
 from promptmad_jax.dry_run.report import text_width
 from promptmad_jax.dry_run.train_step import abstract_run
 from promptmad_jax.models.functional import count_params
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh
 
 DEVICES = (8, 16, 32, 64, 128, 256)

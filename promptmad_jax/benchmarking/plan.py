@@ -62,7 +62,7 @@ class Selection:
             if case not in known:
                 raise UserError(f"--cases={case}: of --what there are {', '.join(known)}")
         if self.training_batch is None and any(case not in _PLAIN for case in self.cases or known):
-            raise UserError("give --config=configs/X.py; only --what=metrics does without")
+            raise UserError("give --config; only --what=metrics needs none")
         if self.zero_shot and self.sweep == "classes":
             raise UserError("--sweep=classes: zero-shot detectors have no class bank")
 

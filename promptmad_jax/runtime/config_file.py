@@ -11,7 +11,6 @@ from types import ModuleType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-import promptmad_jax
 from promptmad_jax.runtime.errors import UserError
 
 # Configuration files import what they share from this package, so that copies of them work too.
@@ -55,7 +54,8 @@ def load_config(text: str) -> ConfigDict:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{_place(path, error)}: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{_place(path, error)}: {type(error).__name__}: {reason}") from error
 
 
 def find_config(name: str) -> Path:
@@ -91,7 +91,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 def _shipped_folder() -> Path:
     """The folder in an installed package, or the one at the top of a checkout."""
-    package = Path(promptmad_jax.__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
@@ -109,5 +109,5 @@ def _shipped() -> dict[str, str]:
 def _place(path: Path, error: Exception) -> str:
     """The file, and the line in it where the error arose."""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines = [frame.lineno for frame in frames if frame.filename == str(path.absolute())]
     return f"{path}, line {lines[-1]}" if lines else str(path)

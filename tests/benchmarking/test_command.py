@@ -10,7 +10,7 @@ from promptmad_jax.benchmarking.plan import Selection, plan
 from promptmad_jax.runtime.errors import UserError
 from tests.running import environment
 
-TINY = "--config=configs/quickstart.py:smoke,onenip"
+TINY = "--config=quickstart.py:smoke,onenip"
 FIELDS = {"case", "batch_size", "median_s", "images_per_s", "peak_rss_mib", "device"}
 
 

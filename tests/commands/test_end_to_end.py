@@ -18,7 +18,7 @@ SEED_STEPS = 6
 def train_args(data, workdir, **overrides):
     overrides = {"data.data_dir": data, "train.steps": SEED_STEPS} | overrides
     return (
-        "--config=configs/quickstart.py:smoke",
+        "--config=quickstart.py:smoke",
         f"--workdir={workdir}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
     )
@@ -183,7 +183,7 @@ def test_predict_mistakes(finished, tmp_path):
 
 def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
     config = (
-        "--config=configs/quickstart.py:smoke,onenip",
+        "--config=quickstart.py:smoke,onenip",
         f"--config.data.data_dir={data}",
         "--config.train.steps=2",
     )
@@ -213,7 +213,7 @@ def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
 
 def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     config = (
-        "--config=configs/quickstart.py:smoke",
+        "--config=quickstart.py:smoke",
         f"--config.data.data_dir={data}",
         "--config.model=uniad",
         "--config.eval.fusion=reconstruction",

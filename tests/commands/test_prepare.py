@@ -74,7 +74,7 @@ def test_command_ends_in_one_sentence(tmp_path):
     ]
     done = command("--dataset=anomaly_folder")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--data_dir=DIR" in done.stderr
+    assert "give --data_dir" in done.stderr
 
 
 def test_no_usable_training_image_leaves_no_data_set(tmp_path, source):

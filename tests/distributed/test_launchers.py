@@ -92,7 +92,7 @@ def test_slurm_header():
 
 def test_sweep_as_a_slurm_array(stand_in, tmp_path):
     stand_in("sbatch")
-    sweep = [sys.executable, str(LAUNCH / "sweep.py"), "--config=configs/quickstart.py"]
+    sweep = [sys.executable, str(LAUNCH / "sweep.py"), "--config=quickstart.py"]
     options = [f"--workdir={tmp_path / 'a b'}", "--slurm", "--parallel=2"]
     extra = ["--", "--config.data.classes=('x','y')"]
     subprocess.run([*sweep, *options, *extra], cwd=ROOT, check=True, capture_output=True)
@@ -105,7 +105,7 @@ def test_sweep_as_a_slurm_array(stand_in, tmp_path):
     _, made = slurm(stand_in, tmp_path, 0, **environment)
     folder = tmp_path / "a b" / "001_train.seed=1"
     assert made[-1] == (
-        f"{TRAIN} --config=configs/quickstart.py --workdir={folder} --config.train.seed=1 "
+        f"{TRAIN} --config=quickstart.py --workdir={folder} --config.train.seed=1 "
         "--config.data.classes=('x','y')"
     )
 
@@ -116,11 +116,12 @@ def get_hyper():
 """
 
 
-def test_sweep_on_this_machine(tmp_path, monkeypatch):
+def test_sweep_on_this_machine(tmp_path):
     (tmp_path / "swept.py").write_text(SWEPT)
-    # A package in the place of ours, which is told to stop once and fails for the seed 2.
+    # A package in place of ours, which is preempted once and fails for the seed 2.
     package = tmp_path / "promptmad_jax"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "train.py").write_text(
         "import pathlib, sys\n"
         "told = pathlib.Path('told')\n"

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
 from promptmad_jax.dry_run.collectives import find_collectives
 from promptmad_jax.dry_run.memory import memory, summed_elements
 from promptmad_jax.dry_run.train_step import abstract_run
 from promptmad_jax.models.functional import count_params
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
 
 IMAGES = 2  # a device

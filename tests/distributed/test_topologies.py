@@ -43,7 +43,7 @@ def settings(data, copy, model):
         "train.checkpoint_every": STEPS,
     }
     overrides = [f"--config.{key}={value}" for key, value in values.items()]
-    return ["--config=configs/quickstart.py:smoke", *overrides]
+    return ["--config=quickstart.py:smoke", *overrides]
 
 
 def train(data, folder, model):

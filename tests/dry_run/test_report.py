@@ -1,20 +1,18 @@
 """The dry run: where the state lies, what is counted, what is refused."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run import report as dry_run
 from promptmad_jax.dry_run.collectives import Collective
 from promptmad_jax.dry_run.memory import Memory, image_count, state_groups
 from promptmad_jax.dry_run.train_step import abstract_run
 from promptmad_jax.models.functional import count_params
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import abstract_mesh, partition_rules
 
@@ -100,12 +98,3 @@ def test_width_of_the_text(tmp_path):
 def test_devices_that_cannot_be(name):
     with pytest.raises(UserError, match="it must be cpu:NUMBER or tpu:SLICE"):
         dry_run.find_devices(name)
-
-
-def test_a_batch_that_does_not_divide_is_refused():
-    """No work directory is asked for, and eight devices are pretended."""
-    command = [sys.executable, "-m", "promptmad_jax.train", "--config=configs/quickstart.py:smoke"]
-    command += ["--config.train.batch_size=12", "--dry_run_on=cpu:8"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "train.batch_size=12 does not divide over 8 devices; 8 or 16 does" in result.stderr

@@ -62,7 +62,7 @@ def prepare(directory):
 def launch_command(options, data, workdir):
     """What a user would type: fifteen checkpoints and an evaluation on the way."""
     arguments = [
-        "--config=configs/quickstart.py:smoke",
+        "--config=quickstart.py:smoke",
         f"--workdir={workdir}",
         f"--config.data.data_dir={data}",
         f"--config.train.steps={options.steps}",

@@ -20,7 +20,7 @@ STATES = ["normal", "scratch", "stain", "crack", "hole"]
 def train_args(data, workdir, name="dapo_mvtec_to_visa", **overrides):
     overrides = {"data.data_dir": data} | overrides
     return (
-        f"--config=configs/{name}.py:smoke",
+        f"--config={name}.py:smoke",
         f"--workdir={workdir}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
     )
@@ -170,7 +170,7 @@ def test_multiads_and_the_floor(finished, data, parts, tmp_path):
         assert metrics["multi_type"]["filtered"]["mean"]["auroc"] > 0
     assert any((data / "feature_cache").iterdir())
     # Nothing is trained: neither a run nor a data set is needed.
-    config = "--config=configs/clip_zero_shot.py:smoke"
+    config = "--config=clip_zero_shot.py:smoke"
     rows = predict(tmp_path / "out", parts, "scratch,dent", config)
     assert {row["type"] for row in rows} <= {"scratch", "dent"}
     mistake = run("predict", f"--workdir={finished}", "--output=out", str(parts), status=2)

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.commands.benchmark import made_up_experiment, subject_of
 from promptmad_jax.config import parse
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.cpu import chunking, processor
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunk_size
 
