@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from promptmad_jax import prepare as prepare_module
+from promptmad_jax.commands import prepare as prepare_module
 from promptmad_jax.commands.prepare import prepare
 from promptmad_jax.data.builders.synthetic_mvtec import SyntheticMvtec
 from promptmad_jax.data.image_set import load_image_set
