@@ -1,7 +1,6 @@
 """The documents: links lead somewhere, and commands name what exists."""
 
 import functools
-import importlib
 import operator
 import pathlib
 import re
@@ -10,6 +9,7 @@ import shlex
 import pytest
 
 from promptmad_jax.config import Config
+from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.dataclass_parser import to_dict
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -24,7 +24,7 @@ COMMAND, LINE = re.compile(f"`({START}[^`]+)`"), re.compile(f"^{START}.*", re.MU
 PATH = re.compile(r"`((?:promptmad_jax|tests|tools|launch|docs)/[\w/.]+)`")
 SETTINGS, SUFFIXES = to_dict(Config()), ("py", "json", "safetensors")
 SETTING = re.compile(rf"`({'|'.join(SETTINGS)})\.(\w+)[`=]")
-FLAG = re.compile(r'DEFINE_\w+\(\s*"(\w+)"')
+FLAG = re.compile(r'DEFINE_\w+\(\s*"(\w+)"|define_(config)_flag')
 
 
 def prose_and_blocks(path):
@@ -51,15 +51,16 @@ def commands(path):
 def own_flags(command):
     """The flags of a command's module, and those of the ways to join other processes."""
     sources = (PACKAGE / f"{command}.py", PACKAGE / "runtime" / "distributed.py")
-    return {flag for path in sources for flag in FLAG.findall(path.read_text())}
+    return {
+        match.group(match.lastindex)
+        for path in sources
+        for match in FLAG.finditer(path.read_text())
+    }
 
 
 def check_config(value, keys):
     """Builds the configuration that `--config=VALUE` names, and looks the overridden keys up."""
-    name, _, argument = value.partition(":")
-    path = pathlib.PurePath(name)
-    assert (ROOT / "configs" / path.name).is_file()
-    config = importlib.import_module(f"configs.{path.stem}").get_config(argument)
+    config = load_config(value)
     for key in keys:
         functools.reduce(operator.getitem, key.split("."), config)
 

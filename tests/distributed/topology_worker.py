@@ -8,11 +8,11 @@ import json
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from promptmad_jax.runtime import cli, distributed
+from promptmad_jax.runtime.config_file import define_config_flag
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=True)
+_CONFIG = define_config_flag("what is trained")
 _DEVICES = flags.DEFINE_multi_integer("devices", [-1], "of the whole run, for each mesh")
 _EVALUATED = flags.DEFINE_integer("evaluated", 1, "so many meshes' last states are evaluated")
 _OUTPUT = flags.DEFINE_string("output", None, "the JSON file")
