@@ -53,6 +53,7 @@ setuptools.setup(
         "huggingface-hub>=1.0",
         "importlib_resources>=6.4",  # imported by tensorflow-datasets, which does not declare it
         "jax>=0.10.2",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "ml-collections>=1.0",
         "ml_dtypes>=0.5",

@@ -8,17 +8,24 @@ import numpy as np
 from promptmad_jax.data.image_set import ImageSet, load_image_set
 from promptmad_jax.methods.reconstruction.assembly import refuse_zero_shot
 from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
-from promptmad_jax.reporting.compared_runs import Disputed, Key, Run, Shown, disputed, load_runs
+from promptmad_jax.reporting.compared_runs import (
+    Disagreement,
+    ImageView,
+    Key,
+    Run,
+    find_disagreements,
+    load_runs,
+)
 from promptmad_jax.reporting.explanations import highest_window
 from promptmad_jax.reporting.overlay import overlay
-from promptmad_jax.reporting.pages.comparison import comparison_body, paired_rows
-from promptmad_jax.reporting.pages.page import escape, make_page, write_page
+from promptmad_jax.reporting.pages.comparison import side_by_side, write_comparison
+from promptmad_jax.reporting.pages.thumbnails import PictureRow
 from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
 
-def shown_images(directory: Path, keys: Sequence[Key]) -> list[Shown]:
+def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
     """What a run makes of test images, at the checkpoint that it was evaluated at.
 
     Args:
@@ -42,7 +49,7 @@ def shown_images(directory: Path, keys: Sequence[Key]) -> list[Shown]:
     maps = maker.maps(state.params, state.stats, bank, images, test.class_ids[rows])
     final = calibration.final_map(maps, settings.fusion, names)
     return [
-        Shown(
+        ImageView(
             image,
             mask,
             overlay(image, values, *calibration.score_range[name]),
@@ -63,7 +70,7 @@ def _rows(test: ImageSet, keys: Sequence[Key]) -> np.ndarray:
 
 
 # (folder of a run, images) to what it makes of them.
-Pictures = Callable[[Path, Sequence[Key]], Sequence[Shown]]
+Pictures = Callable[[Path, Sequence[Key]], Sequence[ImageView]]
 
 
 def compare_runs(
@@ -75,8 +82,8 @@ def compare_runs(
     """Writes the comparison of two or more runs, the first of which is the reference.
 
     Args:
-      pictures, count: show so many images that the runs disagree on. Where a run cannot give them,
-        terminal and page say why, and the rest stands without.
+      pictures, count: shows the `count` images that the runs rank most differently. If a run cannot
+        give its pictures, terminal and page say why, and the page is written without them.
 
     Returns:
       The path of the page.
@@ -87,21 +94,27 @@ def compare_runs(
     if len(directories) < 2:
         raise UserError("give the folders of two or more runs: compare DIR_A DIR_B --output=DIR")
     runs = load_runs([Path(directory) for directory in directories])
-    unscored = [run for run in runs if run.scores is None]
-    images = [] if unscored else disputed(runs)
-    paired = _paired(runs, images[:count], pictures) if pictures and images[:count] else ""
-    body = comparison_body(runs, images, unscored, paired)
-    title = " and ".join(run.label for run in runs)
-    return write_page(Path(output), make_page(title, body))
-
-
-def _paired(runs: Sequence[Run], images: Sequence[Disputed], pictures: Pictures) -> str:
-    keys = [(entry.image.class_name, entry.image.filename) for entry in images]
-    shown = []
-    for run in runs:
+    scored = all(run.scores is not None for run in runs)
+    images = find_disagreements(runs) if scored else []
+    rows, no_pictures = [], ""
+    if pictures is not None:
         try:
-            shown.append(pictures(run.path, keys))
+            rows = _side_by_side(runs, images[:count], pictures)
         except UserError as error:
-            print(f"no pictures of single images: {error}")
-            return f'<p class="soft">No pictures: {escape(str(error))}</p>'
-    return paired_rows(runs, images, shown)
+            no_pictures = str(error)
+            print(f"no pictures of single images: {no_pictures}")
+    return write_comparison(Path(output), runs, images, rows, no_pictures)
+
+
+def _side_by_side(
+    runs: Sequence[Run], images: Sequence[Disagreement], pictures: Pictures
+) -> list[PictureRow]:
+    """The images as each run sees them."""
+    if not images:
+        return []
+    keys = [(entry.image.class_name, entry.image.filename) for entry in images]
+    labels, views = [run.label for run in runs], [pictures(run.path, keys) for run in runs]
+    return [
+        side_by_side(labels, image, own)
+        for image, own in zip(images, zip(*views, strict=True), strict=True)
+    ]

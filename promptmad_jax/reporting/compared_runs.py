@@ -1,7 +1,7 @@
 """Stored runs on the same images, and what differs between them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from promptmad_jax.reporting.explanations import Window
 from promptmad_jax.runs.stored import read_manifest, read_result
 from promptmad_jax.runtime.errors import UserError
 
-DISPUTED = 40
+MAX_DISAGREEMENTS = 40
 
 Key = tuple[str, str]  # class and file name of an image
 
@@ -25,7 +25,7 @@ class Run:
     Attributes:
       label: the end of its path, unique among the runs.
       result: metrics.json. manifest: manifest.json.
-      scores: (class, file name) -> score; None where there is no image_scores.csv.
+      scores: (class, file name) -> score; None without image_scores.csv.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Disputed:
+class Disagreement:
     """An image whose rank within its class differs between the runs.
 
     Attributes:
@@ -53,8 +53,8 @@ class Disputed:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """What one run makes of an image.
+class ImageView:
+    """An image as one run sees it.
 
     Attributes:
       image: uint8 [H, W, 3], at the size of the run's input. mask: bool [H, W].
@@ -71,51 +71,60 @@ def load_runs(directories: Sequence[Path]) -> list[Run]:
     """Reads the runs and checks that they were evaluated on the same images.
 
     Raises:
-      UserError: a run without stored figures, given twice, or on other data than the first.
+      UserError: if a run has no stored figures, is given twice, or was evaluated on other data
+        than the first.
     """
-    names = _unique_names(directories)
     runs = []
-    for path, name in zip(directories, names, strict=True):
+    for path, label in zip(directories, _unique_labels(directories), strict=True):
         result, manifest = read_result(path), read_manifest(path)
         scores = None
         if (path / SCORES_FILE).exists():
             scores = {(row.class_name, row.filename): row for row in read_scores(path)}
-        runs.append(Run(name, path, result, manifest, scores))
+        runs.append(Run(label, path, result, manifest, scores))
     for run in runs[1:]:
         _check_same_data(runs[0], run)
     return runs
 
 
-def disputed(runs: Sequence[Run], count: int = DISPUTED) -> list[Disputed]:
-    """The images whose ranks within their class differ most between the runs, most first."""
-    keys: dict[str, list[Key]] = {}
+def find_disagreements(runs: Sequence[Run]) -> list[Disagreement]:
+    """The images whose ranks within their class differ most between the runs, largest first."""
+    by_class: dict[str, list[Key]] = {}
     for key in runs[0].scores:
-        keys.setdefault(key[0], []).append(key)
+        by_class.setdefault(key[0], []).append(key)
     images = []
-    for own in keys.values():
-        ranks = [percentiles([run.scores[key].score for key in own]) for run in runs]
+    for keys in by_class.values():
+        ranks = [percentiles([run.scores[key].score for key in keys]) for run in runs]
         images += [
-            Disputed(runs[0].scores[key], tuple(row))
-            for key, row in zip(own, np.transpose(ranks).tolist(), strict=True)
+            Disagreement(runs[0].scores[key], tuple(row))
+            for key, row in zip(keys, np.transpose(ranks).tolist(), strict=True)
         ]
     images = [image for image in images if image.spread > 0]
-    return sorted(images, key=lambda image: -image.spread)[:count]
+    return sorted(images, key=lambda image: -image.spread)[:MAX_DISAGREEMENTS]
 
 
 def percentiles(scores: Sequence[float]) -> np.ndarray:
-    """Ranks from 0 to 100, ties in the middle of their places."""
+    """Ranks from 0 to 100; equal scores share the middle of their ranks."""
     if len(scores) < 2:
         return np.zeros(len(scores))
     return 100 * (rankdata(scores) - 1) / (len(scores) - 1)
 
 
+def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Setting -> its value in each run, for those that are not the same in all; "" if missing."""
+    flat = [dict(_flatten(run.manifest["config"])) for run in runs]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    rows = {name: [settings.get(name, "") for settings in flat] for name in names}
+    return {name: values for name, values in rows.items() if len(set(values)) > 1}
+
+
 def _check_same_data(first: Run, other: Run) -> None:
-    """Compares the fingerprints, the classes, and the images where both runs list them."""
+    """Compares the fingerprints, the classes, and the images if both runs list them."""
     key = "test_fingerprint"
     if not all(key in run.manifest for run in (first, other)):
         key = "data_fingerprint"
-    prints = [run.manifest[key] for run in (first, other)]
-    if prints[0] != prints[1] or set(first.result["classes"]) != set(other.result["classes"]):
+    if first.manifest[key] != other.manifest[key] or set(first.result["classes"]) != set(
+        other.result["classes"]
+    ):
         raise UserError(
             f"{first.path} and {other.path} were evaluated on different data "
             f"({_data(first)}; {_data(other)}); compare runs on one data set with the same classes"
@@ -139,8 +148,8 @@ def _data(run: Run) -> str:
     return f"{name} {run.manifest['data_fingerprint'][:8]}, {len(run.result['classes'])} classes"
 
 
-def _unique_names(directories: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+def _unique_labels(directories: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that are all different."""
     paths = [path.resolve() for path in directories]
     if len(set(paths)) < len(paths):
         raise UserError("a run is given twice; give the folders of different runs")
@@ -150,15 +159,7 @@ def _unique_names(directories: Sequence[Path]) -> list[str]:
     return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Setting -> its value in each run, for those that are not the same in all; "" if missing."""
-    flat = [dict(_flatten(run.manifest["config"])) for run in runs]
-    names = dict.fromkeys(name for settings in flat for name in settings)
-    rows = {name: [settings.get(name, "") for settings in flat] for name in names}
-    return {name: values for name, values in rows.items() if len(set(values)) > 1}
-
-
-def _flatten(config: Mapping, prefix: str = ""):
+def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -1,8 +1,6 @@
-"""The exact curves of a class, thinned to what a drawing can show, and the course of training."""
+"""ROC, PR and PRO curves of a class, exact but for points that a drawing cannot show."""
 
 import heapq
-import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,21 +13,7 @@ POINTS = 200
 TOLERANCE = 1e-3
 _CELLS = 8000
 
-NOT_LOSSES = (
-    "step",
-    "kind",
-    "grad_norm",
-    "learning_rate",
-    "images_per_s",
-    "step_s",
-    "data_wait_s",
-    "nonfinite_steps",
-    "device_memory_gib",
-    "device_memory_peak_gib",
-)
-
-Points = np.ndarray
-Series = tuple[np.ndarray, np.ndarray]
+Points = np.ndarray  # [P, 2]
 
 
 def class_curves(class_maps: ClassMaps, scores: np.ndarray, limit: float) -> dict[str, Points]:
@@ -131,46 +115,3 @@ def _interleave(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _ends(x: np.ndarray, y: np.ndarray) -> Points:
     return np.concatenate([[[0.0, 0.0]], np.stack([x, y], axis=1), [[1.0, 1.0]]])
-
-
-def training_series(history: Sequence[Mapping]) -> dict[str, dict[str, Series]]:
-    """What the rows of metrics.jsonl say of the course of training, chart by chart.
-
-    Returns:
-      `losses` (the total first), `learning_rate` and `evaluation` (means over the classes), each
-      name -> (steps, values); null values are passed over, single points left out, long series
-      averaged.
-    """
-    train = [row for row in history if row["kind"] == "train"]
-    evaluations = [row for row in history if row["kind"] == "eval"]
-    losses = sorted({name for row in train for name in row} - set(NOT_LOSSES), key=_total_first)
-    metrics = dict.fromkeys(name for row in evaluations for name in row)
-    charts = {
-        "losses": _series(train, losses),
-        "learning_rate": _series(train, ["learning_rate"]),
-        "evaluation": _series(evaluations, [name for name in metrics if name not in NOT_LOSSES]),
-    }
-    return {name: series for name, series in charts.items() if series}
-
-
-def _total_first(name: str) -> tuple[bool, str]:
-    return name != "loss", name
-
-
-def _series(rows: Sequence[Mapping], names: Sequence[str]) -> dict[str, Series]:
-    series = {}
-    for name in names:
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        if len(points) > 1:
-            steps, values = np.array(points, np.float64).T
-            series[name] = _averaged(steps, values)
-    return series
-
-
-def _averaged(steps: np.ndarray, values: np.ndarray) -> Series:
-    """Averages neighbours up to a step, so that a long run stays a small drawing."""
-    if len(steps) <= POINTS:
-        return steps, values
-    starts = np.arange(0, len(steps), math.ceil(len(steps) / POINTS))
-    sizes = np.diff(np.append(starts, len(steps)))
-    return steps[starts + sizes - 1], np.add.reduceat(values, starts) / sizes

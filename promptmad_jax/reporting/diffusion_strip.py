@@ -1,8 +1,7 @@
-"""The diffusion steps of one telling image: how the refined map came out of the coarse one."""
+"""The diffusion steps of one image, from the coarse map to the refined one."""
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -11,10 +10,10 @@ from scipy.special import expit
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.models.functional import Params, Stats
-from promptmad_jax.reporting.gallery import colour_scale
+from promptmad_jax.reporting.gallery import Example, colour_scale
 from promptmad_jax.reporting.overlay import colorize, diverging
 
-LONGEST = 10
+MAX_STEPS = 10
 
 # (class name, images uint8 [n, S, S, 3]) to the logit after each step, [T, n, h, w].
 StepSource = Callable[[str, np.ndarray], np.ndarray]
@@ -33,25 +32,13 @@ def step_source(
     return steps
 
 
-@dataclass(frozen=True, eq=False)
-class Strip:
-    """Attributes:
-    filename, defect_type: of the image.
-    summary: in words, what the steps did.
-    pictures: caption -> uint8 [H, W, 3]; "mask" is bool [H, W].
-    """
+def make_strip(class_maps: ClassMaps, steps: StepSource) -> Example | None:
+    """The diffusion steps of the image that the refinement changed most on its defect.
 
-    filename: str
-    defect_type: str
-    summary: str
-    pictures: dict[str, np.ndarray]
+    All maps share one colour scale, which spans those of the class's coarse and refined maps.
 
-
-def make_strip(class_maps: ClassMaps, steps: StepSource) -> Strip | None:
-    """The strip of the defective image that the refinement changed most on its defect.
-
-    None where no image has a defect to show. Maps share the colour scale of the class's coarse and
-    refined maps.
+    Returns:
+      None if no mask has a defect or the model has no refined map.
     """
     if not class_maps.masks.any() or "refined" not in class_maps.maps:
         return None
@@ -62,12 +49,12 @@ def make_strip(class_maps: ClassMaps, steps: StepSource) -> Strip | None:
     scales = [colour_scale(class_maps, name) for name in ("coarse", "refined")]
     scale = min(low for low, _ in scales), max(high for _, high in scales)
     pictures = {"image": image, "mask": mask, "coarse": colorize(coarse, *scale)}
-    for step in np.unique(np.linspace(0, len(logits) - 1, LONGEST).round().astype(int)):
+    for step in np.unique(np.linspace(0, len(logits) - 1, MAX_STEPS).round().astype(int)):
         pictures[f"step {step + 1}"] = colorize(_probability(logits[step], mask.shape), *scale)
     change = refined - coarse
     extent = max(float(np.abs(change).max()), 1e-6)
     pictures[f"change, ±{extent:.2g}"] = diverging(change, extent)
-    return Strip(
+    return Example(
         class_maps.filenames[index],
         class_maps.defect_types[index],
         _summary(coarse, refined, mask),
@@ -76,7 +63,7 @@ def make_strip(class_maps: ClassMaps, steps: StepSource) -> Strip | None:
 
 
 def most_changed(class_maps: ClassMaps) -> int:
-    """The image whose mean probability on the defect moved farthest from coarse to refined."""
+    """The image whose mean probability on the defect differs most between coarse and refined."""
     change = class_maps.maps["refined"] - class_maps.maps["coarse"]
     area = class_maps.masks.sum((1, 2))
     moved = np.abs((change * class_maps.masks).sum((1, 2))) / np.maximum(area, 1)
@@ -84,14 +71,16 @@ def most_changed(class_maps: ClassMaps) -> int:
 
 
 def _summary(coarse: np.ndarray, refined: np.ndarray, mask: np.ndarray) -> str:
-    on = f"{coarse[mask].mean():.2g} to {refined[mask].mean():.2g}"
-    if mask.all():
-        return f"mean probability on the defect: {on}"
-    off = f"{coarse[~mask].mean():.2g} to {refined[~mask].mean():.2g}"
-    return f"mean probability on the defect: {on}; elsewhere: {off}"
+    places = {"on the defect": mask, "elsewhere": ~mask}
+    means = (
+        f"{place} {coarse[pixels].mean():.2g} → {refined[pixels].mean():.2g}"
+        for place, pixels in places.items()
+        if pixels.any()
+    )
+    return f"mean probability, coarse → refined: {'; '.join(means)}"
 
 
 def _probability(logit: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The logit enlarged bilinearly, corners aligned, as the model does, as a probability."""
+    """Enlarges the logit bilinearly with aligned corners, as the model does, to a probability."""
     factors = [size / own for size, own in zip(shape, logit.shape, strict=True)]
     return expit(ndimage.zoom(logit, factors, order=1))

@@ -1,4 +1,4 @@
-"""Why an image got its score, in a few words."""
+"""Explains in a few words why an image got its score."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ import numpy as np
 from promptmad_jax.evaluation.class_maps import ClassMaps
 
 PARTS = ("reconstruction", "coarse", "refined")
+# Up to this many images, shares are given as counts rather than percent.
 FEW = 20
 _NORMAL_QUANTILE = 0.99
 
@@ -19,8 +20,8 @@ class Window:
     left: int
     width: int
 
-    def of(self, values: np.ndarray) -> np.ndarray:
-        """The part of [H, W] inside."""
+    def crop(self, values: np.ndarray) -> np.ndarray:
+        """The part of [H, W] inside the window."""
         return values[self.top : self.top + self.width, self.left : self.left + self.width]
 
 
@@ -35,34 +36,33 @@ def highest_window(values: np.ndarray, width: int) -> Window:
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """What the words about one image need to know of its class.
+    """Explains the scores of one class's images.
 
     Attributes:
       class_maps: the class.
       scores: its image scores, [n].
-      normal_levels: map -> the value that 1 % of the normal images' pixels exceed.
+      normal_levels: part of the model -> the value that 1 % of the normal images' pixels exceed;
+        empty without normal images.
     """
 
     class_maps: ClassMaps
     scores: np.ndarray
     normal_levels: dict[str, float]
 
-    def reason(self, index: int, window: Window) -> str:
+    def explain(self, index: int, window: Window) -> str:
         """The rank of the image's score, where the score comes from, and which maps respond."""
-        words = [self._rank(index)]
         mask = self.class_maps.masks[index]
         if self.class_maps.labels[index]:
-            words.append(self._place(mask, window))
-            if mask.any():
-                words.append(self._response(index, mask))
+            words = [self._rank(index), self._place(mask, window), self._response(index, mask)]
         else:
-            words.append(self._sources(index, window))
-            if self._at_border(window, mask.shape):
-                words.append("highest score lies at the edge of the picture")
-        return "; ".join(word for word in words if word)
+            words = [self._rank(index), self._sources(index, window)]
+            ends = np.array([window.top, window.left]) + window.width
+            if 0 in (window.top, window.left) or (ends == mask.shape).any():
+                words.append("the map peaks at the edge of the image")
+        return "; ".join(filter(None, words))
 
     def _rank(self, index: int) -> str:
-        """How the score stands among the images of the other kind."""
+        """The score's place among the images of the other label."""
         label = bool(self.class_maps.labels[index])
         others = self.scores[self.class_maps.labels.astype(bool) != label]
         if not len(others):
@@ -70,67 +70,50 @@ class Explainer:
         kind = "normal" if label else "defective"
         below = int((others > self.scores[index]).sum())
         above = int((others < self.scores[index]).sum())
-        if above == len(others):
-            return f"score above all {len(others)} {kind} images"
-        if below == len(others):
-            return f"score below all {len(others)} {kind} images"
+        if len(others) in (above, below):
+            return f"scores {'above' if above else 'below'} all {len(others)} {kind} images"
         count, word = (below, "below") if label else (above, "above")
-        return f"score {word} {_share(count, len(others), kind)} images"
+        share = f"{count} of the {len(others)}"
+        if len(others) > FEW:
+            share = f"{100 * count / len(others):.0f} % of the"
+        return f"scores {word} {share} {kind} images"
 
     def _place(self, mask: np.ndarray, window: Window) -> str:
         if not mask.any():
-            return "its mask is empty"
-        covered = int(np.count_nonzero(window.of(mask)))
-        return (
-            "highest score lies on the defect"
-            if covered
-            else "highest score lies outside the defect"
-        )
+            return "the mask is empty"
+        return f"the map peaks {'on' if window.crop(mask).any() else 'outside'} the defect"
 
     def _response(self, index: int, mask: np.ndarray) -> str:
-        """Which maps rise above normal pixels on half the defect or more."""
-        maps = self.class_maps.maps
-        parts = [name for name in PARTS if name in maps and name in self.normal_levels]
-        high = [n for n in parts if np.median(maps[n][index][mask]) > self.normal_levels[n]]
-        if not parts or len(high) == len(parts):
+        """The maps that rise above the normal level on half the defect or more."""
+        if not mask.any():
             return ""
-        low = [name for name in parts if name not in high]
+        maps, levels = self.class_maps.maps, self.normal_levels
+        high = [name for name in levels if np.median(maps[name][index][mask]) > levels[name]]
+        low = [name for name in levels if name not in high]
+        if not low:
+            return ""
         if not high:
-            return "no map stands out on the defect"
-        return f"{_listed(high)} stand{'s'[: len(high) == 1]} out on it, {_listed(low)} not"
+            return "no map responds to the defect"
+        verbs = ("responds" if len(high) == 1 else "respond", "does" if len(low) == 1 else "do")
+        return f"{_listed(high)} {verbs[0]} to it, {_listed(low)} {verbs[1]} not"
 
     def _sources(self, index: int, window: Window) -> str:
-        """Which maps are high on average where the score comes from."""
-        maps = self.class_maps.maps
-        parts = [name for name in PARTS if name in maps and name in self.normal_levels]
-        high = [n for n in parts if window.of(maps[n][index]).mean() > self.normal_levels[n]]
-        if not high or len(parts) == 1:
-            return ""
-        return f"raised by {_listed(high)}"
-
-    def _at_border(self, window: Window, shape: tuple[int, ...]) -> bool:
-        ends = (window.top + window.width, window.left + window.width)
-        return 0 in (window.top, window.left) or ends[0] == shape[0] or ends[1] == shape[1]
+        """The maps whose average in the window is above the normal level."""
+        maps, levels = self.class_maps.maps, self.normal_levels
+        high = [n for n in levels if window.crop(maps[n][index]).mean() > levels[n]]
+        return f"raised by {_listed(high)}" if high and len(levels) > 1 else ""
 
 
 def make_explainer(class_maps: ClassMaps, scores: np.ndarray) -> Explainer:
-    """Without normal images there are no levels, and nothing is said of the maps."""
+    """Measures the normal levels of the class's maps."""
     normal = ~class_maps.labels.astype(bool)
-    levels = {}
-    if normal.any():
-        levels = {
-            name: float(np.quantile(values[normal], _NORMAL_QUANTILE))
-            for name, values in class_maps.maps.items()
-        }
+    levels = {
+        name: float(np.quantile(class_maps.maps[name][normal], _NORMAL_QUANTILE))
+        for name in PARTS
+        if name in class_maps.maps and normal.any()
+    }
     return Explainer(class_maps, scores, levels)
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _share(count: int, total: int, kind: str) -> str:
-    """Few in numbers, many in percent."""
-    if total <= FEW:
-        return f"{count} of the {total} {kind}"
-    return f"{100 * count / total:.0f} % of the {kind}"

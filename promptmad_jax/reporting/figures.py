@@ -1,4 +1,4 @@
-"""Curves and galleries as PDF and PNG for papers and slides."""
+"""Curves and galleries as PDF and PNG for papers and slides, drawn by matplotlib."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.reporting.curves import Points, class_curves, training_series
+from promptmad_jax.reporting.chart_data import (
+    PANELS,
+    TRAINING_TITLES,
+    Series,
+    histogram,
+    is_logarithmic,
+    training_series,
+)
+from promptmad_jax.reporting.curves import Points, class_curves
 from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
     MISSES,
+    Example,
     Gallery,
-    Row,
     make_gallery,
 )
-from promptmad_jax.reporting.pages.charts import BINS, bounds
-from promptmad_jax.reporting.pages.class_charts import CHARTS
 from promptmad_jax.reporting.tables import HEADINGS, percent
 from promptmad_jax.runtime.errors import UserError
 
@@ -37,11 +43,11 @@ class Figures:
     """Draws the classes one by one; galleries are written at once, curves at the end.
 
     Args:
-      directory: where the files go; made where it is missing.
+      directory: where the files go; made if it is missing.
       image_pool, aupro_limit: those of the protocol.
 
     Raises:
-      UserError: where the folder cannot be made.
+      UserError: if the folder cannot be made.
     """
 
     def __init__(self, directory: Path, image_pool: int, aupro_limit: float):
@@ -103,13 +109,14 @@ def draw_curves(curves: Mapping[str, Mapping[str, Points]], result: Mapping) -> 
     drawing = Figure(figsize=(9.5, 6), layout="constrained")
     panels = drawing.subplots(2, 3)
     lines = {}
-    for axes, (key, (title, metric, x, y)) in zip(panels.flat, CHARTS.items(), strict=False):
+    for axes, (key, panel) in zip(panels.flat, PANELS.items(), strict=False):
         for index, (name, own) in enumerate(curves.items()):
             if key in own:
                 style = {"color": _colour(index), "linestyle": ("-", "--")[index // 10 % 2]}
                 lines[_plain(name)] = axes.plot(*own[key].T, linewidth=1.1, **style)[0]
-        axes.set(title=f"{title}, mean {HEADINGS[metric]} {percent(result['mean'][metric])}")
-        axes.set(xlabel=x, ylabel=y, ylim=(-0.02, 1.02))
+        mean = f"mean {HEADINGS[panel.metric]} {percent(result['mean'][panel.metric])}"
+        axes.set(title=f"{panel.title}, {mean}", xlabel=panel.x, ylabel=panel.y)
+        axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
     panels[1, 2].set_axis_off()
     if lines:
@@ -126,9 +133,8 @@ def draw_histograms(
     drawing = Figure(figsize=(2.4 * across, 1.8 * down), layout="constrained")
     panels = drawing.subplots(down, across, squeeze=False).flat
     for axes, (name, (values, labels)) in zip(panels, scores.items(), strict=False):
-        edges = np.linspace(*bounds(values, 0.02), BINS + 1)
-        for kind, sign, colour in ((False, 1, NORMAL), (True, -1, DEFECTIVE)):
-            counts = sign * np.histogram(values[labels == kind], edges)[0]
+        edges, normal, defective = histogram(values, labels, thresholds.get(name))
+        for counts, colour in ((normal, NORMAL), (-defective, DEFECTIVE)):
             axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour)
         if name in thresholds:
             axes.axvline(thresholds[name], color="black", linestyle="--", linewidth=0.9)
@@ -140,51 +146,51 @@ def draw_histograms(
     return drawing
 
 
-def draw_training(series: Mapping[str, Mapping[str, tuple]]) -> Figure:
+def draw_training(series: Mapping[str, Mapping[str, Series]]) -> Figure:
     """A panel for each chart of `training_series`."""
     drawing = Figure(figsize=(4 * len(series), 3), layout="constrained")
     panels = drawing.subplots(1, len(series), squeeze=False)[0]
-    for axes, (title, lines) in zip(panels, series.items(), strict=True):
+    for axes, (chart, lines) in zip(panels, series.items(), strict=True):
         for name, (steps, values) in lines.items():
             axes.plot(steps, values, linewidth=1.2, label=_plain(HEADINGS.get(name, name)))
-        if title == "losses" and all((values > 0).all() for _, values in lines.values()):
-            axes.set_yscale("log")
-        axes.set(title=title.replace("_", " "), xlabel="step")
+        axes.set(title=TRAINING_TITLES[chart], xlabel="step")
+        axes.set_yscale("log" if is_logarithmic(lines) else "linear")
         axes.grid(alpha=0.3)
         axes.legend(framealpha=0.7)
     return drawing
 
 
 def draw_gallery(gallery: Gallery) -> Figure:
-    """The rows of a class, a column for each picture."""
-    rows = [(title, row) for title, group in gallery.groups.items() for row in group]
+    """A row for each example of a class, a column for each picture."""
+    rows = [(title, example) for title, group in gallery.groups.items() for example in group]
     captions = list(rows[0][1].pictures)
     drawing = Figure(figsize=(1.3 * len(captions) + 1.4, 1.42 * len(rows)), layout="constrained")
     drawing.suptitle(_plain(gallery.class_name))
     panels = drawing.subplots(len(rows), len(captions), squeeze=False)
-    for line, (title, row) in zip(panels, rows, strict=True):
+    for line, (title, example) in zip(panels, rows, strict=True):
         for axes, caption in zip(line, captions, strict=True):
-            _show(axes, caption, row)
-        label = f"{GROUPS[title]}\n{_plain(row.defect_type)}\nscore {row.score:.3g}"
+            axes.imshow(example.pictures[caption], cmap="gray", interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+        _outline(line[-1], example)
+        label = f"{GROUPS[title]}\n{_plain(example.defect_type)}\nscore {example.score:.3g}"
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, caption in zip(panels[0], captions, strict=True):
         axes.set_title(caption)
     return drawing
 
 
-def _show(axes: Axes, caption: str, row: Row) -> None:
-    axes.imshow(row.pictures[caption], cmap="gray", interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    if caption == "final":
-        if row.mask.any() and not row.mask.all():
-            axes.contour(row.mask, levels=[0.5], colors=["#60d6ff"], linewidths=0.7)
-        corner, width = (row.window.left - 0.5, row.window.top - 0.5), row.window.width
-        square = matplotlib.patches.Rectangle(corner, width, width, fill=False, ec="white", lw=0.7)
-        axes.add_patch(square)
+def _outline(axes: Axes, example: Example) -> None:
+    """Draws the edge of the defect and the window of the score over the final map."""
+    mask, window = example.pictures["mask"], example.window
+    if mask.any() and not mask.all():
+        axes.contour(mask, levels=[0.5], colors=["#60d6ff"], linewidths=0.7)
+    corner, width = (window.left - 0.5, window.top - 0.5), window.width
+    square = matplotlib.patches.Rectangle(corner, width, width, fill=False, ec="white", lw=0.7)
+    axes.add_patch(square)
 
 
 def _plain(name: str) -> str:
-    """The name so that a dollar sign in it starts no formula."""
+    """Escapes dollar signs, which would start a formula."""
     return name.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""The telling images of a class, their maps on one scale, and why they are telling."""
+"""The images of a class that say most about a detector, with their maps and an explanation."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,30 @@ MISSES, FALSE_ALARMS, HITS = "Worst misses", "Worst false alarms", "Best hits"
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One image of the gallery.
+class Example:
+    """One test image with what the model made of it.
 
     Attributes:
       filename, defect_type: of the image.
-      score: its image score. reason: why it is so, in words.
+      explanation: in words.
       pictures: caption -> uint8 [H, W, 3]; "mask" is bool [H, W].
-      mask: bool [H, W]. window: the place that made the score.
+      score, window: the image score and where it comes from, drawn on the picture "final".
     """
 
     filename: str
     defect_type: str
-    score: float
-    reason: str
+    explanation: str
     pictures: dict[str, np.ndarray]
-    mask: np.ndarray
-    window: Window
+    score: float | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The rows of one class by group, and the scale of each map, which all its images share."""
+    """The examples of one class by group, and the colour scale of each map, shared by all."""
 
     class_name: str
-    groups: dict[str, tuple[Row, ...]]
+    groups: dict[str, list[Example]]
     scales: dict[str, tuple[float, float]]
 
 
@@ -49,14 +48,14 @@ def make_gallery(class_maps: ClassMaps, explainer: Explainer, rows: int, pool: i
     scales = {name: colour_scale(class_maps, name) for name in class_maps.maps}
     chosen = choose(explainer.scores, class_maps.labels, rows)
     groups = {
-        title: tuple(_row(class_maps, explainer, index, scales, pool) for index in indices)
+        title: [_example(class_maps, explainer, index, scales, pool) for index in indices]
         for title, indices in chosen.items()
     }
     return Gallery(class_maps.class_name, groups, scales)
 
 
 def choose(scores: np.ndarray, labels: np.ndarray, rows: int) -> dict[str, list[int]]:
-    """The indices of the images to show, most telling first, by title of the group.
+    """The indices of the images to show by title of the group, the most extreme score first.
 
     Misses are the defective images with the lowest scores, hits those with the highest, false
     alarms the normal images with the highest; no image comes twice.
@@ -70,7 +69,7 @@ def choose(scores: np.ndarray, labels: np.ndarray, rows: int) -> dict[str, list[
 
 
 def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:
-    """The colour scale of one map for all images of the class, never of one image.
+    """The colour scale of one map, shared by all images of the class.
 
     From the median of the normal images' pixels to the larger of their 99.9 % quantile and the
     99 % quantile of the pixels on defects. A class without normal images takes the pixels off the
@@ -87,21 +86,21 @@ def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + max(abs(low), 1.0) * 1e-3)
 
 
-def _row(class_maps: ClassMaps, explainer: Explainer, index: int, scales: dict, pool: int) -> Row:
-    image, mask = class_maps.images[index], class_maps.masks[index]
-    final = class_maps.maps["final"][index]
-    pictures = {"image": image, "mask": mask}
+def _example(
+    class_maps: ClassMaps, explainer: Explainer, index: int, scales: dict, pool: int
+) -> Example:
+    image, maps = class_maps.images[index], class_maps.maps
+    pictures = {"image": image, "mask": class_maps.masks[index]}
     for name in PARTS:
-        if name in class_maps.maps:
-            pictures[name] = colorize(class_maps.maps[name][index], *scales[name])
-    pictures["final"] = overlay(image, final, *scales["final"])
-    window = highest_window(final, pool)
-    return Row(
+        if name in maps:
+            pictures[name] = colorize(maps[name][index], *scales[name])
+    pictures["final"] = overlay(image, maps["final"][index], *scales["final"])
+    window = highest_window(maps["final"][index], pool)
+    return Example(
         class_maps.filenames[index],
         class_maps.defect_types[index],
-        float(explainer.scores[index]),
-        explainer.reason(index, window),
+        explainer.explain(index, window),
         pictures,
-        mask,
+        float(explainer.scores[index]),
         window,
     )

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page with figures, curves and telling images."""
+"""The report of a run: one self-contained page with figures, curves and example images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,55 +6,33 @@ from etils import epath
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.image_scores import ImageScore
+from promptmad_jax.reporting.chart_data import training_series
+from promptmad_jax.reporting.class_table import make_class_table
 from promptmad_jax.reporting.curves import class_curves
 from promptmad_jax.reporting.diffusion_strip import StepSource, make_strip
 from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import make_gallery
-from promptmad_jax.reporting.pages.class_charts import charts_block
-from promptmad_jax.reporting.pages.class_table import class_table
-from promptmad_jax.reporting.pages.class_view import (
-    SCALE_NOTE,
-    ClassView,
-    class_article,
-    gallery_rows,
-    picker,
-    strip_html,
-)
-from promptmad_jax.reporting.pages.page import (
-    TIMES,
-    escape,
-    folded,
-    make_page,
-    section,
-    write_page,
-)
-from promptmad_jax.reporting.pages.run_view import (
-    decisions,
-    parts_table,
-    run_details,
-    training,
-    undefined_list,
-)
-from promptmad_jax.reporting.pages.summary import lead, look_first, tiles, worst_class
-from promptmad_jax.reporting.pages.type_view import TypeView, type_view, types_html
+from promptmad_jax.reporting.pages import run_facts
+from promptmad_jax.reporting.pages.charts import curve_charts, histogram_chart, training_chart
+from promptmad_jax.reporting.pages.class_view import ClassView
+from promptmad_jax.reporting.pages.defect_types import make_type_tables
+from promptmad_jax.reporting.pages.rendering import write_page
+from promptmad_jax.reporting.pages.thumbnails import picture_row
 from promptmad_jax.reporting.published import Published, published_results
+from promptmad_jax.reporting.type_pictures import type_examples
 
 GALLERY_ROWS = 3
-TABLE_NOTE = (
-    "Percent. Click on a heading to sort, on a class to see its images. "
-    "Red: the lowest of its column."
-)
 
 
 class Report:
     """Collects the classes one by one and writes the page.
 
     Args:
-      directory: where `index.html` goes; made where it is missing.
-      rows: images in each group of a gallery.
-      image_pool: window of the image score. aupro_limit: where the PRO curve ends; both those of
-        the protocol.
-      steps: the diffusion steps of images, where the model has a diffusion.
+      directory: where `index.html` goes; made if it is missing.
+      rows: number of images in each group of a gallery.
+      image_pool: window of the image score. aupro_limit: where the PRO curve ends. Both are those
+        of the protocol.
+      steps: computes the diffusion steps of images, where the model has a diffusion.
     """
 
     def __init__(
@@ -68,8 +46,7 @@ class Report:
         self._directory, self._rows = epath.Path(directory), rows
         self._image_pool, self._aupro_limit = image_pool, aupro_limit
         self._steps = steps
-        self._views: list[ClassView] = []
-        self._types: list[TypeView] = []
+        self._views: dict[str, ClassView] = {}
         self.scores: list[ImageScore] = []
 
     def add(self, class_maps: ClassMaps) -> None:
@@ -78,21 +55,19 @@ class Report:
         explainer = make_explainer(class_maps, scores)
         gallery = make_gallery(class_maps, explainer, self._rows, self._image_pool)
         strip = None if self._steps is None else make_strip(class_maps, self._steps)
-        self._views.append(
-            ClassView(
-                name=class_maps.class_name,
-                anchor=f"class-{len(self._views)}",
-                scores=scores,
-                labels=class_maps.labels.astype(bool),
-                defect_types=class_maps.defect_types,
-                curves=class_curves(class_maps, scores, self._aupro_limit),
-                rows=gallery_rows(gallery),
-                scales=gallery.scales,
-                strip=strip_html(strip),
-            )
+        types = [] if class_maps.types is None else type_examples(class_maps)
+        self._views[class_maps.class_name] = ClassView(
+            name=class_maps.class_name,
+            anchor=f"class-{len(self._views)}",
+            scores=scores,
+            labels=class_maps.labels.astype(bool),
+            defect_types=class_maps.defect_types,
+            curves=class_curves(class_maps, scores, self._aupro_limit),
+            groups={title: [picture_row(e) for e in own] for title, own in gallery.groups.items()},
+            scales=gallery.scales,
+            diffusion=None if strip is None else picture_row(strip),
+            types=[picture_row(example) for example in types],
         )
-        if class_maps.types is not None:
-            self._types.append(type_view(class_maps))
         self.scores += scores_of(class_maps, scores)
 
     def write(
@@ -102,7 +77,7 @@ class Report:
 
         Args:
           result: from `Evaluator.result`, of the classes that were added; the image thresholds of
-            `result["thresholds"]` are drawn where they are there.
+            `result["thresholds"]` are drawn where there are any.
           manifest: of the run, as `runtime.manifest` writes it.
           history: the rows of metrics.jsonl.
 
@@ -110,58 +85,35 @@ class Report:
           The path of the page.
 
         Raises:
-          UserError: where the page cannot be written.
+          UserError: if the page cannot be written.
         """
-        manifest = manifest or {}
-        title = manifest["config"]["name"] if "config" in manifest else "Evaluation"
+        manifest, views = manifest or {}, list(self._views.values())
+        worst, thresholds = run_facts.worst_class(result["classes"]), image_thresholds(result)
         published = publications(manifest)
-        anchors = {view.name: view.anchor for view in self._views}
-        table = class_table(result, published, anchors)
-        body = "".join(
-            [
-                f'<header><p class="eyebrow">Evaluation report</p><h1>{escape(title)}</h1>',
-                f'<p class="lead">{lead(result, manifest)}</p></header>',
-                tiles(result),
-                look_first(result, self._views),
-                section(
-                    "classes",
-                    "Classes",
-                    f'<p class="soft">{TABLE_NOTE}</p>',
-                    table,
-                    _published_note(published),
-                    undefined_list(result["undefined"]),
-                ),
-                section("images", "Class by class", self._class_views(result)),
-                section("types", "Defect types", self._type_views(result, manifest)),
-                section("decisions", "Decisions at the thresholds", decisions(result)),
-                section("parts", "Parts of the model and other protocols", parts_table(result)),
-                section("training", "Training", training(history)),
-                section("run", "The run", run_details(result, manifest)),
-            ]
-        )
-        return write_page(self._directory, make_page(title, body))
-
-    def _type_views(self, result: Mapping, manifest: Mapping) -> str:
-        if "multi_type" not in result:
-            return ""
-        trained_on = manifest.get("trained_on_test_split")
-        warning = f"<p><b>{escape(trained_on['warning'])}.</b></p>" if trained_on else ""
-        return warning + types_html(result["multi_type"], self._types)
-
-    def _class_views(self, result: Mapping) -> str:
-        if not self._views:
-            return ""
-        thresholds = image_thresholds(result)
-        worst = worst_class(result)
-        shown = next((i for i, view in enumerate(self._views) if view.name == worst), 0)
-        articles = (
-            class_article(view, result["classes"][view.name], thresholds.get(view.name))
-            for view in self._views
-        )
-        return (
-            f"{folded('How to read the pictures', f'<p>{SCALE_NOTE}</p>')}{picker(self._views)}"
-            f"{charts_block(self._views, result, thresholds, shown)}"
-            f'<div id="views" data-shown="{shown}">{"".join(articles)}</div>'
+        return write_page(
+            self._directory,
+            "report.html",
+            title=manifest["config"]["name"] if "config" in manifest else "Evaluation",
+            lead=run_facts.lead(result, manifest),
+            result=result,
+            worst=worst,
+            lowest_ap=run_facts.lowest_pixel_ap(result["classes"]),
+            class_table=make_class_table(result, published),
+            published=published,
+            views=self._views,
+            shown=list(self._views).index(worst) if worst in self._views else 0,
+            curves=curve_charts([view.curves for view in views], list(self._views)),
+            histograms=[
+                histogram_chart(view.name, view.scores, view.labels, thresholds.get(view.name))
+                for view in views
+            ],
+            thresholds=thresholds,
+            types=make_type_tables(result["multi_type"]) if "multi_type" in result else None,
+            parts=run_facts.parts(result),
+            training=[training_chart(*chart) for chart in training_series(history).items()],
+            protocol=run_facts.protocol(result),
+            manifest=manifest,
+            run=run_facts.run_details(manifest) if manifest else None,
         )
 
 
@@ -174,32 +126,16 @@ def scores_of(class_maps: ClassMaps, scores: Sequence[float]) -> list[ImageScore
 
 
 def image_thresholds(result: Mapping) -> dict[str, float]:
-    """Class -> the threshold of the image score, where metrics.json has them."""
+    """Class -> the threshold of the image score, if metrics.json has thresholds."""
     if "thresholds" not in result:
         return {}
     return {name: pair["image"] for name, pair in result["thresholds"]["values"].items()}
 
 
 def publications(manifest: Mapping) -> tuple[Published, ...]:
-    """What was published on the data set that the manifest names, of detectors of this kind."""
-    # Published with training images of the target, which a zero-shot detector does not see.
+    """The published figures on the manifest's data set that compare to a detector of its kind."""
+    # They were reached with training images of the target, which a zero-shot detector does not see.
     if "config" not in manifest or manifest["config"]["model"] == "zero_shot":
         return ()
     data = manifest["config"]["data"]
     return published_results(data["dataset"], data["image_size"])
-
-
-def _published_note(published: Sequence[Published]) -> str:
-    if not published:
-        return ""
-    by_source: dict[str, list[str]] = {}
-    for entry in published:
-        size = f"{entry.method} at {entry.image_size}{TIMES}{entry.image_size}"
-        by_source.setdefault(entry.source, []).append(size)
-    sources = "; ".join(f"{', '.join(sizes)}: {source}" for source, sizes in by_source.items())
-    star = " * is inferred." if any(entry.inferred for entry in published) else ""
-    return (
-        '<p class="soft">Small figures and colours: this run less the published figure, in points '
-        "(green: this run is higher); published columns sort by it. "
-        f"Published: {escape(sources)}.{star}</p>"
-    )

@@ -56,7 +56,7 @@ def prompt_rows(prompts: Mapping) -> dict[str, dict[str, float]]:
     }
 
 
-def reasons(undefined: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
+def explain_undefined(undefined: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
     """Class, metrics and reason of what is undefined, the metrics of one reason together."""
     for name, why in undefined.items():
         for reason in dict.fromkeys(why.values()):
@@ -140,5 +140,5 @@ def _render(table: Table) -> str:
 
 
 def _reasons(undefined: dict[str, dict[str, str]]) -> str:
-    lines = (f"{name}: {metrics} undefined: {why}\n" for name, metrics, why in reasons(undefined))
-    return "".join(lines)
+    rows = explain_undefined(undefined)
+    return "".join(f"{name}: {metrics} undefined: {why}\n" for name, metrics, why in rows)

@@ -13,9 +13,9 @@ from promptmad_jax.commands.compare import compare_runs
 from promptmad_jax.evaluation.image_scores import ImageScore, read_scores, write_scores
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.reporting.compared_runs import (
-    Shown,
+    ImageView,
     differing_settings,
-    disputed,
+    find_disagreements,
     load_runs,
     percentiles,
 )
@@ -82,13 +82,12 @@ def test_wins_and_differences(runs, tmp_path):
     assert "two/run</b>, largest differences: I-AUROC in tile -" in text
 
 
-def test_disputed_images(runs):
+def test_disagreements(runs):
     loaded = load_runs(runs[:2])
-    images = disputed(loaded)
+    images = find_disagreements(loaded)
     assert {entry.image.class_name for entry in images} == {"tile"}
     assert images == sorted(images, key=lambda entry: -entry.spread)
-    assert len(disputed(loaded, 3)) == 3
-    assert disputed([loaded[0], loaded[0]]) == []
+    assert find_disagreements([loaded[0], loaded[0]]) == []
 
 
 def shown(path, keys):
@@ -97,13 +96,13 @@ def shown(path, keys):
     mask = np.zeros((20, 20), bool)
     mask[3:6, 3:6] = True
     picture = np.full((20, 20, 3), level, np.uint8)
-    return [Shown(picture, mask, picture, Window(1, 1, 4)) for _ in keys]
+    return [ImageView(picture, mask, picture, Window(1, 1, 4)) for _ in keys]
 
 
 def test_images_side_by_side(runs, tmp_path):
     page = Page(compare_runs(runs, tmp_path, shown, 3).read_text(encoding="utf-8"))
     alts = [attributes["alt"] for attributes in page.all("img")]
-    first = disputed(load_runs(runs))[0]
+    first = find_disagreements(load_runs(runs))[0]
     assert len(alts) == 3 * (2 + 3)
     names = ["image", "mask"]
     names += [
@@ -136,7 +135,7 @@ def test_settings_that_differ(runs):
 def test_without_image_scores(runs, tmp_path):
     other = store(tmp_path / "other", (make_class("nut & <b>"), make_class("tile")), scores=False)
     text = Page(compare_runs([runs[0], other], tmp_path / "out").read_text()).text
-    assert "No comparison image by image: other without image_scores.csv" in text
+    assert "not compared, because image_scores.csv is missing from other;" in text
     assert "None: the configurations are equal." in text
 
 

@@ -16,7 +16,7 @@ from promptmad_jax.reporting.gallery import (
     colour_scale,
     make_gallery,
 )
-from promptmad_jax.reporting.pages.class_view import gallery_rows
+from promptmad_jax.reporting.pages.thumbnails import picture_row
 from tests.reporting.report_cases import SIZE, fake_steps, make_class, with_final
 
 
@@ -62,7 +62,7 @@ def test_scale_without_normal_images():
 def test_highest_window_is_where_the_score_comes_from():
     maps = np.random.default_rng(0).random((6, 30, 20))
     for values, score in zip(maps, image_scores(maps, 7), strict=True):
-        assert highest_window(values, 7).of(values).mean() == pytest.approx(score)
+        assert highest_window(values, 7).crop(values).mean() == pytest.approx(score)
     assert highest_window(np.eye(4), 4) == Window(0, 0, 4)
 
 
@@ -74,36 +74,34 @@ def flat_case():
     return dataclasses.replace(class_maps, maps=maps)
 
 
-def reason(class_maps, index, pool=4):
+def explain(class_maps, index, pool=4):
     scores = image_scores(class_maps.maps["final"], pool)
     window = highest_window(class_maps.maps["final"][index], pool)
-    return make_explainer(class_maps, scores).reason(index, window)
+    return make_explainer(class_maps, scores).explain(index, window)
 
 
 def test_reasons_of_a_hit_and_a_miss():
     class_maps = flat_case()
-    assert (
-        reason(class_maps, 6) == "score above all 5 normal images; highest score lies on the defect"
-    )
+    assert explain(class_maps, 6) == "scores above all 5 normal images; the map peaks on the defect"
     final = class_maps.maps["final"]
     final[:3], final[6] = 0.8, 0.5
     final[6, 30:, 30:] = 0.7
     class_maps.maps["coarse"][6] = 0
-    assert reason(class_maps, 6) == (
-        "score below 3 of the 5 normal images; highest score lies outside the defect; "
-        "reconstruction stands out on it, coarse not"
+    assert explain(class_maps, 6) == (
+        "scores below 3 of the 5 normal images; the map peaks outside the defect; "
+        "reconstruction responds to it, coarse does not"
     )
     class_maps.maps["reconstruction"][6] = 0
-    assert reason(class_maps, 6).endswith("; no map stands out on the defect")
+    assert explain(class_maps, 6).endswith("; no map responds to the defect")
 
 
 def test_reason_of_a_false_alarm():
     class_maps = flat_case()
     class_maps.maps["final"][0, :6, :6] = 2.0
     class_maps.maps["coarse"][0, :6, :6] = 2.0
-    assert reason(class_maps, 0) == (
-        "score above all 4 defective images; raised by coarse; "
-        "highest score lies at the edge of the picture"
+    assert explain(class_maps, 0) == (
+        "scores above all 4 defective images; raised by coarse; "
+        "the map peaks at the edge of the image"
     )
 
 
@@ -111,27 +109,28 @@ def test_reason_says_percent_of_many_images():
     class_maps = make_class(normal=25, defective=1, keys=())
     final = np.zeros_like(class_maps.maps["final"])
     final[:23] = 1.0
-    assert reason(with_final(class_maps, final), 25).startswith("score below 92 % of the normal")
+    assert explain(with_final(class_maps, final), 25).startswith("scores below 92 % of the normal")
 
 
 def test_reasons_without_the_other_kind():
-    assert reason(make_class(normal=0, keys=()), 0) == "highest score lies on the defect"
-    assert reason(make_class(defective=0, keys=()), 0) in (
+    assert explain(make_class(normal=0, keys=()), 0) == "the map peaks on the defect"
+    assert explain(make_class(defective=0, keys=()), 0) in (
         "",
-        "highest score lies at the edge of the picture",
+        "the map peaks at the edge of the image",
     )
     empty = make_class(keys=())
     empty.masks[5] = False
-    assert "its mask is empty" in reason(empty, 5)
+    assert "the mask is empty" in explain(empty, 5)
 
 
 def test_rows_hold_maps_in_order_and_say_why():
     rows = gallery_of(make_class())
     first = rows.groups[MISSES][0]
     assert list(first.pictures) == ["image", "mask", "reconstruction", "coarse", "refined", "final"]
-    html = gallery_rows(rows)[MISSES][0]
-    assert first.reason and first.reason in html
-    assert f"score {first.score:.4g}" in html
+    shown = picture_row(first)
+    assert list(shown.pictures) == list(first.pictures)
+    assert shown.explanation == first.explanation != ""
+    assert (shown.title, shown.score) == (first.defect_type, first.score)
 
 
 def test_strip_shows_the_image_that_changed_most():
@@ -145,7 +144,7 @@ def test_strip_shows_the_image_that_changed_most():
     assert names[3:7] == [f"step {step}" for step in range(1, 5)]
     assert names[7].startswith("change, ±")
     assert all(picture.shape[:2] == (SIZE, SIZE) for picture in strip.pictures.values())
-    assert strip.summary.startswith("mean probability on the defect: ")
+    assert strip.explanation.startswith("mean probability, coarse → refined: on the defect ")
 
 
 def test_long_chains_are_shown_in_ten_steps():

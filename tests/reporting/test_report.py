@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from promptmad_jax.evaluation.protocol import Protocol
-from promptmad_jax.reporting.pages.page import TIMES
-from promptmad_jax.reporting.pages.summary import worst_class
+from promptmad_jax.reporting.pages.rendering import TIMES
+from promptmad_jax.reporting.pages.run_facts import worst_class
 from promptmad_jax.reporting.report import Report, publications
 from promptmad_jax.runtime.errors import UserError
 from tests.reporting.report_cases import (
@@ -110,7 +110,7 @@ def test_diffusion_steps(page):
     text = Page(page).text
     assert page.count('<div class="steps">') == 2
     assert all(text.count(f"step {step}") == 2 for step in range(1, 5))
-    assert "mean probability on the defect" in text
+    assert "mean probability, coarse → refined: on the defect" in text
 
 
 def test_nothing_is_published_for_other_data_sets(tmp_path):
@@ -145,10 +145,10 @@ def test_published_columns(tmp_path):
 def test_rows_carry_the_numbers_to_sort_by(tmp_path):
     text, result, _ = write_report(tmp_path, make_class(), make_class("plain", defective=0))
     values = [attributes.get("data-value") for attributes in Page(text).all("td")]
-    assert str(result["classes"][NAME]["pixel_ap"]) in values
+    assert str(100 * result["classes"][NAME]["pixel_ap"]) in values
     assert "plain: I-AUROC, I-AP, I-F1max: there is no defective image" in Page(text).text
     assert "P-AUPRO (1 of 2)" in Page(text).text
-    assert "There is no defective image to compare with." in Page(text).text
+    assert "The test split has no defective image to compare with." in Page(text).text
 
 
 def test_without_manifest_history_and_parts(tmp_path):
@@ -178,7 +178,7 @@ def test_worst_class_is_named_first(tmp_path):
     good, bad = make_class("aaa"), make_class("zzz")
     bad = with_final(bad, -bad.maps["final"])
     text, result, _ = write_report(tmp_path, good, bad)
-    assert worst_class(result) == "zzz"
+    assert worst_class(result["classes"]) == "zzz"
     words = Page(text).text
     assert words.index("Worst class") < words.index("zzz") < words.index("Classes")
     assert 'id="views" data-shown="1"' in text
@@ -188,9 +188,9 @@ def test_worst_class_is_named_first(tmp_path):
 def test_undefined_figures_make_no_worst_class():
     values = dict.fromkeys(("image_auroc", "pixel_ap"))
     classes = {"plain": values, "bad": {"image_auroc": 0.6, "pixel_ap": 0.1}}
-    assert worst_class({"classes": classes}) == "bad"
+    assert worst_class(classes) == "bad"
     tied = {"a": {"image_auroc": 1.0, "pixel_ap": 0.5}, "b": {"image_auroc": 1.0, "pixel_ap": 0.4}}
-    assert worst_class({"classes": tied}) == "b"
+    assert worst_class(tied) == "b"
 
 
 def test_scores_are_kept(tmp_path):

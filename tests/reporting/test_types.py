@@ -5,9 +5,10 @@ import pytest
 
 from promptmad_jax.evaluation.class_maps import ClassMaps, TypeMaps
 from promptmad_jax.evaluation.metrics.defect_types import DefectTypeEvaluator
-from promptmad_jax.reporting.pages.type_view import type_view, types_html
+from promptmad_jax.reporting.report import Report
 from promptmad_jax.reporting.tables import format_types
 from promptmad_jax.reporting.type_pictures import UNKNOWN_COLOUR, colour, paint, type_examples
+from tests.reporting.report_cases import MANIFEST, evaluate
 
 SIZE, NAMES = 32, ("dent", "rust <b>", "hole")
 
@@ -51,20 +52,27 @@ def test_painting_leaves_normal_pixels(class_maps):
 def test_examples_are_the_highest_scores_of_each_type(class_maps):
     examples = type_examples(class_maps)
     assert [one.filename for one in examples] == ["3.png", "4.png", "1.png"]
-    assert [one.seen for one in examples] == ["dent", "hole", "normal"]
+    seen = ["predicted as dent", "predicted as hole", "predicted as normal"]
+    assert [one.explanation for one in examples] == seen
 
 
-def test_the_page(class_maps):
+def test_the_page(class_maps, tmp_path):
     scores = np.eye(4)[np.where(class_maps.types.predicted == 255, 0, class_maps.types.predicted)]
     multi_type = {"words": {"dent": "a dent", "rust <b>": "rust <b>", "hole": "hole"}}
     for name in ("filtered", "unfiltered"):
         evaluator = DefectTypeEvaluator(name)
         evaluator.add("nut", scores, class_maps.types.true, NAMES)
         multi_type[name] = evaluator.result()
-    page = types_html(multi_type, [type_view(class_maps)])
-    assert page.count("<img") == 3 * 3 and "seen as hole" in page
+    report = Report(tmp_path)
+    report.add(class_maps)
+    manifest = MANIFEST | {"trained_on_test_split": {"warning": "seen <in> training"}}
+    result = evaluate(class_maps) | {"multi_type": multi_type}
+    page = report.write(result, manifest).read_text(encoding="utf-8")
+    page = page[page.index('<section id="types">') : page.index('<section id="run">')]
+    assert page.count("<img") == 3 * 3 and "predicted as hole" in page
+    assert "seen &lt;in&gt; training." in page
     assert "dent (“a dent”)" in page and "rust &lt;b&gt;" in page and "<b>rust <b>" not in page
     unsure = int(np.count_nonzero(class_maps.types.true == 2))
-    assert f"rust &lt;b&gt; seen as hole: {unsure} pixels" in page
+    assert f"rust &lt;b&gt; predicted as hole: {unsure} pixels" in page
     table = format_types(multi_type)
     assert "filtered" in table and "AUROC, defects" in table and "words" not in table

@@ -1,1 +1,1 @@
-"""HTML of the report and the comparison: self-contained pages."""
+"""The HTML pages: what their templates show, prepared as plain data."""

@@ -1,0 +1,76 @@
+"""The figures of each class in percent, with published ones beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promptmad_jax.reporting.published import Published
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of the run, or of a publication that states it."""
+
+    metric: str
+    published: Published | None = None
+
+    def stated(self, name: str) -> float | None:
+        """The published figure of a class in percent, if any."""
+        return self.published and self.published.classes.get(name, {}).get(self.metric)
+
+    def stated_mean(self, names: Sequence[str]) -> float | None:
+        """The published mean over classes in percent, if any."""
+        return self.published and self.published.mean_over(names, self.metric)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in percent, None where undefined.
+
+    Attributes:
+      points: a difference in percentage points: of the run to a published figure, or of a run to
+        the reference; None where it is undefined or there is nothing to compare with.
+    """
+
+    value: float | None
+    points: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTable:
+    """The figures of each column, by class and averaged over the classes."""
+
+    columns: tuple[Column, ...]
+    classes: dict[str, list[Figure]]
+    mean: list[Figure]
+
+    def is_lowest(self, index: int, figure: Figure) -> bool:
+        """Returns True for the lowest figure of a column whose figures are not all equal."""
+        values = {row[index].value for row in self.classes.values()} - {None}
+        return len(values) > 1 and figure.value == min(values)
+
+
+def make_class_table(result: Mapping, published: Sequence[Published]) -> ClassTable:
+    """Puts every metric of metrics.json beside the publications that state it."""
+    columns = []
+    for metric in result["mean"]:
+        columns.append(Column(metric))
+        columns += [Column(metric, entry) for entry in published if metric in entry.mean]
+    names = list(result["classes"])
+    classes = {
+        name: [_figure(own[c.metric], c.published, c.stated(name)) for c in columns]
+        for name, own in result["classes"].items()
+    }
+    mean = [_figure(result["mean"][c.metric], c.published, c.stated_mean(names)) for c in columns]
+    return ClassTable(tuple(columns), classes, mean)
+
+
+def _figure(own: float | None, published: Published | None, stated: float | None) -> Figure:
+    own = to_percent(own)
+    if published is None:
+        return Figure(own)
+    return Figure(stated, None if own is None or stated is None else own - stated)
+
+
+def to_percent(fraction: float | None) -> float | None:
+    """A fraction in percent, None where it is undefined."""
+    return None if fraction is None else 100 * fraction
