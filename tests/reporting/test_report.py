@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import os
 import re
 
 import numpy as np
@@ -200,10 +201,15 @@ def test_scores_are_kept(tmp_path):
     assert [row.label for row in report.scores] == [0] * 4 + [1] * 7
 
 
-def test_page_that_cannot_be_written(tmp_path):
+def test_page_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="the page cannot be written"):
         write_report(tmp_path / "file", make_class())
+    before, *_ = write_report(tmp_path, make_class(keys=()))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(UserError, match="disk full"):
+        write_report(tmp_path, make_class())
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == before
 
 
 def test_fifteen_classes_stay_below_eight_megabytes(tmp_path):
