@@ -48,8 +48,6 @@ setuptools.setup(
         "array_record>=0.7",
         "etils>=1.9",
         "flax>=0.12.8,<0.13",
-        "ftfy>=6.3",
-        "grain>=0.2.12",
         "huggingface-hub>=1.0",
         "importlib_resources>=6.4",  # imported by tensorflow-datasets, which does not declare it
         "jax>=0.10.2",
@@ -62,7 +60,6 @@ setuptools.setup(
         "orbax-checkpoint>=0.12.8,<1",
         "pillow>=11",
         "pyyaml>=6.0",
-        "regex>=2025.10",
         "rich>=13.7",
         "safetensors>=0.5",
         "scikit-learn>=1.5",

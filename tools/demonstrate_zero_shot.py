@@ -30,10 +30,9 @@ from flax import nnx, traverse_util
 from PIL import Image
 from safetensors.numpy import save_file
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
-from promptmad_jax.clip.tokenizer import byte_tokenizer, pad_rows, save_tokenizer
+from promptmad_jax.clip.tokenizer import from_merges, pad_rows
 from promptmad_jax.clip.transformer import graph_and_shapes, random_params
 from promptmad_jax.clip.vision import IMAGE_MEAN, IMAGE_STD, ClipVision
 from promptmad_jax.clip.weights.clip import write_format
@@ -96,7 +95,6 @@ def phrases():
 
 def learn_tokenizer(texts):
     """Byte pairs that are frequent in the words of the texts (Sennrich et al., 2016)."""
-    plain = byte_tokenizer()
     words = Counter(word for group in texts for text in group for word in text.lower().split())
     split = {(*word[:-1], f"{word[-1]}</w>"): count for word, count in words.items()}
     merges = []
@@ -109,9 +107,7 @@ def learn_tokenizer(texts):
             break
         merges.append(max(pairs, key=lambda pair: (pairs[pair], pair)))
         split = {merged(symbols, merges[-1]): count for symbols, count in split.items()}
-    table = [*list(plain.vocabulary)[:-2], *("".join(pair) for pair in merges)]
-    table += list(plain.vocabulary)[-2:]
-    return Tokenizer({symbol: i for i, symbol in enumerate(table)}, merges)
+    return from_merges(merges)
 
 
 def merged(symbols, pair):
@@ -237,7 +233,7 @@ def load_state(path, tree):
 def write_clip(folder, params, config, tokenizer):
     folder.mkdir(parents=True, exist_ok=True)
     flat = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
-    save_tokenizer(tokenizer, folder)
+    tokenizer.backend.save_pretrained(folder)
     write_config(folder / "config.json", config)
     tensors = write_format(flat, config, "transformers")
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}

@@ -5,19 +5,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.clip.config import LEGACY_EOS, ClipTextConfig
-from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer
+from promptmad_jax.clip.tokenizer import OPENAI_FILE, Tokenizer, load_tokenizer
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.hub import resolve_file
 
-_WEIGHTS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "flax_model.msgpack")
+# Of a local folder only. The reader of a pickle says how to convert it.
+_CONVERTIBLE = ("pytorch_model.safetensors", "pytorch_model.bin")
+_TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.json",), (OPENAI_FILE,))
 
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """Attributes:
-    weights: the tensors. config: config.json, or None. tokenizer: what `load_tokenizer` takes.
+    """Paths of a model's files.
+
+    Attributes:
+        weights: the tensors.
+        config: config.json, or None.
+        tokenizer: the arguments of `load_tokenizer`.
     """
 
     weights: Path
@@ -26,38 +32,28 @@ class ClipFiles:
 
 
 def find_files(weights: str, setting: str) -> ClipFiles:
-    """The files of a folder, of the folder that a weight file is in, or of a hub id.
+    """Finds the files in a folder, in the folder of a weight file, or on the hub.
 
     Args:
+        weights: a folder, file or hub id.
         setting: the config key that holds `weights`, for messages.
 
     Raises:
-        UserError: files are missing, offline or not.
+        UserError: files are missing, or the hub cannot be reached; see `resolve_file`.
     """
     path = Path(weights).expanduser()
+    find = partial(resolve_file, weights, setting=setting)
     if not path.exists():
-        find = partial(resolve_file, weights, setting=setting)
-        return ClipFiles(
-            find(_WEIGHTS), find("config.json"), (find("vocab.json"), find("merges.txt"))
-        )
+        return ClipFiles(find(*WEIGHTS), find("config.json"), tuple(map(find, _TOKENIZERS[0])))
     folder = path.parent if path.is_file() else path
     config = folder / "config.json"
     return ClipFiles(
-        path if path.is_file() else _find_weights(folder, setting),
-        config if config.is_file() else None,
-        _find_tokenizer(folder),
+        find(*WEIGHTS, *_CONVERTIBLE), config if config.is_file() else None, _tokenizer(folder)
     )
 
 
-def _find_weights(folder: Path, setting: str) -> Path:
-    # A folder with nothing but the pickle goes on to the reader, which says how to convert it.
-    others = (folder / "pytorch_model.safetensors", folder / "pytorch_model.bin")
-    present = [path for path in (folder / _WEIGHTS, *others) if path.is_file()]
-    return present[0] if present else resolve_file(str(folder), _WEIGHTS, setting)
-
-
-def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
-    for names in (("vocab.json", "merges.txt"), ("tokenizer.json",), (OPENAI_FILE,)):
+def _tokenizer(folder: Path) -> tuple[Path, ...]:
+    for names in _TOKENIZERS:
         paths = tuple(folder / name for name in names)
         if all(path.is_file() for path in paths):
             return paths
@@ -68,19 +64,19 @@ def _find_tokenizer(folder: Path) -> tuple[Path, ...]:
 
 
 def content_hash(files: ClipFiles) -> str:
-    """Changes whenever the content of a file does."""
+    """A hash of the content of all files."""
     digest = hashlib.sha256()
-    for path in (files.weights, *((files.config,) if files.config else ()), *files.tokenizer):
+    for path in filter(None, (files.weights, files.config, *files.tokenizer)):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"clip:{digest.hexdigest()}"
 
 
 def tokenizer_of(files: ClipFiles, tower: ClipTextConfig) -> Tokenizer:
-    """The model's tokenizer.
+    """Reads the model's tokenizer and checks that it fits the text tower.
 
     Raises:
-        UserError: it cannot be read, or is not the text tower's.
+        UserError: it cannot be read, or is of another model.
     """
     tokenizer = load_tokenizer(*files.tokenizer)
     # Legacy pooling is at the largest id of a text.

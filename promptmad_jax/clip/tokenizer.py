@@ -1,4 +1,4 @@
-"""CLIP's tokenizer from a model's files, or over plain bytes; token ids of phrases."""
+"""CLIP's tokenizer, transformers' `CLIPTokenizer`, from a model's files or over single bytes."""
 
 import gzip
 import json
@@ -8,20 +8,66 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from promptmad_jax.clip.byte_pairs import END, START, WORD_END, Tokenizer, byte_symbols
 from promptmad_jax.runtime.errors import UserError
 
+START, END = "<|startoftext|>", "<|endoftext|>"
 OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
-_OPENAI_MERGES = 49152 - 256 - 2  # of the file's merges, those that CLIP uses
-_ROUND = 16  # token lengths are multiples of this, so that few shapes are compiled
+_OPENAI_MERGES = 49152 - 256 - 2  # CLIP uses this many of the file's merges
+# The characters that stand for the 256 bytes, in the order of OpenAI's ids.
+_BYTES = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x144))]
+_ROUND = 16  # token lengths are multiples of this, which keeps the number of compiled shapes low
+
+Merges = list[tuple[str, str]]
+
+
+class Tokenizer:
+    """Text to token ids.
+
+    Attributes:
+        start, end: ids of the tokens around a text.
+        backend: transformers' tokenizer, for what only it can do (`save_pretrained`).
+
+    Raises:
+        ValueError: START, END or the result of a merge has no id in the vocabulary.
+    """
+
+    def __init__(self, vocabulary: dict[str, int], merges: Merges):
+        from transformers import CLIPTokenizer  # takes about a second to import
+
+        for token in (START, END):
+            if token not in vocabulary:
+                raise ValueError(f"no id for {token}")
+        self.start, self.end = vocabulary[START], vocabulary[END]
+        try:
+            # unk_token=None: text that the vocabulary cannot spell is an error, not an end token.
+            self.backend = CLIPTokenizer(vocab=vocabulary, merges=merges, unk_token=None)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(str(error)) from error
+
+    def __len__(self) -> int:
+        return len(self.backend)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without the start and the end token.
+
+        Raises:
+            UserError: the vocabulary lacks a symbol of the text, which CLIP's own never does.
+        """
+        try:
+            return self.backend.encode(text, add_special_tokens=False)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise UserError(
+                f"the tokenizer's vocabulary cannot spell {text!r} ({error}); take the tokenizer "
+                "files of a whole CLIP model"
+            ) from error
 
 
 def load_tokenizer(path: Path, merges: Path | None = None) -> Tokenizer:
-    """A tokenizer from a model's files.
+    """Reads a tokenizer from a model's files.
 
     Args:
-        path: vocab.json beside `merges`; or, alone, a tokenizer.json or the file
-            bpe_simple_vocab_16e6.txt.gz of OpenAI and open_clip.
+        path: vocab.json, with `merges`; or, alone, tokenizer.json or OpenAI's and open_clip's
+            bpe_simple_vocab_16e6.txt.gz.
         merges: merges.txt.
 
     Raises:
@@ -29,12 +75,12 @@ def load_tokenizer(path: Path, merges: Path | None = None) -> Tokenizer:
     """
     try:
         if path.suffix == ".gz":
-            return _from_merges(_pairs(gzip.decompress(path.read_bytes()).decode("utf-8")))
+            return from_merges(_pairs(gzip.decompress(path.read_bytes()).decode("utf-8")))
         table = json.loads(path.read_text(encoding="utf-8"))
         if merges is not None:
             return Tokenizer(table, _pairs(merges.read_text(encoding="utf-8")))
-        pairs = [p.split(" ") if isinstance(p, str) else p for p in table["model"]["merges"]]
-        return Tokenizer(table["model"]["vocab"], [_pair(p) for p in pairs])
+        pairs = [tuple(p.split(" ") if isinstance(p, str) else p) for p in table["model"]["merges"]]
+        return Tokenizer(table["model"]["vocab"], pairs)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         files = path if merges is None else f"{path} with {merges.name}"
         raise UserError(
@@ -43,46 +89,26 @@ def load_tokenizer(path: Path, merges: Path | None = None) -> Tokenizer:
         ) from error
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    """The merges of a text with one a line, mostly below a line that says the version."""
+def _pairs(text: str) -> Merges:
+    """The merges of a text that holds one per line, usually below a line with the version."""
     lines = text.split("\n")
-    if "#version" in lines[0]:
-        lines = lines[1:]
-    return [_pair(line.split()) for line in lines if line.strip()]
+    return [tuple(line.split()) for line in lines["#version" in lines[0] :] if line.strip()]
 
 
-def _pair(symbols: list[str]) -> tuple[str, str]:
-    first, second = symbols
-    return first, second
-
-
-def _from_merges(pairs: list[tuple[str, str]]) -> Tokenizer:
-    """OpenAI's numbering: bytes, bytes at the end of a word, merges, special tokens."""
-    pairs = pairs[:_OPENAI_MERGES]
-    return Tokenizer(_numbered(["".join(pair) for pair in pairs]), pairs)
+def from_merges(merges: Merges) -> Tokenizer:
+    """A tokenizer with OpenAI's ids: bytes, bytes at the end of a word, merges, special tokens."""
+    merges = merges[:_OPENAI_MERGES]
+    symbols = [*_BYTES, *(f"{symbol}</w>" for symbol in _BYTES), *map("".join, merges), START, END]
+    return Tokenizer({symbol: i for i, symbol in enumerate(symbols)}, merges)
 
 
 def byte_tokenizer() -> Tokenizer:
     """A tokenizer of single bytes, each with and without the end-of-word mark: 514 tokens."""
-    return Tokenizer(_numbered([]), [])
-
-
-def _numbered(merged: list[str]) -> dict[str, int]:
-    alphabet = sorted(byte_symbols())
-    ends = [f"{symbol}{WORD_END}" for symbol in alphabet]
-    return {symbol: i for i, symbol in enumerate([*alphabet, *ends, *merged, START, END])}
-
-
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes vocab.json and merges.txt, as Hugging Face's models have them, into `folder`."""
-    table = json.dumps(dict(tokenizer.vocabulary), ensure_ascii=False)
-    (folder / "vocab.json").write_text(table, encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in tokenizer.merges), ""]
-    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+    return from_merges([])
 
 
 def tokenize(tokenizer: Tokenizer, phrases: tuple[str, ...], context: int) -> np.ndarray:
-    """Token ids, int32 [N, L]: start, tokens, end, then end tokens as padding.
+    """Token ids of phrases, int32 [N, L]: start, tokens, end, then end tokens as padding.
 
     L is the longest phrase's length rounded up to a multiple of 16, at most `context`. A longer
     phrase is cut, as CLIP does, and a warning names it.
@@ -100,12 +126,12 @@ def tokenize(tokenizer: Tokenizer, phrases: tuple[str, ...], context: int) -> np
 
 
 def rounded_length(rows: list[list[int]], context: int) -> int:
-    """The longest row's length, up to a multiple of 16, at most `context`."""
+    """The longest row's length, rounded up to a multiple of 16, at most `context`."""
     return min(-(-max(map(len, rows)) // _ROUND) * _ROUND, context)
 
 
 def pad_rows(rows: list[list[int]], length: int, fill: int) -> np.ndarray:
-    """Rows of token ids as int32 [N, length], `fill` behind each."""
+    """Rows of token ids as int32 [N, length], padded with `fill`."""
     ids = np.full((len(rows), length), fill, np.int32)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = row

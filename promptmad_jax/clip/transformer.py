@@ -1,6 +1,6 @@
 """The Transformer that both towers of CLIP are made of."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -109,8 +109,9 @@ def causal(length: int) -> jax.Array:
     return jnp.tril(jnp.ones((length, length), bool))
 
 
+@cache
 def graph_and_shapes(tower: type[nnx.Module], config: TowerConfig) -> tuple[nnx.GraphDef, dict]:
-    """A tower's graph definition and the nested dict of its parameters' shapes; no memory."""
+    """A tower's graph definition and its parameters' shapes, a nested dict shared by all calls."""
     graph, state = nnx.split(nnx.eval_shape(lambda: tower(config, KeyStreams(0))))
     return graph, nnx.to_pure_dict(state)
 

@@ -32,7 +32,7 @@ from promptmad_jax.models.reconstruction.weights.model_file import (
 from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.files import read_foreign_tensors, read_tensors, write_tensors
+from promptmad_jax.weights.files import read_tensors, write_tensors
 from promptmad_jax.weights.hub import resolve_file
 from promptmad_jax.weights.key_table import Tensors
 
@@ -70,7 +70,11 @@ def convert(
     Raises:
         UserError: a file that cannot be read, is of another format, or does not fit.
     """
-    tensors = trained_tensors(source) if Path(source).is_dir() else read_foreign_tensors(source)
+    tensors = (
+        trained_tensors(source)
+        if Path(source).is_dir()
+        else read_tensors(source, allow_pickles=True)
+    )
     family, found = detect(tensors, source)
     if from_format not in ("auto", found):
         raise UserError(
@@ -127,7 +131,7 @@ def trained_tensors(workdir: str) -> Canonical:
     if weights in ("random", "shipped"):
         backbone = onenip.join_params_stats(experiment.frozen.backbone, {})
     else:
-        path = resolve_file(weights, "model.safetensors", "backbone.weights")
+        path = resolve_file(weights, "model.safetensors", setting="backbone.weights")
         tensors = read_tensors(path)
         backbone = efficientnet.read_canonical(tensors, layer_shapes(architecture), str(path))
     model = onenip.join_params_stats(state.params, state.stats)

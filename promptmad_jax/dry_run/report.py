@@ -85,7 +85,7 @@ def text_width(config: Config) -> int:
             return file["vectors"].shape[-1]
     if text.weights in PUBLISHED:
         return PUBLISHED[text.weights].text.width
-    tower = read_config(resolve_file(text.weights, "config.json", "text.weights")).text
+    tower = read_config(resolve_file(text.weights, "config.json", setting="text.weights")).text
     return tower.projection or tower.width
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from promptmad_jax.clip.config import ClipTextConfig
 from promptmad_jax.clip.files import ClipFiles, content_hash, find_files, tokenizer_of
-from promptmad_jax.clip.loading import load_text
+from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.text import ClipText, encode_ids
 from promptmad_jax.clip.tokenizer import byte_tokenizer, tokenize
 from promptmad_jax.clip.transformer import graph_and_shapes, random_params
@@ -45,9 +45,9 @@ def clip_encoder(weights: str) -> TextEncoder:
 
 
 def _encode_clip(files: ClipFiles, phrases: tuple[str, ...]) -> np.ndarray:
-    tower, graph, params = load_text(files.weights, files.config)
-    tokenizer = tokenizer_of(files, tower)
-    return _encode(graph, params, tokenize(tokenizer, phrases, tower.context))
+    clip, params = load_clip(files.weights, files.config, ("text",))
+    ids = tokenize(tokenizer_of(files, clip.text), phrases, clip.text.context)
+    return _encode(graph_and_shapes(ClipText, clip.text)[0], params["text"], ids)
 
 
 def random_encoder(config: TextConfig) -> TextEncoder:

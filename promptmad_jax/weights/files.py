@@ -1,48 +1,91 @@
-"""Tensor files to arrays and back: safetensors and npz; torch's pickles where torch is."""
+"""Tensor files to arrays and back: safetensors, npz and msgpack; pickles where torch is."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes  # its import registers bfloat16, which safetensors asks NumPy for by name
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights import pickles
+from promptmad_jax.weights.key_table import Tensors
 
-SUFFIXES = (".safetensors", ".npz")
+SUFFIXES = (".safetensors", ".npz", ".msgpack")
+# What the three readers raise on files that are not what their suffix says.
+_DAMAGE = (
+    *(safetensors.SafetensorError, zipfile.BadZipFile, zlib.error),
+    *(AttributeError, EOFError, KeyError, TypeError, ValueError),
+)
 
 
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads every tensor of a .safetensors or .npz file, by name. Runs no code of the file.
+def read_tensors(path: str | Path, allow_pickles: bool = False) -> dict[str, np.ndarray]:
+    """Reads every tensor of a file, by name; nested names are joined by slashes.
+
+    No code of the file is run, also of a pickle, of which only tensors are read.
+
+    Args:
+        path: a .safetensors, .npz or .msgpack (Flax) file.
+        allow_pickles: read torch's pickles too, which needs torch.
 
     Raises:
-        UserError: the file is absent, truncated, damaged, of another kind, or a pickle.
+        UserError: the file is absent, truncated, damaged, of another kind, or a pickle that is not
+            allowed or holds more than tensors.
     """
     path = Path(path)
-    if path.suffix in pickles.SUFFIXES and path.is_file():
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of a {' or '.join(SUFFIXES)} file")
+    if path.suffix in pickles.SUFFIXES:
+        if allow_pickles:
+            return pickles.read_pickle(path)
         raise UserError(
             f"{path}: a pickle, which can run code when it is opened; convert it once with "
             f"`python -m promptmad_jax.convert --to=promptmad --input={path} "
             f"--output={path.with_suffix('.safetensors')}` and give that file"
         )
-    return _read(path, {".safetensors": _read_safetensors, ".npz": _read_npz})
+    if path.suffix not in _READERS:
+        raise UserError(f"{path}: unknown kind of weight file; give {' or '.join(SUFFIXES)}")
+    try:
+        return _READERS[path.suffix](path)
+    except _DAMAGE as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); the file is truncated, damaged or of "
+            "another kind: fetch it again"
+        ) from error
 
 
-def read_foreign_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """As `read_tensors`, and pickles too where torch is installed, as tensors alone.
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
-    Raises:
-        UserError: as `read_tensors`; and for a pickle without torch, or with anything but tensors.
-    """
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
-    return _read(Path(path), readers | dict.fromkeys(pickles.SUFFIXES, pickles.read_pickle))
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    from flax import serialization, traverse_util
+
+    tree = serialization.msgpack_restore(path.read_bytes())
+    if not isinstance(tree, dict):
+        raise ValueError(f"it holds a {type(tree).__name__}")
+    return {key: np.asarray(x) for key, x in traverse_util.flatten_dict(tree, sep="/").items()}
+
+
+_READERS = dict(zip(SUFFIXES, (_read_safetensors, _read_npz, _read_msgpack), strict=True))
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+    path: str | Path, tensors: Tensors, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a .safetensors or .npz file, at once or not at all; npz keeps no metadata.
+    """Writes a .safetensors, .npz or .msgpack file, whole or not at all.
+
+    Args:
+        metadata: kept in safetensors alone.
 
     Raises:
         UserError: another suffix, or bfloat16 for an npz file, which has no such type.
@@ -55,43 +98,17 @@ def write_tensors(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    if path.suffix == ".npz":
-        np.savez(partial, **arrays)
-    else:
-        from safetensors.numpy import save_file
-
-        save_file(arrays, partial, dict(metadata or {}))
+    match path.suffix:
+        case ".npz":
+            np.savez(partial, **arrays)
+        case ".msgpack":
+            partial.write_bytes(_to_msgpack(arrays))
+        case _:
+            safetensors.numpy.save_file(arrays, partial, dict(metadata or {}))
     partial.replace(path)
 
 
-def _read(path: Path, readers: Mapping) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of a .safetensors or .npz file")
-    if path.suffix not in readers:
-        raise UserError(f"{path}: unknown kind of weight file; give {' or '.join(readers)}")
-    return readers[path.suffix](path)
+def _to_msgpack(arrays: Tensors) -> bytes:
+    from flax import serialization, traverse_util
 
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{path}: cannot be read ({error}); the file is truncated, damaged or of "
-        "another kind: fetch it again"
-    )
+    return serialization.msgpack_serialize(traverse_util.unflatten_dict(dict(arrays), sep="/"))

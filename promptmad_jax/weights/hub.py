@@ -4,18 +4,20 @@ import re
 from pathlib import Path
 
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights import pickles
+from promptmad_jax.weights.files import SUFFIXES
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(\S+))?")
 
 
-def resolve_file(spec: str, filename: str, setting: str = "weights") -> Path:
-    """Finds one file of a model: on disk, in the hub's cache, or by downloading it.
+def resolve_file(spec: str, *names: str, setting: str) -> Path:
+    """Finds a file of a model: on disk, in the hub's cache, or by downloading it.
 
     Args:
-        spec: a file, a folder that holds `filename`, or a repository id such as
-            `google/efficientnet-b4`, with `@REVISION` for a branch, tag, commit or `refs/pr/N`.
-        filename: the wanted file within the folder or repository.
-        setting: the config key that holds `spec`, for the message.
+        spec: a file, a folder, or a repository id such as `google/efficientnet-b4`, with
+            `@REVISION` for a branch, tag, commit or `refs/pr/N`.
+        names: the file's possible names in the folder or repository; the first that exists wins.
+        setting: the config key that holds `spec`, for messages.
 
     Raises:
         UserError: nothing is there, or the hub cannot be reached; says what to fetch and where
@@ -25,38 +27,58 @@ def resolve_file(spec: str, filename: str, setting: str = "weights") -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        return _in_folder(path, filename, setting)
+        return _in_folder(path, names, setting)
     hub_id = _HUB_ID.fullmatch(spec)
-    if not hub_id or path.suffix in (".safetensors", ".npz"):
+    if hub_id is None or (hub_id[2] is None and _looks_like_path(path)):
         raise UserError(
-            f"{spec}: no such file or folder; set {setting} to a file, to a folder "
-            f"that holds {filename}, or to a hub id of the form owner/name or owner/name@revision"
+            f"{spec}: no such file or folder; set {setting} to a file, to a folder that holds "
+            f"{_listing(names)}, or to a hub id: owner/name, or owner/name@main where a folder "
+            "`owner` exists here"
         )
-    return _from_hub(*hub_id.groups(), filename, setting)
+    return _from_hub(hub_id[1], hub_id[2], names, setting)
 
 
-def _in_folder(folder: Path, filename: str, setting: str) -> Path:
-    path = folder / filename
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no {filename}; put it there or set {setting} to the file")
-    return path
+def _looks_like_path(path: Path) -> bool:
+    return path.suffix in (*SUFFIXES, *pickles.SUFFIXES) or Path(path.parts[0]).is_dir()
 
 
-def _from_hub(repository: str, revision: str | None, filename: str, setting: str) -> Path:
+def _listing(names: tuple[str, ...]) -> str:
+    return " or ".join(names)
+
+
+def _in_folder(folder: Path, names: tuple[str, ...], setting: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(
+        f"{folder}: holds no {_listing(names)}; put it there or set {setting} to the file"
+    )
+
+
+def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], setting: str) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     # HTTPError is that of the HTTP client in use, which changes between versions of the hub.
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 
-    cached = try_to_load_from_cache(repository, filename, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        return Path(hf_hub_download(repository, filename, revision=revision))
-    except (OSError, ValueError, EntryNotFoundError, HTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{setting}={repository}: cannot fetch {filename} ({reason}); download {filename} of "
-            f"the Hugging Face repository {repository} on a connected machine, put it into a "
-            f"folder here and set {setting} to that folder"
-        ) from error
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except RemoteEntryNotFoundError:
+            continue
+        except (OSError, ValueError, HTTPError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{setting}={repository}: cannot fetch {name} ({reason}); download "
+                f"{_listing(names)} of the Hugging Face repository {repository} on a connected "
+                f"machine, put it into a folder here and set {setting} to that folder"
+            ) from error
+    raise UserError(
+        f"{setting}={repository}: the Hugging Face repository holds no {_listing(names)} on "
+        f"{revision or 'its main branch'}; name a revision that does (owner/name@REVISION), or "
+        f"set {setting} to a folder; `python -m promptmad_jax.convert` reads pickled weights"
+    )

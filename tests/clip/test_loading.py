@@ -1,14 +1,17 @@
 import json
 
+import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from flax import traverse_util
 
 from promptmad_jax.clip.config import ClipConfig
-from promptmad_jax.clip.loading import load_text, load_vision
-from promptmad_jax.clip.vision import encode_images
-from promptmad_jax.clip.weights.clip import read_canonical, write_format
+from promptmad_jax.clip.loading import load_clip
+from promptmad_jax.clip.transformer import graph_and_shapes
+from promptmad_jax.clip.vision import ClipVision, encode_images
+from promptmad_jax.clip.weights.clip import FORMATS, read_canonical, write_format
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.files import write_tensors
 from tests.clip.narrow import VISION, golden, golden_weights, relative
 
 GOLDEN = golden("clip_vision")
@@ -27,35 +30,39 @@ DOCUMENT = {
 
 @pytest.fixture
 def files(tmp_path):
-    def write(tensors, document=DOCUMENT):
-        weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
-        save_file(tensors, weights)
-        config.write_text(json.dumps(document))
+    def write(tensors, name="model.safetensors"):
+        weights, config = tmp_path / name, tmp_path / "config.json"
+        write_tensors(weights, tensors)
+        config.write_text(json.dumps(DOCUMENT))
         return weights, config
 
     return write
 
 
-@pytest.mark.parametrize("format", ["transformers", "openai", "promptmad"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_vision_tower_of_each_format(files, format):
     one = ClipConfig(vision=VISION)
     arrays = read_canonical(golden_weights("clip_vision"), one, "the golden")
-    tower, graph, params = load_vision(*files(write_format(arrays, one, format)))
-    assert tower == VISION
-    embedding = encode_images(graph, params, GOLDEN["native/images"]).embedding
+    name = "flax_model.msgpack" if format == "flax" else "model.safetensors"
+    config, params = load_clip(*files(write_format(arrays, one, format), name), ["vision"])
+    assert config == one
+    flat = traverse_util.flatten_dict(params, sep="/")
+    assert flat.keys() == arrays.keys()
+    assert all(flat[path].tobytes() == array.tobytes() for path, array in arrays.items())
+    graph, _ = graph_and_shapes(ClipVision, VISION)
+    embedding = encode_images(graph, params["vision"], GOLDEN["native/images"]).embedding
     assert relative(embedding, GOLDEN["native/embedding/gelu"]) < 1e-5
 
 
 def test_half_precision_becomes_float32(files):
     half = {k: v.astype(np.float16) for k, v in golden_weights("clip_vision").items()}
-    _, _, params = load_vision(*files(half))
-    assert params["class_embedding"].dtype == np.float32
-    assert params["layers"]["2"]["attention"]["out"]["kernel"].dtype == np.float32
+    _, params = load_clip(*files(half), ["vision"])
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
 
 def test_a_tower_that_is_not_there(files):
     weights, config = files(golden_weights("clip_vision"))
     with pytest.raises(UserError, match=r"config\.json: no text tower of CLIP"):
-        load_text(weights, config)
+        load_clip(weights, config)
     with pytest.raises(UserError, match=r"model\.safetensors: no text tower of CLIP"):
-        load_text(weights, None)
+        load_clip(weights, None)

@@ -4,30 +4,23 @@ import logging
 
 import numpy as np
 import pytest
+from tokenizers.pre_tokenizers import ByteLevel
 
 from promptmad_jax.clip.tokenizer import (
+    END,
     OPENAI_FILE,
+    START,
+    Tokenizer,
     byte_tokenizer,
+    from_merges,
     load_tokenizer,
-    save_tokenizer,
     tokenize,
 )
 from promptmad_jax.runtime.errors import UserError
+from tests.clip.narrow import GOLDENS
 
-WORDS = [
-    "a",
-    "b",
-    "c",
-    "a</w>",
-    "b</w>",
-    "c</w>",
-    "ab",
-    "abc</w>",
-    "<|startoftext|>",
-    "<|endoftext|>",
-]
+WORDS = ["a", "b", "c", "a</w>", "b</w>", "c</w>", "ab", "abc</w>", START, END]
 MERGES = "#version: 0.2\na b\nab c</w>\n"
-OPENAI_MERGES = '"bpe_simple_vocab_16e6.txt#version: 0.2\na b\nab c</w>\n'
 
 
 @pytest.fixture
@@ -41,8 +34,14 @@ def files(tmp_path):
 @pytest.fixture
 def openai_file(tmp_path):
     path = tmp_path / OPENAI_FILE
-    path.write_bytes(gzip.compress(OPENAI_MERGES.encode()))
+    path.write_bytes(gzip.compress(f'"bpe_simple_vocab_16e6.txt{MERGES}'.encode()))
     return path
+
+
+def test_ids_are_those_of_the_golden():
+    golden = json.loads((GOLDENS / "clip_ids.json").read_text())
+    tokenizer = from_merges([tuple(pair) for pair in golden["merges"]])
+    assert {phrase: tokenizer.encode(phrase) for phrase in golden["ids"]} == golden["ids"]
 
 
 def test_merges_by_hand(files):
@@ -65,25 +64,18 @@ def test_tokenizer_json_gives_the_same(files, tmp_path, pairs):
     )
 
 
-def test_openai_file_numbers_bytes_then_merges(openai_file):
+def test_openai_file_numbers_bytes_then_merges(openai_file, tmp_path):
     tokenizer = load_tokenizer(openai_file)
-    # "!" is the first printable byte; ends of words follow the 256 bytes, then two merges.
-    assert tokenizer.encode("! abc ab") == [256, 513, 64, 256 + 65]
-    assert (tokenizer.start, tokenizer.end, len(tokenizer)) == (514, 515, 516)
-    assert {tokenizer.vocabulary[s] for s in ("!", "~", "\u00a1", "\u0100")} == {0, 93, 94, 188}
-
-
-def test_openai_file_in_hugging_face_form(openai_file, tmp_path):
-    tokenizer = load_tokenizer(openai_file)
-    save_tokenizer(tokenizer, tmp_path)
-    saved = load_tokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt")
-    assert saved.vocabulary == tokenizer.vocabulary
-    assert saved.merges == tokenizer.merges == [("a", "b"), ("ab", "c</w>")]
+    tokenizer.backend.save_pretrained(tmp_path)
+    for same in (tokenizer, load_tokenizer(tmp_path / "tokenizer.json")):
+        # "!" is the first printable byte; ends of words follow the 256 bytes, then two merges.
+        assert same.encode("! abc ab ~ \u00a1") == [256, 513, 64, 256 + 65, 256 + 93, 126, 256 + 94]
+        assert (same.start, same.end, len(same)) == (514, 515, 516)
 
 
 def test_only_the_merges_in_use_are_read(tmp_path):
     path = tmp_path / OPENAI_FILE
-    symbols = [chr(0x4E00 + i) for i in range(250)]
+    symbols = sorted(ByteLevel.alphabet())
     lines = ["#version: 0.2", *(f"{a} {b}" for a in symbols for b in symbols)]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     assert len(load_tokenizer(path)) == 49408
@@ -91,16 +83,9 @@ def test_only_the_merges_in_use_are_read(tmp_path):
 
 def test_a_long_phrase_is_cut_and_named(files, caplog):
     with caplog.at_level(logging.WARNING, logger="absl"):
-        ids = tokenize(load_tokenizer(*files), ("a b c a b c", "a"), 6)
-    assert ids.tolist() == [[8, 3, 4, 5, 3, 9], [8, 3, 9, 9, 9, 9]]
-    assert "a b c a b c" in caplog.text
-
-
-def test_a_phrase_that_just_fits_is_not_cut(files, caplog):
-    with caplog.at_level(logging.WARNING, logger="absl"):
-        ids = tokenize(load_tokenizer(*files), ("a b c a",), 6)
-    assert ids.tolist() == [[8, 3, 4, 5, 3, 9]]
-    assert not caplog.text
+        ids = tokenize(load_tokenizer(*files), ("a b c a b c", "a b c a"), 6)
+    assert ids.tolist() == [[8, 3, 4, 5, 3, 9]] * 2
+    assert "a b c a b c" in caplog.text and len(caplog.records) == 1
 
 
 def test_an_empty_phrase_is_start_and_end(files):
@@ -114,6 +99,14 @@ def test_bytes_tell_every_text_apart():
     assert len({tuple(row) for row in rows}) == 6
     assert (rows[:, 0] == 512).all()
     assert (rows == 513).any(1).all()
+
+
+def test_text_that_the_vocabulary_cannot_spell_is_named():
+    letters = Tokenizer({"a": 0, "a</w>": 1, START: 2, END: 3}, [])
+    assert letters.encode("aa a") == [0, 1, 1]
+    for text in ("ab", "\ud83d"):
+        with pytest.raises(UserError, match="cannot spell"):
+            letters.encode(text)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from promptmad_jax.clip.config import (
     ClipVisionConfig,
     read_config,
 )
-from promptmad_jax.clip.loading import load_text
+from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.weights import clip
 from promptmad_jax.commands.convert import convert, describe_formats
 from promptmad_jax.models.backbone.backbone import layer_shapes
@@ -132,7 +132,7 @@ def test_clip_gets_the_config_of_its_source(tmp_path):
     source, first, second = (tmp_path / name / "m.safetensors" for name in ("in", "a", "b"))
     write_tensors(source, clip_tensors())
     assert "says gelu" in convert(str(source), str(first), "auto", "openai", "gelu")
-    tower, _, _ = load_text(first, first.with_name("config.json"))
+    tower = load_clip(first, first.with_name("config.json"))[0].text
     assert (tower.activation, tower.width, tower.layers) == ("gelu", 64, 2)
     assert "says gelu" in convert(str(first), str(second), "auto", "promptmad")
     assert read_config(second.with_name("config.json")).vision.activation == "gelu"

@@ -13,9 +13,10 @@ from promptmad_jax.clip.config import (
     ClipTextConfig,
     ClipVisionConfig,
 )
-from promptmad_jax.clip.loading import load_text
-from promptmad_jax.clip.text import encode_ids
-from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer, save_tokenizer
+from promptmad_jax.clip.loading import load_clip
+from promptmad_jax.clip.text import ClipText, encode_ids
+from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer
+from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.weights.clip import write_format
 from promptmad_jax.clip.weights.shapes import clip_shapes
 from promptmad_jax.prompts.encoders import clip_encoder
@@ -35,9 +36,14 @@ SECTION = {
 }
 
 
+def load_text(folder, config="config.json"):
+    path = folder / config if config else None
+    return load_clip(folder / "model.safetensors", path, ["text"])
+
+
 def vectors_of(folder, ids):
-    _, graph, params = load_text(folder / "model.safetensors", folder / "config.json")
-    return encode_ids(graph, params, ids)
+    config, params = load_text(folder)
+    return encode_ids(graph_and_shapes(ClipText, config.text)[0], params["text"], ids)
 
 
 def full_model(weights):
@@ -87,8 +93,8 @@ def test_loads_a_file_without_projection(clip_folder, weights):
 def test_half_precision_becomes_float32(clip_folder, weights):
     half = {name: value.astype(np.float16) for name, value in weights.items()}
     folder = clip_folder(tensors=half)
-    _, _, params = load_text(folder / "model.safetensors", folder / "config.json")
-    assert params["token_embedding"]["embedding"].dtype == np.float32
+    _, params = load_text(folder)
+    assert params["text"]["token_embedding"]["embedding"].dtype == np.float32
     np.testing.assert_allclose(vectors_of(folder, GOLDEN["ids"]), GOLDEN["vectors/gelu"], atol=0.05)
 
 
@@ -99,7 +105,7 @@ def test_lists_every_key_that_does_not_fit(clip_folder, weights):
     broken["text_projection.weight"] = np.zeros((5, 8), np.float32)
     folder = clip_folder(tensors=broken)
     with pytest.raises(UserError) as caught:
-        load_text(folder / "model.safetensors", folder / "config.json")
+        load_text(folder)
     message = str(caught.value)
     assert str(folder) in message
     assert "1 missing: text_model.encoder.layers.3.mlp.fc1.bias;" in message
@@ -111,16 +117,16 @@ def test_without_config_the_sizes_come_from_the_weights(clip_folder, weights, ca
     folder = clip_folder()
     (folder / "config.json").unlink()
     with caplog.at_level(logging.WARNING, logger="absl"):
-        tower, _, _ = load_text(folder / "model.safetensors", None)
-    assert tower == replace(TEXT, heads=1, activation="quick_gelu", eos_id=LEGACY_EOS)
+        config, _ = load_text(folder, None)
+    assert config.text == replace(TEXT, heads=1, activation="quick_gelu", eos_id=LEGACY_EOS)
     assert "no config.json" in caplog.text
 
 
 def test_not_a_clip_file(clip_folder):
     folder = clip_folder(tensors={"conv.weight": np.zeros((2, 2), np.float32)})
-    for config in (None, folder / "config.json"):
+    for config in (None, "config.json"):
         with pytest.raises(UserError, match=r"no CLIP weights .*conv\.weight"):
-            load_text(folder / "model.safetensors", config)
+            load_text(folder, config)
 
 
 def test_folder_in_openai_form_gives_the_vectors_of_hugging_face_form(tmp_path):
@@ -138,13 +144,13 @@ def test_folder_in_openai_form_gives_the_vectors_of_hugging_face_form(tmp_path):
         folder.mkdir()
         save_file(write_format(arrays, config, form), folder / "model.safetensors")
     (openai / OPENAI_FILE).write_bytes(gzip.compress(b"#version: 0.2\na b</w>\n"))
-    save_tokenizer(load_tokenizer(openai / OPENAI_FILE), hugging_face)
+    load_tokenizer(openai / OPENAI_FILE).backend.save_pretrained(hugging_face)
     section = {**SECTION, "vocab_size": 515, "max_position_embeddings": 24, "hidden_size": 64}
     section |= {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 1}
     section |= {"eos_token_id": 514, "hidden_act": "quick_gelu"}
     document = {"model_type": "clip", "projection_dim": 6, "text_config": section}
     (hugging_face / "config.json").write_text(json.dumps(document))
-    phrases = ("ab", "a Crack &amp; a hole", "")
+    phrases = ("ab", "a Crack & a hole", "")
     vectors = [clip_encoder(str(folder)).encode(phrases) for folder in (openai, hugging_face)]
     np.testing.assert_array_equal(*vectors)
     assert vectors[0].shape == (3, 6)

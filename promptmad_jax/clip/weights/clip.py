@@ -16,15 +16,15 @@ from promptmad_jax.clip.config import (
     ClipVisionConfig,
     check_tower,
 )
-from promptmad_jax.clip.weights.names import openai_rows, promptmad_rows, transformers_rows
-from promptmad_jax.clip.weights.shapes import (
-    Shapes,
-    clip_shapes,
-    text_from_shapes,
-    vision_from_shapes,
+from promptmad_jax.clip.weights.names import (
+    flax_rows,
+    openai_rows,
+    promptmad_rows,
+    transformers_rows,
 )
+from promptmad_jax.clip.weights.shapes import clip_shapes, text_from_shapes, vision_from_shapes
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.key_table import Row, Tensors, to_ours, to_theirs
+from promptmad_jax.weights.key_table import Row, Shapes, Tensors, to_ours, to_theirs
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Format:
     unused: str = "(?!)"
 
 
+# The dots stand for a dot or, in Flax's files, a slash.
+_TEXT = r"text_model.(?:encoder.layers.(\d+).)?.+|text_projection.(?:weight|kernel)"
+_VISION = _TEXT.replace("text_model", "vision_model").replace("text_", "visual_")
+
 FORMATS = {
     "promptmad": Format(
         promptmad_rows,
@@ -56,9 +60,15 @@ FORMATS = {
     "transformers": Format(
         transformers_rows,
         r"((text|vision)_model\.)?embeddings\.(token|patch)_embedding\.weight",
-        r"text_model\.(?:encoder\.layers\.(\d+)\.)?.+|text_projection\.weight",
-        r"vision_model\.(?:encoder\.layers\.(\d+)\.)?.+|visual_projection\.weight",
+        _TEXT,
+        _VISION,
         r".+\.position_ids",
+    ),
+    "flax": Format(
+        flax_rows,
+        r"(text|vision)_model/embeddings/(token|patch)_embedding/(embedding|kernel)",
+        _TEXT,
+        _VISION,
     ),
     "openai": Format(
         openai_rows,

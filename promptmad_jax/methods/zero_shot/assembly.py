@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
+from promptmad_jax.clip.tokenizer import Tokenizer
 from promptmad_jax.config import Config, check_apart
 from promptmad_jax.data.defect_types.images import (
     DefectTypeImages,

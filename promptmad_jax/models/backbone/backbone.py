@@ -144,7 +144,7 @@ def _weight_file(config: BackboneConfig) -> Path | None:
         case "shipped":
             return _shipped(config.name)
         case name:
-            return resolve_file(name, "model.safetensors", "backbone.weights")
+            return resolve_file(name, "model.safetensors", setting="backbone.weights")
 
 
 def _shipped(name: str) -> Path:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.clip.config import ClipConfig, TowerConfig
 from promptmad_jax.clip.text import ClipText
+from promptmad_jax.clip.tokenizer import Tokenizer
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.functional import Params, Stats

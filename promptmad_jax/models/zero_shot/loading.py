@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
 from promptmad_jax.clip.config import (
     ClipConfig,
     ClipTextConfig,
@@ -20,7 +19,7 @@ from promptmad_jax.clip.config import (
 from promptmad_jax.clip.files import find_files, tokenizer_of
 from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.text import ClipText
-from promptmad_jax.clip.tokenizer import byte_tokenizer
+from promptmad_jax.clip.tokenizer import Tokenizer, byte_tokenizer
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.zero_shot.config import DapoConfig

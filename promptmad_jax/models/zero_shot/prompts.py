@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promptmad_jax.clip.byte_pairs import Tokenizer
-from promptmad_jax.clip.tokenizer import pad_rows, rounded_length, tokenize
+from promptmad_jax.clip.tokenizer import Tokenizer, pad_rows, rounded_length, tokenize
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.prompts.hand_written import written_phrases
 from promptmad_jax.runtime.errors import UserError

@@ -3,12 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from promptmad_jax.clip.text import ClipText
-from promptmad_jax.clip.transformer import graph_and_shapes
-from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.clip.weights.clip import (
     FORMATS,
     detect,
@@ -33,6 +29,7 @@ BUFFERS = {
         "context_length": np.array(5),
         "vocab_size": np.array(11),
     },
+    "flax": {},
 }
 
 
@@ -101,15 +98,6 @@ def test_wrapper_of_a_distributed_training():
     assert_same_bits(read_canonical(wrapped, CONFIG, "the test"), canonical())
 
 
-def test_shapes_are_those_of_the_modules():
-    expected = {"logit_scale": ()}
-    for side, tower in (("text", ClipText), ("vision", ClipVision)):
-        _, shapes = graph_and_shapes(tower, getattr(CONFIG, side))
-        flat = traverse_util.flatten_dict(shapes, sep="/")
-        expected |= {f"{side}/{path}": leaf.shape for path, leaf in flat.items()}
-    assert clip_shapes(CONFIG) == expected
-
-
 def test_names_are_those_of_transformers():
     pytest.importorskip("torch")
     from transformers import CLIPConfig, CLIPModel
@@ -136,41 +124,47 @@ def test_names_are_those_of_transformers():
     assert_same_bits(write_format(ours, CONFIG, "transformers"), theirs)
 
 
-def test_names_of_openai_in_full():
+OPENAI_LAYER = """ln_1.weight ln_1.bias ln_2.weight ln_2.bias attn.in_proj_weight attn.in_proj_bias
+attn.out_proj.weight attn.out_proj.bias mlp.c_fc.weight mlp.c_fc.bias mlp.c_proj.weight
+mlp.c_proj.bias"""
+OPENAI = """positional_embedding text_projection logit_scale visual.class_embedding visual.proj
+visual.positional_embedding visual.conv1.weight visual.ln_pre.weight visual.ln_pre.bias
+visual.ln_post.weight visual.ln_post.bias token_embedding.weight ln_final.weight ln_final.bias"""
+FLAX_LAYER = """layer_norm1/scale layer_norm1/bias layer_norm2/scale layer_norm2/bias
+self_attn/q_proj/kernel self_attn/q_proj/bias self_attn/k_proj/kernel self_attn/k_proj/bias
+self_attn/v_proj/kernel self_attn/v_proj/bias self_attn/out_proj/kernel self_attn/out_proj/bias
+mlp/fc1/kernel mlp/fc1/bias mlp/fc2/kernel mlp/fc2/bias"""
+FLAX = """text_model/embeddings/token_embedding/embedding text_model/final_layer_norm/scale
+text_model/embeddings/position_embedding/embedding text_model/final_layer_norm/bias
+text_projection/kernel visual_projection/kernel logit_scale
+vision_model/embeddings/class_embedding vision_model/embeddings/patch_embedding/kernel
+vision_model/embeddings/position_embedding/embedding vision_model/pre_layrnorm/scale
+vision_model/pre_layrnorm/bias vision_model/post_layernorm/scale vision_model/post_layernorm/bias"""
+
+
+@pytest.mark.parametrize(
+    ("format", "outside", "layer", "prefixes"),
+    [
+        ("openai", OPENAI, OPENAI_LAYER, ("{}transformer.resblocks.0.", "", "visual.")),
+        ("flax", FLAX, FLAX_LAYER, ("{}_model/encoder/layers/0/", "text", "vision")),
+    ],
+)
+def test_names_in_full(format, outside, layer, prefixes):
+    """As transformers 4.46's FlaxCLIPModel saves them, and OpenAI's code."""
     one = ClipConfig(replace(TEXT, layers=1), replace(VISION, layers=1))
-    block = {
-        "ln_1.weight",
-        "ln_1.bias",
-        "attn.in_proj_weight",
-        "attn.in_proj_bias",
-        "attn.out_proj.weight",
-        "attn.out_proj.bias",
-        "ln_2.weight",
-        "ln_2.bias",
-        "mlp.c_fc.weight",
-        "mlp.c_fc.bias",
-        "mlp.c_proj.weight",
-        "mlp.c_proj.bias",
-    }
-    expected = {
-        "positional_embedding",
-        "text_projection",
-        "logit_scale",
-        "visual.class_embedding",
-        "visual.positional_embedding",
-        "visual.proj",
-        "visual.conv1.weight",
-        "visual.ln_pre.weight",
-        "visual.ln_pre.bias",
-        "visual.ln_post.weight",
-        "visual.ln_post.bias",
-        "token_embedding.weight",
-        "ln_final.weight",
-        "ln_final.bias",
-        *(f"transformer.resblocks.0.{name}" for name in block),
-        *(f"visual.transformer.resblocks.0.{name}" for name in block),
-    }
-    assert {row.theirs for row in key_rows("openai", one)} == expected
+    prefix, *sides = prefixes
+    expected = {prefix.format(side) + name for side in sides for name in layer.split()}
+    assert {row.theirs for row in key_rows(format, one)} == expected | set(outside.split())
+
+
+def test_flax_kernels_are_transposed_ones_of_transformers():
+    ours = canonical(dtype=np.float32)
+    flax, other = (write_format(ours, CONFIG, name) for name in ("flax", "transformers"))
+    name = "text_model/encoder/layers/1/mlp/fc1/kernel"
+    np.testing.assert_array_equal(flax[name].T, other["text_model.encoder.layers.1.mlp.fc1.weight"])
+    patches = flax["vision_model/embeddings/patch_embedding/kernel"].transpose(3, 2, 0, 1)
+    torch = other["vision_model.embeddings.patch_embedding.weight"]
+    np.testing.assert_array_equal(patches, torch)
 
 
 def test_openai_shapes_and_packing_against_transformers():

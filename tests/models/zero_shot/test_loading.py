@@ -10,7 +10,6 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from promptmad_jax.clip.tokenizer import save_tokenizer
 from promptmad_jax.clip.weights.clip import write_format
 from promptmad_jax.models.zero_shot.config import MULTIADS
 from promptmad_jax.models.zero_shot.loading import load_detector, random_detector
@@ -48,7 +47,7 @@ def folder(tmp_path):
         "vision_config": section(detector.clip.vision),
     }
     (tmp_path / "config.json").write_text(json.dumps(document))
-    save_tokenizer(tokenizer, tmp_path)
+    tokenizer.backend.save_pretrained(tmp_path)
     return tmp_path
 
 

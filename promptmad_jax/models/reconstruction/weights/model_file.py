@@ -16,7 +16,7 @@ from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.models.reconstruction.weights import onenip
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights import key_table
-from promptmad_jax.weights.files import read_foreign_tensors
+from promptmad_jax.weights.files import read_tensors
 from promptmad_jax.weights.key_table import Row, Shapes, Tensors
 
 OURS = "promptmad"
@@ -40,7 +40,7 @@ def read_model(
     Raises:
         UserError: the file is of another model or backbone, or cannot be read.
     """
-    tensors, shapes = read_foreign_tensors(path), _shapes(network)
+    tensors, shapes = read_tensors(path, allow_pickles=True), _shapes(network)
     format = onenip.detect(tensors)
     if format:
         model = onenip.read_canonical(tensors, shapes, path, format)
