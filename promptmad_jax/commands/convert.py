@@ -111,7 +111,7 @@ def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
             return family, format
     raise UserError(
         f"{origin}: weights of no known format; its first keys are "
-        f"{', '.join(sorted(tensors)[:4]) or 'none'}; `python -m promptmad_jax.convert --list` "
+        f"{', '.join(sorted(tensors)[:4]) or 'none'}; `promptmad convert --list` "
         "shows what is known"
     )
 

@@ -43,7 +43,7 @@ def read_tensors(path: str | Path, allow_pickles: bool = False) -> dict[str, np.
             return pickles.read_pickle(path)
         raise UserError(
             f"{path}: a pickle, which can run code when it is opened; convert it once with "
-            f"`python -m promptmad_jax.convert --to=promptmad --input={path} "
+            f"`promptmad convert --to=promptmad --input={path} "
             f"--output={path.with_suffix('.safetensors')}` and give that file"
         )
     if path.suffix not in _READERS:

@@ -80,5 +80,5 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
     raise UserError(
         f"{setting}={repository}: the Hugging Face repository holds no {_listing(names)} on "
         f"{revision or 'its main branch'}; name a revision that does (owner/name@REVISION), or "
-        f"set {setting} to a folder; `python -m promptmad_jax.convert` reads pickled weights"
+        f"set {setting} to a folder; `promptmad convert` reads pickled weights"
     )

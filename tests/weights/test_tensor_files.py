@@ -70,7 +70,7 @@ def test_npz_of_pickled_objects_is_not_opened(tmp_path):
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".pkl", ".bin"])
 def test_pickles_are_refused_with_the_way_out(tmp_path, suffix):
     (tmp_path / f"w{suffix}").write_bytes(b"\x80\x02")
-    with pytest.raises(UserError, match=r"promptmad_jax\.convert --to=promptmad"):
+    with pytest.raises(UserError, match=r"`promptmad convert --to=promptmad"):
         read_tensors(tmp_path / f"w{suffix}")
 
 
