@@ -1,11 +1,13 @@
 """Configurations: shipped files, overrides, errors."""
 
+from dataclasses import dataclass
+
 import pytest
 from ml_collections import ConfigDict
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.runtime.config_file import load_config
-from promptmad_jax.runtime.dataclass_parser import to_dict
+from promptmad_jax.runtime.dataclass_parser import parse_dataclass, to_dict
 from promptmad_jax.runtime.errors import UserError
 
 NAMES = ("quickstart", "promptmad_mvtec", "onenip_mvtec", "uniad_mvtec", "promptmad_folder")
@@ -31,28 +33,57 @@ def test_every_setting_survives_the_round_trip():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("path", "value", "message"),
     [
-        (
-            {"train": {"bach_size": 8}},
-            r"config.train.bach_size is unknown; did you mean config.train.batch_size\?",
-        ),
-        (
-            {"train": {"batch_size": "8"}},
-            "config.train.batch_size is '8', of type str; it must be int",
-        ),
-        ({"train": 3}, "config.train is 3; it is a group"),
-        ({"model": "unet"}, "config.model is 'unet'; it can be 'promptmad', 'onenip'"),
-        ({"model": "uniad"}, "config.eval.fusion is 'calibrated'; UniAD segments nothing"),
-        ({"diffusion": {"objective": "v"}}, "config.diffusion.objective"),
-        ({"diffusion": {"noise_scale": 0.0}}, "noise_scale"),
-        ({"data": {"image_size": 100}}, "multiple of 16"),
-        ({"data": {"classes": "screw"}}, "must be a tuple"),
+        ("train.bach_size", 8, "is unknown; did you mean config.train.batch_size?"),
+        ("train.batch_size", "8", "is '8'; it must be int, at least 1"),
+        ("train", 3, "is 3; it is a group"),
+        ("model", "unet", "is 'unet'; it must be 'promptmad', 'onenip', 'uniad' or 'zero_shot'"),
+        ("eval.fusion", ["calibrated"], "it must be 'calibrated', 'image_local', "),
+        ("backbone.depthwise", "fast", "it must be 'auto', 'conv' or 'shifted'"),
+        ("data.classes", "screw", "it must be tuple of str"),
+        ("dapo.taps", (6, 0), "is (6, 0); it must be tuple of int, at least 1"),
+        ("mesh.rules", (("x", "y", "z"),), "it must be tuple of (str, tuple of str)"),
+        ("mesh.fsdp", 0, "is 0; it must be int, at least 1, or -1"),
+        ("train.steps", -1, "it must be int, at least 0"),
+        ("train.keep", 0, "it must be int, at least 1"),
+        ("optimizer.learning_rate", 0.0, "it must be float, above 0"),
+        ("backbone.norm_epsilon", float("nan"), "is nan; it must be float, above 0"),
+        ("data.holdout", 0.6, "it must be float, from 0 to 0.5"),
+        ("source.mosaic", 2, "is 2; it must be float, from 0 to 1"),
+        ("eval.aupro_limit", 0.0, "it must be float, above 0, at most 1"),
+        ("eval.compat", ("bins",), ": compat mode 'bins' is unknown; known: onenip_fusion"),
+        ("pseudo_anomaly.perlin", 0.9, ": perlin, patch and scar are (0.9, 0.25, 0.25)"),
+        ("reconstructor.heads", 7, ": heads=7 must divide width=256"),
+        ("segmentor.heads", 7, ": heads=7 must divide width=128"),
+        ("clip.heads", 7, ": heads=7 must divide width=32"),
+        ("mesh.fsdp", -1, ": data and fsdp are both -1"),
+        ("data.image_size", 100, "multiple of 16"),
     ],
 )
-def test_mistakes_end_in_one_clear_sentence(change, message):
-    with pytest.raises(UserError, match=message):
-        parse(change)
+def test_mistakes_end_in_one_clear_sentence(path, value, message):
+    group, _, key = path.rpartition(".")
+    with pytest.raises(UserError) as error:
+        parse({group: {key: value}} if group else {key: value})
+    at = group if message.startswith(":") else path
+    assert message in str(error.value) and str(error.value).startswith(f"config.{at}")
+
+
+def test_uniad_has_no_maps_to_fuse():
+    with pytest.raises(UserError, match=r"eval\.fusion is 'calibrated'; UniAD segments"):
+        parse({"model": "uniad"})
+
+
+@dataclass
+class Unions:
+    size: int | None = 1
+    names: str | tuple[str, ...] = ""
+
+
+def test_unions():
+    assert parse_dataclass(Unions, {"size": None, "names": ["a"]}, "x") == Unions(None, ("a",))
+    with pytest.raises(UserError, match=r"x\.size is '1'; it must be int or None"):
+        parse_dataclass(Unions, {"size": "1"}, "x")
 
 
 def test_an_integer_is_a_float_where_a_float_is_wanted():

@@ -25,7 +25,8 @@ from flax import nnx
 from promptmad_jax.config import parse
 from promptmad_jax.data.pseudo_anomaly import synthesize
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.losses.objective import objective
 from promptmad_jax.methods.reconstruction.training import NormalImages
 from promptmad_jax.models.functional import Network, batch_stats
@@ -197,7 +198,7 @@ class Run:
         scale = (distance.max() + distance.min()) / 2
         fused = {f"fused {name}": fuse(distance, x, scale) for name, x in maps.items()}
         maps = {"final": distance} | maps | fused
-        with Evaluator(Protocol(compat=())) as evaluator:
+        with Evaluator(EvalConfig(compat=())) as evaluator:
             for k, name in enumerate(test.class_names):
                 rows = np.flatnonzero(test.class_ids == k)
                 pick = lambda x, rows=rows: [x[i] for i in rows]

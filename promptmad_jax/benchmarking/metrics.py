@@ -11,12 +11,13 @@ from promptmad_jax.benchmarking.synthetic_maps import DrawnClass, draw_classes
 from promptmad_jax.benchmarking.timing import Timing
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.figures import binned, f1_max_of, pro
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics.blocks import METRICS, Block, ClassScores, score_maps
 from promptmad_jax.evaluation.metrics.exact import Reasons, Values
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics.metrics import PIXEL_METRICS, check_finite
 from promptmad_jax.evaluation.metrics.regions import EIGHT_NEIGHBOURS
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 
 _POOL, _LIMIT = 16, 0.3
 _OUTLIER = 20
@@ -41,7 +42,7 @@ def engine(counts: Counts, size: int, repeats: int) -> Iterator[Row]:
 def evaluator(counts: Counts, size: int) -> Iterator[Row]:
     """A whole evaluation, as a run makes it: besides, the maps wait on disk to be pooled."""
     total = 0.0
-    with Evaluator(Protocol(_POOL, _LIMIT, compat=())) as evaluation:
+    with Evaluator(EvalConfig(compat=())) as evaluation:
         for drawn in draw_classes(counts, size):
             one = _class_maps(drawn)
             begin = time.perf_counter()

@@ -1,28 +1,34 @@
 """Settings of the data."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from promptmad_jax.runtime.field_types import Bound, PositiveInt
+
+HALF = Bound("from 0 to 0.5", lambda share: 0 <= share <= 0.5)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained and evaluated on.
+    """The data set that a run is evaluated on and, unless it is zero-shot, trained on.
 
     Attributes:
-        dataset: name of a prepared TFDS data set. data_dir: where `prepare` put it.
-        image_size: S, pixels; images are resized to S x S, a multiple of 16.
-        classes: names to keep; empty keeps all.
+        dataset: name of a prepared TFDS data set.
+        data_dir: folder that `prepare` wrote it to.
+        image_size: side S of the images in pixels, a multiple of 16; they are resized to S x S.
+        classes: names of the classes to keep; empty keeps all.
         texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
             takes the training images.
         holdout: share of each class's normal training images that are kept out of training and set
-            the thresholds, 0 to 0.5. At 0 the training images set them, which comes out too low.
-        taxonomy: for zero-shot detectors, which defect folder is of which type, see
-            `find_taxonomy`: empty for what is shipped, "folders", or the user's file.
+            the thresholds. At 0 the training images set them, which makes them too low.
+        taxonomy: for zero-shot detectors, the defect type of each defect folder: empty for the
+            shipped taxonomy, "folders" for one type per folder, or a YAML or JSON file.
     """
 
     dataset: str = "mvtec_ad"
     data_dir: str = "data"
-    image_size: int = 224
+    image_size: PositiveInt = 224
     classes: tuple[str, ...] = ()
     texture_dir: str = ""
-    holdout: float = 0.0
+    holdout: Annotated[float, HALF] = 0.0
     taxonomy: str = ""

@@ -1,41 +1,54 @@
 """Settings of the evaluation."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from promptmad_jax.evaluation.compat.modes import DEFAULT_MODES
+from promptmad_jax.evaluation.compat.modes import DEFAULT_MODES, check_mode
+from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt, UnitInterval
+
+Fusion = Literal["calibrated", "image_local", "standardized", "reconstruction", "segmentor"]
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How maps are fused and measured.
+    """Inference, fusion of the maps, thresholds and metrics.
 
     Attributes:
-        batch_size: images a forward pass.
-        fusion: the final map. "calibrated" is OneNIP's rule with its scale from normal images,
-            held-out ones where there are some, and their pseudo-anomalies (the reference reads it
-            off the whole test set, which the compat rows `onenip_fusion` report); "image_local" is
-            that rule with a scale an image; "standardized" adds the reconstruction map and half
-            the segmentor's log-odds, each in standard deviations of the pixels of the class's
-            normal images; "reconstruction" or "segmentor" takes one part alone.
-        calibration_images: how many training images set those constants, where none are held out.
-        pixel_fpr, image_fpr: share of normal pixels and images above the thresholds.
+        batch_size: images per forward pass.
+        fusion: rule of the final map. "calibrated" is OneNIP's rule with its scale from normal
+            images, held-out ones where there are any, and their pseudo-anomalies (the reference
+            takes it from the whole test set; the compat mode `onenip_fusion` reports that).
+            "image_local" is that rule with a scale per image. "standardized" adds the
+            reconstruction map and half the segmentor's log-odds, each in standard deviations of the
+            pixels of the class's normal images. "reconstruction" and "segmentor" take one map
+            alone.
+        calibration_images: training images that set these constants where none are held out.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
         aupro_limit: false-positive rate up to which AUPRO integrates.
-        compat: figures as other code bases define them, beside ours; see `COMPAT_MODES` in
-            evaluation/compat.py.
-        prompt_index: which training image of a class, in file order, is its prompt.
-        checkpoint: which of the kept checkpoints is evaluated and used: "last", the newest; or
-            "held_out", that with the highest pixel AP on pseudo-anomalies of the normal images that
-            data.holdout keeps out of training. Never by the test images.
+        compat: additional figures as other code bases define them; the modes and their definitions
+            are in evaluation/compat/modes.py.
+        prompt_index: position, in file order, of the training image of a class that is its prompt.
+        pixel_fpr: share of normal pixels above the pixel threshold.
+        image_fpr: share of normal images above the image threshold.
+        checkpoint: kept checkpoint that is evaluated and used: "last" is the newest; "held_out" the
+            one with the highest pixel AP on pseudo-anomalies of the normal images that
+            `data.holdout` keeps out of training. Never chosen by the test images.
+
+    Raises:
+        ValueError: an unknown compat mode.
     """
 
-    batch_size: int = 8
-    fusion: str = "calibrated"
-    calibration_images: int = 64
-    image_pool: int = 16
-    aupro_limit: float = 0.3
+    batch_size: PositiveInt = 8
+    fusion: Fusion = "calibrated"
+    calibration_images: PositiveInt = 64
+    image_pool: PositiveInt = 16
+    aupro_limit: Annotated[float, Bound("above 0, at most 1", lambda x: 0 < x <= 1)] = 0.3
     compat: tuple[str, ...] = DEFAULT_MODES
-    prompt_index: int = 0
-    pixel_fpr: float = 0.01
-    image_fpr: float = 0.05
-    checkpoint: str = "last"
+    prompt_index: NonNegativeInt = 0
+    pixel_fpr: UnitInterval = 0.01
+    image_fpr: UnitInterval = 0.05
+    checkpoint: Literal["last", "held_out"] = "last"
+
+    def __post_init__(self):
+        for name in self.compat:
+            check_mode(name)

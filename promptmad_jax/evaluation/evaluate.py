@@ -8,8 +8,9 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.processes import ALONE, Communicator, this_run
 
@@ -61,7 +62,7 @@ def class_maps(
 
 def evaluate_maps(
     maps: Iterator[ClassMaps],
-    protocol: Protocol,
+    config: EvalConfig,
     thresholds: Mapping[str, tuple],
     thresholds_from: str,
     also: Callable[[ClassMaps], None] | None = None,
@@ -73,7 +74,7 @@ def evaluate_maps(
         also: sees every class once, for a report.
     """
     run = this_run()
-    with Evaluator(protocol, thresholds, thresholds_from, run) as evaluator:
+    with Evaluator(config, thresholds, thresholds_from, run) as evaluator:
         for one in maps:
             evaluator.add(one if also is None else one.share(run.index, run.count))
             if also is not None:

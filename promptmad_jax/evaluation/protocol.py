@@ -1,17 +1,12 @@
 """The evaluation protocol: class after class in, metrics.json out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.evaluation.compat.modes import (
-    DEFAULT_MODES,
-    check_mode,
-    describe_mode,
-    make_mode,
-)
+from promptmad_jax.evaluation.compat.modes import describe_mode, make_mode
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics.blocks import Block, ClassScores, Pooled, score_maps
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics.metrics import SMALL_LIMIT, check_finite
@@ -21,51 +16,23 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import ALONE, Communicator, agree, jointly
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """The choices that figures depend on.
-
-    Attributes:
-      image_pool: window in pixels of the average whose maximum is the image score.
-      aupro_limit: the false-positive rate up to which AUPRO integrates.
-      compat: the compatibility modes to add, of `compat.COMPAT_MODES` with numbers for N.
-      scratch: folder for temporary files, the system's where empty. Pooling takes one float32 a
-        pixel of the test set there, "onenip_fusion" two more and one byte.
-
-    Raises:
-      UserError: for values outside their range and unknown modes.
-    """
-
-    image_pool: int = 16
-    aupro_limit: float = 0.3
-    compat: tuple[str, ...] = DEFAULT_MODES
-    scratch: str = ""
-
-    def __post_init__(self):
-        if not 0 < self.aupro_limit <= 1:
-            raise UserError(f"aupro_limit is {self.aupro_limit}; it must lie in (0, 1]")
-        if self.image_pool < 1:
-            raise UserError(f"image_pool is {self.image_pool}; it must be 1 or more")
-        for name in self.compat:
-            check_mode(name)
-
-    def describe(self) -> dict:
-        """The choices in words and numbers, for metrics.json."""
-        pool = self.image_pool
-        return {
-            "image_score": f"maximum of the {pool}x{pool} average of the map, stride 1",
-            "image_pool": pool,
-            "image_label": "of the data set",
-            "pixel_label": "mask > 0, resized to the map size with nearest",
-            "thresholds": "all distinct scores, exact",
-            "ap": "step-wise",
-            "aupro": "8-connected regions of each image, interpolated at the limit",
-            "aupro_limit": self.aupro_limit,
-            "aupro_05_limit": SMALL_LIMIT,
-            "mean": "plain mean over the classes where the metric is defined",
-            "pooled": "all images and all pixels of all classes together",
-            "compat": {name: describe_mode(name) for name in self.compat},
-        }
+def describe(config: EvalConfig) -> dict:
+    """The choices that figures depend on, in words and numbers, for metrics.json."""
+    pool = config.image_pool
+    return {
+        "image_score": f"maximum of the {pool}x{pool} average of the map, stride 1",
+        "image_pool": pool,
+        "image_label": "of the data set",
+        "pixel_label": "mask > 0, resized to the map size with nearest",
+        "thresholds": "all distinct scores, exact",
+        "ap": "step-wise",
+        "aupro": "8-connected regions of each image, interpolated at the limit",
+        "aupro_limit": config.aupro_limit,
+        "aupro_05_limit": SMALL_LIMIT,
+        "mean": "plain mean over the classes where the metric is defined",
+        "pooled": "all images and all pixels of all classes together",
+        "compat": {name: describe_mode(name) for name in config.compat},
+    }
 
 
 class Evaluator:
@@ -80,7 +47,7 @@ class Evaluator:
     result is equal on all of them, and to that of one process, to the bit.
 
     Args:
-      protocol: the choices.
+      config: `image_pool`, `aupro_limit` and `compat` are read.
       thresholds: class -> thresholds of a pixel and of an image, which make the block
         `thresholds`; there is none without them.
       thresholds_from: where they come from, in words.
@@ -89,26 +56,25 @@ class Evaluator:
 
     def __init__(
         self,
-        protocol: Protocol | None = None,
+        config: EvalConfig,
         thresholds: Mapping[str, tuple] | None = None,
         thresholds_from: str = "given by the user",
         communicator: Communicator = ALONE,
     ):
-        self._protocol = protocol if protocol is not None else Protocol()
+        self._config = config
         self._communicator = communicator
         self._decisions = Decisions(thresholds) if thresholds else None
         self._thresholds_from = thresholds_from
-        self._scratch = jointly(communicator, lambda: Scratch(self._protocol.scratch))
+        self._scratch = jointly(communicator, Scratch)
         self._final = Block()
         self._others: dict[str, Block] = {}
         self._pooled = Pooled(self._keep)
         self._images: dict[str, dict[str, int]] = {}
         self._sizes: set[tuple[int, int]] = set()
         self._own_scores = False
-        pool, limit = self._protocol.image_pool, self._protocol.aupro_limit
+        pool, limit = config.image_pool, config.aupro_limit
         self._compat = {
-            name: make_mode(name, pool, limit, self._keep, communicator)
-            for name in self._protocol.compat
+            name: make_mode(name, pool, limit, self._keep, communicator) for name in config.compat
         }
 
     def add(self, class_maps: ClassMaps) -> None:
@@ -128,9 +94,9 @@ class Evaluator:
         labels = truth.images(np.asarray(class_maps.labels).astype(bool))
         for key, values in class_maps.maps.items():
             own = class_maps.image_scores if key == "final" else None
-            scored = score_maps(values, truth, labels, self._protocol.image_pool, own)
+            scored = score_maps(values, truth, labels, self._config.image_pool, own)
             block = self._final if key == "final" else self._others.setdefault(key, Block())
-            block.add(name, *scored.figures(self._protocol.aupro_limit))
+            block.add(name, *scored.figures(self._config.aupro_limit))
             if key == "final":
                 self._add_final(class_maps, scored)
         self._own_scores |= class_maps.image_scores is not None
@@ -153,7 +119,7 @@ class Evaluator:
         if not self._images:
             raise UserError("there is no class to evaluate; the test split is empty")
         block = self._final.result()
-        pooled, missing = self._pooled.figures(self._protocol.aupro_limit)
+        pooled, missing = self._pooled.figures(self._config.aupro_limit)
         if missing:
             block["undefined"]["pooled"] = missing
         modes = self._compat.items()
@@ -209,7 +175,7 @@ class Evaluator:
             own["image_score"] = "the model's own; compat modes have theirs"
         if self._decisions is not None:
             own["decisions"] = f"above thresholds {self._thresholds_from}"
-        return self._protocol.describe() | own
+        return describe(self._config) | own
 
 
 def _form(class_maps: ClassMaps) -> list:

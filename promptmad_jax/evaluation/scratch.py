@@ -1,4 +1,4 @@
-"""Arrays that would not fit into memory together, kept in files of a temporary folder."""
+"""Memory-mapped arrays in a temporary folder, for what does not fit into memory together."""
 
 import tempfile
 from collections.abc import Callable
@@ -12,32 +12,29 @@ Keep = Callable[[np.ndarray], np.ndarray]
 
 
 class Scratch:
-    """A temporary folder of arrays, removed when the object goes.
-
-    Args:
-      directory: where to make the folder; the system's place for temporary files where empty.
+    """A temporary folder of arrays, removed when the object is closed or deleted.
 
     Raises:
-      UserError: where the folder cannot be made.
+      UserError: the folder cannot be made.
     """
 
-    def __init__(self, directory: str = ""):
+    def __init__(self):
         try:
             self._folder = tempfile.TemporaryDirectory(
-                prefix="promptmad-", dir=directory or None, ignore_cleanup_errors=True
+                prefix="promptmad-", ignore_cleanup_errors=True
             )
         except OSError as error:
             raise UserError(
-                f"{directory or tempfile.gettempdir()}: no folder for temporary files can be made "
+                f"{tempfile.gettempdir()}: no folder for temporary files can be made "
                 f"there ({error.strerror}); make room there, or set TMPDIR"
             ) from error
         self._count = 0
 
     def keep(self, array: np.ndarray) -> np.ndarray:
-        """Writes an array and gives it back memory-mapped and read-only.
+        """Writes an array and returns it memory-mapped and read-only.
 
         Raises:
-          UserError: where the disk is full or refuses.
+          UserError: the disk is full or refuses the write.
         """
         path = Path(self._folder.name) / f"{self._count}.raw"
         self._count += 1

@@ -31,9 +31,7 @@ class TypeFigures:
 
     def __init__(self, communicator: Communicator = ALONE):
         self.communicator = communicator
-        self._evaluators = {
-            name: DefectTypeEvaluator(name, "", communicator) for name in VOCABULARIES
-        }
+        self._evaluators = {name: DefectTypeEvaluator(name, communicator) for name in VOCABULARIES}
         self._measured = dict.fromkeys(VOCABULARIES, False)
 
     def add(self, vocabulary: str, product: str, scores, masks: np.ndarray, names) -> None:

@@ -7,23 +7,30 @@ import jax.numpy as jnp
 import optax
 
 from promptmad_jax.models.zero_shot.detector import TrainOutputs
+from promptmad_jax.runtime.field_types import NonNegativeFloat, UnitInterval
 
 
 @dataclass(frozen=True)
 class DefectTypeLossConfig:
-    """Weights of the terms; one with weight 0 is left out. The defaults are DAPO's.
+    """Weights and constants of the zero-shot losses; the defaults are DAPO's.
+
+    A term of weight 0 is left out.
 
     Attributes:
-        image: cross-entropy of the image. focal, normal_dice, defect_dice: each summed over taps.
-        gamma: of the focal loss. smoothing: of its one-hot targets.
+        image: weight of the image's cross-entropy.
+        focal: weight of the focal loss over the states, summed over the taps.
+        normal_dice: weight of the normal state's Dice loss, summed over the taps.
+        defect_dice: weight of the Dice loss of all defect types together, summed over the taps.
+        gamma: exponent of the focal loss.
+        smoothing: label smoothing of the focal loss's targets.
     """
 
-    image: float = 1.0
-    focal: float = 4.0
-    normal_dice: float = 4.0
-    defect_dice: float = 4.0
-    gamma: float = 2.0
-    smoothing: float = 1e-5
+    image: NonNegativeFloat = 1.0
+    focal: NonNegativeFloat = 4.0
+    normal_dice: NonNegativeFloat = 4.0
+    defect_dice: NonNegativeFloat = 4.0
+    gamma: NonNegativeFloat = 2.0
+    smoothing: UnitInterval = 1e-5
 
 
 MULTIADS_LOSS = DefectTypeLossConfig(image=0.0, focal=1.0, normal_dice=0.0, defect_dice=1.0)

@@ -1,4 +1,4 @@
-"""The one place where the training losses come together."""
+"""The training objective of the reconstruction detectors."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,37 @@ from promptmad_jax.losses.reconstruction import feature_error
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
 from promptmad_jax.models.reconstruction.outputs import Outputs, full_size_logit
 from promptmad_jax.models.reconstruction.pairs import for_both
+from promptmad_jax.runtime.field_types import NonNegativeFloat, PositiveFloat, UnitInterval
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights. OneNIP: feature 1, Dice 0.5. PromptMAD adds focal 1 and the refined map's terms.
+    """Weights and constants of the losses; terms of a map that the model lacks are left out.
 
-    A term of a map that the model does not have is left out: UniAD's loss is the feature error.
+    OneNIP has feature 1 and dice 0.5; PromptMAD adds focal 1 and the terms of the refined map.
+    UniAD's loss is the feature error alone.
+
+    Attributes:
+        feature: weight of the squared error of the reconstructed features.
+        dice: weight of the coarse map's Dice loss.
+        focal: weight of the coarse map's focal loss.
+        refined_dice: weight of the refined map's Dice loss.
+        refined_focal: weight of the refined map's focal loss.
+        noise: weight of the noise error, for `diffusion.objective` "epsilon".
+        focal_alpha: weight of anomalous pixels in the focal loss; normal ones have 1 minus it.
+        focal_gamma: exponent of the focal loss; 0 is cross-entropy.
+        dice_factor: factor of the overlap in the Dice loss: 1 is OneNIP's, 2 the usual one.
     """
 
-    feature: float = 1.0
-    dice: float = 0.5
-    focal: float = 1.0
-    refined_dice: float = 0.5
-    refined_focal: float = 1.0
-    noise: float = 1.0
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    dice_factor: float = 1.0
+    feature: NonNegativeFloat = 1.0
+    dice: NonNegativeFloat = 0.5
+    focal: NonNegativeFloat = 1.0
+    refined_dice: NonNegativeFloat = 0.5
+    refined_focal: NonNegativeFloat = 1.0
+    noise: NonNegativeFloat = 1.0
+    focal_alpha: UnitInterval = 0.25
+    focal_gamma: NonNegativeFloat = 2.0
+    dice_factor: PositiveFloat = 1.0
 
 
 def objective(

@@ -5,19 +5,21 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.field_types import Bound
 
 AXES = ("data", "fsdp")
 # XLA's partitioner carries the arguments' shardings on. Newer releases of JAX default to axes whose
 # sharding is part of every array's type.
 _AXIS_TYPES = (AxisType.Auto,) * len(AXES)
 _AXES = f"there are {', '.join(map(repr, AXES))}, and '' for a dimension that is not split"
+AxisSize = Annotated[int, Bound("at least 1, or -1", lambda size: size >= 1 or size == -1)]
 FSDP_MIN_ELEMENTS = 2**16
 
 Rules = Sequence[tuple[str, PartitionSpec]]
@@ -25,33 +27,37 @@ Rules = Sequence[tuple[str, PartitionSpec]]
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Number of devices along each mesh axis, and what of the state is split over them.
+    """Devices along each mesh axis, and the sharding of the state over them.
 
     Attributes:
-      data, fsdp: the axes; -1 (at most once) is all that the other leaves.
-      rules: ordered pairs of a regular expression and the axes of a leaf's dimensions, "" for one
-        that is not split: `(("mlp/lin1/kernel$", ("", "fsdp")), ("segmentor/", ()))`. The first
-        that is found in a leaf's path (`params/reconstructor/encoder/layer_0/mlp/lin1/kernel`)
-        decides; `state_shardings` says what happens without one.
+        data: devices that each take a part of the batch; -1 is all that fsdp leaves.
+        fsdp: devices that the parameters are split over, each with a part of the batch as well; -1
+            is all that data leaves.
+        rules: ordered pairs of a regular expression and the axes of a leaf's dimensions, "" for one
+            that is not split: `(("mlp/lin1/kernel$", ("", "fsdp")), ("segmentor/", ()))`. The first
+            that matches a leaf's path (`params/reconstructor/encoder/layer_0/mlp/lin1/kernel`)
+            decides; other leaves follow the default rule of docs/pods.md.
 
     Raises:
-      UserError: a rule names an axis that there is not, or is no regular expression.
+        ValueError: both axes are -1, or a rule names an unknown axis or is no regular expression.
     """
 
-    data: int = -1
-    fsdp: int = 1
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
     rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self):
+        if self.data == self.fsdp == -1:
+            raise ValueError("data and fsdp are both -1; only one of them may be")
         for pattern, axes in self.rules:
             unknown = [axis for axis in axes if axis and axis not in AXES]
             if unknown:
-                raise UserError(f"mesh.rules: {pattern!r} names the axis {unknown[0]!r}; {_AXES}")
+                raise ValueError(f"rules: {pattern!r} names the axis {unknown[0]!r}; {_AXES}")
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise UserError(
-                    f"mesh.rules: {pattern!r} is not a regular expression ({error})"
+                raise ValueError(
+                    f"rules: {pattern!r} is not a regular expression ({error})"
                 ) from error
 
 
@@ -82,11 +88,6 @@ def abstract_mesh(data: int, fsdp: int = 1) -> AbstractMesh:
 
 def _mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, int]:
     shape = (config.data, config.fsdp)
-    if any(size == 0 or size < -1 for size in shape) or shape == (-1, -1):
-        raise UserError(
-            f"mesh data={config.data} fsdp={config.fsdp}: each must be a positive number, and "
-            "one of them may be -1 (all that is left)"
-        )
     if -1 not in shape:
         return shape
     given = -math.prod(shape)

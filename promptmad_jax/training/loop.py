@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.models.reconstruction.detector import Frozen
@@ -11,6 +11,7 @@ from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import Progress, say, warn
 from promptmad_jax.runtime.cpu.dispatch import Calls
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
 from promptmad_jax.runtime.preemption import Preempted, Preemption
 from promptmad_jax.runtime.processes import this_run
 from promptmad_jax.runtime.profiler import NO_TRACE, StepTrace
@@ -27,29 +28,38 @@ class TrainConfig:
     """Length and rhythm of a run, in steps unless it says epochs.
 
     Attributes:
-        batch_size: global. epochs: passes over the training images; steps > 0 overrides it.
-        eval_every: 0 evaluates at the end only. eval_at: further steps to evaluate at.
-        checkpoint_every: saved as well are the last step and those that are evaluated.
-        keep: newest checkpoints kept. keep_every: kept besides, those of its multiples (0: none).
+        batch_size: global batch size, over all devices.
+        epochs: passes over the training images.
+        steps: length in steps; above 0 it overrides epochs.
+        seed: of the initialisation, the order of the data and the augmentation.
+        log_every: steps between log rows.
+        eval_every: steps between evaluations; 0 evaluates at the end only.
+        eval_at: further steps to evaluate at.
+        checkpoint_every: steps between checkpoints; the last step and those that are evaluated are
+            saved as well.
+        keep: newest checkpoints kept.
+        keep_every: checkpoints at multiples of it are kept in addition; 0 for none.
         resident: keep images and features on the devices; "auto" does so on accelerators.
-        fine_dtype: of the cached fine levels, "bfloat16" or "float32"; and of what CLIP's image
-            tower gives of the images, cached where cache_images and nothing in it is trained.
-        writers: where figures go besides metrics.jsonl and TensorBoard: "wandb", or MODULE:FACTORY;
-            see runtime/writers.py.
+        fine_dtype: of the cached features: the segmentor's fine levels, and CLIP's image features
+            of a zero-shot run.
+        cache_images: compute CLIP's image features once, where nothing of the image tower is
+            trained.
+        writers: destinations of the figures in addition to metrics.jsonl and TensorBoard: "wandb",
+            or MODULE:FACTORY; see runtime/writers.py.
     """
 
-    batch_size: int = 8
-    epochs: int = 1000
-    steps: int = 0
-    seed: int = 0
-    log_every: int = 50
-    eval_every: int = 0
-    eval_at: tuple[int, ...] = ()
-    checkpoint_every: int = 1000
-    keep: int = 3
-    keep_every: int = 0
-    resident: str = "auto"
-    fine_dtype: str = "bfloat16"
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 1000
+    steps: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
+    log_every: PositiveInt = 50
+    eval_every: NonNegativeInt = 0
+    eval_at: tuple[NonNegativeInt, ...] = ()
+    checkpoint_every: PositiveInt = 1000
+    keep: PositiveInt = 3
+    keep_every: NonNegativeInt = 0
+    resident: Literal["auto", "yes", "no"] = "auto"
+    fine_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     cache_images: bool = True
     writers: tuple[str, ...] = ()
 

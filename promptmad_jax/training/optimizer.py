@@ -1,34 +1,50 @@
 """AdamW with clipping, and its learning-rate schedule."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 import optax
 
+from promptmad_jax.runtime.field_types import (
+    BelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The defaults are OneNIP's.
+    """AdamW, gradient clipping and the learning-rate schedule; the defaults are OneNIP's.
 
     Attributes:
-        schedule: "step" multiplies the rate by decay_factor once, after `decay_epochs` epochs;
-            "cosine" falls to decay_factor * learning_rate at the end; "constant".
-        decay_epochs: 801 because the reference steps its scheduler after an epoch.
-        warmup_steps: linear from zero.
+        learning_rate: peak learning rate.
+        schedule: "step" multiplies the rate by decay_factor once, after decay_epochs; "cosine"
+            falls to decay_factor * learning_rate at the end of the run.
+        decay_epochs: epochs before the decay of "step"; 801 because the reference steps its
+            scheduler after an epoch.
+        decay_factor: learning rate after the decay, relative to learning_rate.
+        warmup_steps: steps of linear warm-up from zero.
+        beta1: decay of Adam's first moment.
+        beta2: decay of Adam's second moment.
+        epsilon: Adam's epsilon.
+        weight_decay: decoupled weight decay of all parameters, biases and norms included, as the
+            reference.
         clip_norm: bound on the global L2 norm of the gradient; 0 for none.
-        weight_decay: on all parameters, biases and norms included, as the reference.
     """
 
-    learning_rate: float = 1e-4
-    schedule: str = "step"
-    decay_epochs: int = 801
-    decay_factor: float = 0.1
-    warmup_steps: int = 0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-4
-    clip_norm: float = 0.1
+    learning_rate: PositiveFloat = 1e-4
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    decay_epochs: PositiveInt = 801
+    decay_factor: NonNegativeFloat = 0.1
+    warmup_steps: NonNegativeInt = 0
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.999
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 1e-4
+    clip_norm: NonNegativeFloat = 0.1
 
 
 def make_schedule(
@@ -45,8 +61,6 @@ def make_schedule(
         case "cosine":
             decay = max(1, total_steps - config.warmup_steps)
             schedule = optax.cosine_decay_schedule(rate, decay, config.decay_factor)
-        case other:
-            raise ValueError(f"optimizer.schedule is {other!r}, not step, cosine or constant")
     if not config.warmup_steps:
         return schedule
     warmup = optax.linear_schedule(0.0, rate, config.warmup_steps)

@@ -15,7 +15,6 @@ from promptmad_jax.data.pseudo_anomaly import (
     synthesize,
 )
 from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind
-from promptmad_jax.runtime.errors import UserError
 
 SIZE = 60  # not divisible by the 8, 16 and 32 cells of the Perlin noise
 BATCH = 12
@@ -113,15 +112,6 @@ def test_unequal_batches_are_refused(batch):
         synthesize(keys(0, BATCH), images, textures[1:], PseudoAnomalyConfig())
     with pytest.raises(ValueError, match="S, S, 3"):
         synthesize(keys(0, BATCH), images[:, 1:], textures[:, 1:], PseudoAnomalyConfig())
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{"perlin": 0.9}, {"patch": -0.25, "scar": 0.75}, {"textures": "dtd"}, {"batching": "scan"}],
-)
-def test_wrong_configuration_is_a_user_error(values):
-    with pytest.raises(UserError, match="pseudo_anomaly"):
-        PseudoAnomalyConfig(**values)
 
 
 # --- CutPaste ---------------------------------------------------------------------------------

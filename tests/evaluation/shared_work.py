@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.protocol import Evaluator
 from tests.evaluation.classes import make_class
 
 MODES = (
@@ -34,7 +35,7 @@ def classes():
 
 
 def evaluate(communicator, split):
-    protocol = Protocol(compat=MODES)
+    protocol = EvalConfig(compat=MODES)
     with Evaluator(protocol, THRESHOLDS, "of the test", communicator) as evaluator:
         for one in classes():
             evaluator.add(split(one, communicator))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import exact, metrics
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.protocol import Evaluator
@@ -83,7 +84,7 @@ def test_any_split_gives_the_same_bits(owners, levels):
 
 def add_first(own, change):
     """Evaluates the first class after `change(share, communicator)`."""
-    with Evaluator(communicator=own) as evaluator:
+    with Evaluator(EvalConfig(), communicator=own) as evaluator:
         evaluator.add(change(in_turn(classes()[0], own), own))
 
 

@@ -1,6 +1,7 @@
 """The evaluator: blocks, means, pooling, compatibility modes and refusals."""
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import numpy as np
 import pytest
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import metrics
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import SIZE, make_class
 
 
 def evaluate(*classes):
-    with Evaluator() as evaluator:
+    with Evaluator(EvalConfig()) as evaluator:
         for class_maps in classes:
             evaluator.add(class_maps)
         return evaluator.result()
@@ -146,25 +148,21 @@ def test_nan_is_refused_with_the_file_and_the_map():
         evaluate(class_maps)
 
 
-def test_refusals(two_classes, tmp_path):
+def test_refusals(two_classes, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="test split is empty"):
         evaluate()
     with pytest.raises(UserError, match="class tile was evaluated already"):
         evaluate(two_classes[0], two_classes[0])
     with pytest.raises(UserError, match="class none has no test images"):
         evaluate(make_class("none", 1, normal=0, defective=0))
-    with pytest.raises(UserError, match="compat mode 'bins' is unknown"):
-        Protocol(compat=("bins",))
-    with pytest.raises(UserError, match="aupro_limit"):
-        Protocol(aupro_limit=0.0)
-    with pytest.raises(UserError, match="image_pool"):
-        Protocol(image_pool=0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(UserError, match="no folder for temporary files"):
-        Evaluator(Protocol(scratch=str(tmp_path / "missing")))
+        Evaluator(EvalConfig())
 
 
-def test_scratch_is_removed(two_classes, tmp_path):
-    evaluator = Evaluator(Protocol(scratch=str(tmp_path)))
+def test_scratch_is_removed(two_classes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    evaluator = Evaluator(EvalConfig())
     evaluator.add(two_classes[0])
     assert list(tmp_path.glob("promptmad-*/*.raw"))
     evaluator.close()

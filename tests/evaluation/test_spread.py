@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.evaluation.spread import spread
 from promptmad_jax.reporting.tables import format_table
@@ -12,7 +13,7 @@ from tests.evaluation.classes import make_class
 
 
 def evaluate(seed, name="tile", defective=3, thresholds=None):
-    with Evaluator(thresholds=thresholds) as evaluator:
+    with Evaluator(EvalConfig(), thresholds=thresholds) as evaluator:
         evaluator.add(make_class(name, seed, defective=defective))
         return evaluator.result()
 

@@ -132,8 +132,8 @@ def test_a_process_whose_disk_is_full_does_not_leave_the_others_waiting(monkeypa
     number = itertools.count(1)
 
     class Small(Scratch):
-        def __init__(self, directory=""):
-            super().__init__(directory)
+        def __init__(self):
+            super().__init__()
             self._room = 2 if next(number) == 4 else 4
 
         def keep(self, array):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.report import Report
 
@@ -71,7 +72,7 @@ def with_final(class_maps, values):
 
 def evaluate(*classes, thresholds=None):
     """The content of metrics.json."""
-    with Evaluator(thresholds=thresholds) as evaluator:
+    with Evaluator(EvalConfig(), thresholds=thresholds) as evaluator:
         for class_maps in classes:
             evaluator.add(class_maps)
         return evaluator.result()

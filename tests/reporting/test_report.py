@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from promptmad_jax.evaluation.protocol import Protocol
+from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.protocol import describe
 from promptmad_jax.reporting.pages.rendering import TIMES
 from promptmad_jax.reporting.pages.run_facts import worst_class
 from promptmad_jax.reporting.report import Report, publications
@@ -84,7 +85,7 @@ def test_page_says_what_was_run(page):
 
 
 def test_page_says_what_was_measured(page):
-    text, protocol = Page(page).text, Protocol().describe()
+    text, protocol = Page(page).text, describe(EvalConfig())
     for words in (*protocol["compat"].values(), protocol["pixel_label"], "normal: 4; defective: 7"):
         assert words in text
 

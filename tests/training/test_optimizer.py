@@ -25,11 +25,6 @@ def test_cosine_with_warmup():
     )
 
 
-def test_unknown_schedule():
-    with pytest.raises(ValueError, match="linear"):
-        make_schedule(OptimizerConfig(schedule="linear"), 1, 1)
-
-
 def test_updates_equal_torchs_adamw_with_clipping():
     torch = pytest.importorskip("torch")
     start = np.random.default_rng(0).normal(size=(5,)).astype(np.float32)

@@ -9,17 +9,20 @@ import numpy as np
 from promptmad_jax.data.defect_types.images import DefectTypeImages, load_defect_type_images
 from promptmad_jax.data.defect_types.taxonomy import UNKNOWN
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.field_types import UnitInterval
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """What a zero-shot detector is trained on: the test split of a data set, with its defects.
+    """Training data of a zero-shot detector: the test split of a data set, with its defects.
 
     Attributes:
-        dataset: empty where nothing is trained. data_dir: empty takes `data.data_dir`.
-        classes: names to keep; empty keeps all. taxonomy: as `data.taxonomy`.
+        dataset: name of a prepared TFDS data set; empty where nothing is trained.
+        data_dir: folder that `prepare` wrote it to; empty takes `data.data_dir`.
+        classes: names of the classes to keep; empty keeps all.
+        taxonomy: as `data.taxonomy`.
         single_defect: leave out images with defects of several types, as is usual with VisA.
-        mosaic: probability that an image becomes a mosaic of four, 0 to 1.
+        mosaic: probability that an image becomes a mosaic of four.
     """
 
     dataset: str = ""
@@ -27,7 +30,7 @@ class SourceConfig:
     classes: tuple[str, ...] = ()
     taxonomy: str = ""
     single_defect: bool = False
-    mosaic: float = 0.0
+    mosaic: UnitInterval = 0.0
 
 
 class SourceData(NamedTuple):

@@ -21,7 +21,6 @@ from promptmad_jax.evaluation.metrics.blocks import Block, ClassScores
 from promptmad_jax.evaluation.metrics.exact import Reasons, Values
 from promptmad_jax.evaluation.metrics.metrics import IMAGE_METRICS, PIXEL_METRICS
 from promptmad_jax.evaluation.scratch import Keep
-from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import Communicator
 
 DEFAULT_MODES = ("onenip_fusion", "resized_mask_label")
@@ -47,17 +46,13 @@ _NOT_THERE = {
 
 
 def check_mode(name: str) -> None:
-    """Refuses what is no mode.
-
-    Raises:
-      UserError: naming the known modes.
-    """
+    """Raises ValueError for an unknown compat mode, naming the known ones."""
     if name in _NOT_THERE:
-        raise UserError(f"compat mode {name!r} is not available: {_NOT_THERE[name]}")
+        raise ValueError(f"compat mode {name!r} is not available: {_NOT_THERE[name]}")
     pattern, count = _split(name)
     if pattern not in COMPAT_MODES or pattern.endswith("_N") != (count is not None):
         known = ", ".join(COMPAT_MODES)
-        raise UserError(f"compat mode {name!r} is unknown; known: {known} (N: 2 to 100000)")
+        raise ValueError(f"compat mode {name!r} is unknown; known: {known} (N: 2 to 100000)")
 
 
 def describe_mode(name: str) -> str:
@@ -117,11 +112,11 @@ class ClassByClass:
 
 
 def make_mode(name: str, pool: int, limit: float, keep: Keep, communicator: Communicator) -> Mode:
-    """The mode of a name that `check_mode` passed.
+    """Builds a mode of `EvalConfig.compat`.
 
     Args:
-      pool, limit: the protocol's `image_pool` and `aupro_limit`.
-      keep: puts an array aside until the end; all processes do so together.
+      pool, limit: `image_pool` and `aupro_limit` of the configuration.
+      keep: stores an array until the end; all processes call it together.
     """
     pattern, count = _split(name)
     match pattern:

@@ -51,13 +51,11 @@ class DefectTypeEvaluator:
     Args:
       vocabulary: a word for the report: "filtered" where each product is scored with its own types,
         "unfiltered" where all are scored with all types.
-      scratch: folder for temporary files, the system's where empty. Scores that come in batches
-        take their size there, product by product.
       communicator: the processes, `distributed.this_run()` for those of `jax.distributed`.
     """
 
-    def __init__(self, vocabulary: str, scratch: str = "", communicator: Communicator = ALONE):
-        self._vocabulary, self._scratch, self._communicator = vocabulary, scratch, communicator
+    def __init__(self, vocabulary: str, communicator: Communicator = ALONE):
+        self._vocabulary, self._communicator = vocabulary, communicator
         self._macro = Block(METRICS)
         self._types: dict[str, Block] = {}
         self._products: dict[str, dict] = {}
@@ -87,7 +85,7 @@ class DefectTypeEvaluator:
         names, truth = (NORMAL, *type_names), np.asarray(type_masks)
         self._check(product, truth, names)
         agree(self._communicator, [product, list(names), list(truth.shape)])
-        with TypeScores(self._scratch, product, truth, len(names)) as store:
+        with TypeScores(product, truth, len(names)) as store:
             jointly(self._communicator, lambda: store.fill(scores))
             one = self._measure(store, names)
         self._products[product] = one

@@ -21,7 +21,6 @@ class TypeScores:
     A context manager, which removes what is on disk.
 
     Args:
-      directory: where to put batches; the system's place for temporary files where empty.
       product: its name, for messages.
       truth: integers [n, H, W], the true states, 255 where unknown.
       states: how many there are.
@@ -32,8 +31,8 @@ class TypeScores:
         equal scores is the predicted one.
     """
 
-    def __init__(self, directory: str, product: str, truth: np.ndarray, states: int):
-        self._directory, self._product = directory, product
+    def __init__(self, product: str, truth: np.ndarray, states: int):
+        self._product = product
         self._shape = (*truth.shape, states)
         self._scratch: Scratch | None = None
         self._parts: list[np.ndarray] = []
@@ -56,7 +55,7 @@ class TypeScores:
           ValueError: the shapes do not fit.
         """
         if not isinstance(scores, np.ndarray):
-            self._scratch = Scratch(self._directory)
+            self._scratch = Scratch()
         count, states = 0, self._shape[-1]
         for batch in _batches(scores):
             if batch.shape[1:] != self._shape[1:] or count + len(batch) > self._shape[0]:

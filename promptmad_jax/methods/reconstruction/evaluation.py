@@ -11,7 +11,6 @@ from promptmad_jax.evaluation.compat.modes import needs_original_masks
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks
 from promptmad_jax.evaluation.evaluate import class_maps, evaluate_maps
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.evaluation.spread import spread
 from promptmad_jax.methods.reconstruction.assembly import (
     Experiment,
@@ -141,10 +140,9 @@ def evaluate_state(
     maps = class_maps(
         maker, state.params, state.stats, splits.test, settings.fusion, calibration, masks, shared
     )
-    protocol = Protocol(settings.image_pool, settings.aupro_limit, settings.compat)
     result = evaluate_maps(
         maps,
-        protocol,
+        settings,
         calibration.thresholds,
         f"from {calibration.source} images: {settings.image_fpr:g} of the images and "
         f"{settings.pixel_fpr:g} of the pixels may pass",

@@ -7,7 +7,6 @@ from promptmad_jax.config import Config
 from promptmad_jax.data.defect_types.images import DefectTypeImages
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.evaluate import evaluate_maps
-from promptmad_jax.evaluation.protocol import Protocol
 from promptmad_jax.evaluation.zero_shot_evaluate import TypeFigures, zero_shot_class_maps
 from promptmad_jax.methods.results import write_results
 from promptmad_jax.methods.zero_shot.assembly import (
@@ -66,11 +65,10 @@ def evaluate_zero_shot(
     also: Callable[[ClassMaps], None] = lambda _: None,
 ) -> dict:
     """The metrics.json object of a state: that of any detector, and `multi_type`."""
-    config, settings = experiment.config, experiment.config.eval
+    config = experiment.config
     figures, states = TypeFigures(this_run()), target_states(experiment, state.params, target)
     maps = zero_shot_class_maps(experiment.maker, state.params, states, target, figures)
-    protocol = Protocol(settings.image_pool, settings.aupro_limit, settings.compat)
-    result = evaluate_maps(maps, protocol, {}, "", also)
+    result = evaluate_maps(maps, config.eval, {}, "", also)
     result["protocol"] |= _choices(config, int(state.step))
     words = dict(zip(target.taxonomy.names, target.taxonomy.words, strict=True))
     return result | {"multi_type": figures.result(words)}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,9 @@ from promptmad_jax.models.backbone.random_weights import calibrated_params
 from promptmad_jax.models.backbone.weights.efficientnet import NORM_EPSILON, load_efficientnet
 from promptmad_jax.models.layers.convolution import Lowering
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat
 from promptmad_jax.weights.hub import resolve_file
 
-PADDINGS = get_args(Padding)
-LOWERINGS = ("auto", "conv", "shifted")
-DTYPES = ("float32", "bfloat16")
 STRIDES = (2, 4, 8, 16)
 
 Params = dict[str, Any]
@@ -35,33 +33,41 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which frozen network, with which weights.
+    """The frozen network that extracts features, and its weights.
 
     Attributes:
-        name: `efficientnet_b4`, `efficientnetv2_b0`, or `efficientnetv2_nano`, the project's own.
-        weights: `random`, `shipped` (nano only), a .safetensors or .npz file, a folder
-            with `model.safetensors`, or a hub id such as `timm/tf_efficientnet_b4.aa_in1k`.
-        seed: of the `random` weights.
-        padding: EfficientNet-B4 only, and a matter of where its weights come from; the others
-            always pad as `same`. `onenip_static380` is the padding of a 380-pixel image at every
-            size: OneNIP's and UniAD's checkpoints, EfficientNet-PyTorch's `efficientnet-b4`, and
-            transformers' `google/efficientnet-b4` (`depthwise_padding=[6]`). `same` is
+        name: architecture; "efficientnetv2_nano" is the project's own.
+        weights: "random", "shipped" (nano only), a .safetensors or .npz file, a folder with
+            `model.safetensors`, or a hub id such as `timm/tf_efficientnet_b4.aa_in1k`.
+        seed: of the "random" weights.
+        padding: for EfficientNet-B4 only, and set by the origin of its weights; the others always
+            pad as "same". "onenip_static380" is the padding of a 380-pixel image at every size:
+            OneNIP's and UniAD's checkpoints, EfficientNet-PyTorch's `efficientnet-b4`, and
+            transformers' `google/efficientnet-b4` (`depthwise_padding=[6]`). "same" is
             TensorFlow's: timm's `tf_efficientnet_b4`, and transformers with an empty
-            `depthwise_padding`. One layer of B4 tells them apart. `symmetric` pads k//2 on all
+            `depthwise_padding`. One layer of B4 tells them apart. "symmetric" pads k//2 on all
             sides, also with a stride: timm's `efficientnet_b4` and torchvision's.
         norm_epsilon: of the BatchNorms that are folded while loading: 1e-3, but 1e-5 for timm's
             `efficientnet_b4` and torchvision's. Weights that are folded already do without.
-        depthwise: lowering of the convolutions; `auto` takes `shifted` on a CPU, else `conv`.
-        dtype: of the computation and the taps; parameters stay float32.
+        depthwise: lowering of the depthwise convolutions; "auto" takes "shifted" on a CPU, else
+            "conv".
+        dtype: of the computation and the features; parameters stay float32.
+
+    Raises:
+        ValueError: symmetric padding for a network that is not EfficientNet-B4.
     """
 
-    name: str = "efficientnet_b4"
+    name: Literal["efficientnet_b4", "efficientnetv2_b0", "efficientnetv2_nano"] = "efficientnet_b4"
     weights: str = "random"
-    seed: int = 0
-    padding: str = "onenip_static380"
-    norm_epsilon: float = NORM_EPSILON
-    depthwise: str = "auto"
-    dtype: str = "float32"
+    seed: NonNegativeInt = 0
+    padding: Padding = "onenip_static380"
+    norm_epsilon: PositiveFloat = NORM_EPSILON
+    depthwise: Literal["auto", Lowering] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        if self.padding == "symmetric" and self.name != "efficientnet_b4":
+            raise ValueError(f"padding 'symmetric' is for efficientnet_b4; {self.name} pads 'same'")
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Backbone:
 
     architecture: Architecture
     padding: Padding
-    lowering: Literal["auto"] | Lowering
+    lowering: Literal["auto", Lowering]
     dtype: str
 
     @property
@@ -112,7 +118,7 @@ def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
         The backbone and its parameters: nested dicts of float32 arrays, BatchNorm folded.
 
     Raises:
-        UserError: an unknown option, or weights that cannot be found, read or fitted.
+        UserError: the weights cannot be found, cannot be read, or do not fit.
     """
     backbone = build_backbone(config)
     shapes = layer_shapes(backbone.architecture)
@@ -157,29 +163,9 @@ def _shipped(name: str) -> Path:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    _choice("name", config.name, ARCHITECTURES)
-    _choice("padding", config.padding, PADDINGS)
-    _choice("depthwise", config.depthwise, LOWERINGS)
-    _choice("dtype", config.dtype, DTYPES)
-    if not config.norm_epsilon > 0:
-        raise UserError(f"backbone.norm_epsilon={config.norm_epsilon}: must be positive")
-    architecture = ARCHITECTURES[config.name]
-    return Backbone(architecture, _padding(config), config.depthwise, config.dtype)
-
-
-def _padding(config: BackboneConfig) -> Padding:
-    if config.name == EFFICIENTNET_B4.name:
-        return config.padding
-    if config.padding == "symmetric":
-        raise UserError(
-            f"backbone.padding=symmetric: for efficientnet_b4 alone; {config.name} pads as `same`"
-        )
-    return "same"
-
-
-def _choice(field: str, value: str, choices) -> None:
-    if value not in choices:
-        raise UserError(f"backbone.{field}={value}: unknown; choose from {', '.join(choices)}")
+    """The network of a configuration, without its parameters."""
+    padding = config.padding if config.name == EFFICIENTNET_B4.name else "same"
+    return Backbone(ARCHITECTURES[config.name], padding, config.depthwise, config.dtype)
 
 
 def parameter_shapes(backbone: Backbone) -> Params:

@@ -10,56 +10,69 @@ with c the coarse map: the process ends where inference starts (compare SegRefin
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from promptmad_jax.runtime.field_types import (
+    BelowOne,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    UnitInterval,
+)
+
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The process and its chain. PromptMAD states 10 steps and linear betas; the rest is ours.
+    """The diffusion that refines PromptMAD's coarse map, in training and in inference.
+
+    The publication states 10 steps and linear betas; the other values are ours.
 
     Attributes:
-        steps: T. 0 leaves the refinement out: the coarse map is final.
-        beta_start, beta_end: the linear schedule.
+        steps: diffusion steps T; 0 leaves the refinement out, and the coarse map is final.
+        beta_start: beta of the first step; the schedule is linear.
+        beta_end: beta of the last step.
         zero_terminal_snr: rescale sqrt(abar) so that sqrt(abar_T) = 0 (Lin et al., 2024). Without
             it x_T still holds a fifth of the mask, which the denoiser would learn to read.
-        prior: "coarse" or "zero", where the mean of the process ends.
-        noise_scale: lambda.
-        objective: "x0" (the network predicts the mask as a logit) or "epsilon".
-        start: "mean" starts the chain at the prior's mean, "sample" adds the terminal noise.
-        samples: chains averaged for start = "sample".
+        prior: mean that the forward process ends at: the coarse map, or zero.
+        noise_scale: lambda, the scale of the noise.
+        objective: the network predicts the mask as a logit ("x0"), or the noise ("epsilon").
+        start: "mean" starts the reverse chain at the prior's mean, "sample" adds the terminal
+            noise.
+        samples: chains that are averaged where start is "sample".
         terminal_probability: share of the training samples drawn at t = T, where nothing of the
             mask is left in x_t; the others are uniform over 1..T.
         self_estimate_probability: share of the training samples whose x_t is made from the
             denoiser's own first estimate instead of the mask, as all are at test. Without it the
             denoiser sees only x_t with the true mask in them and learns to trust them.
-        unroll: `jax.lax.scan`'s unroll.
+        unroll: steps of the chain per iteration of `jax.lax.scan`; speed only.
+
+    Raises:
+        ValueError: objective "epsilon" with a zero terminal signal-to-noise ratio.
     """
 
-    steps: int = 10
-    beta_start: float = 1e-4
-    beta_end: float = 0.5
+    steps: NonNegativeInt = 10
+    beta_start: BelowOne = 1e-4
+    beta_end: BelowOne = 0.5
     zero_terminal_snr: bool = True
-    prior: str = "coarse"
-    noise_scale: float = 0.3
-    objective: str = "x0"
-    start: str = "mean"
-    samples: int = 1
-    terminal_probability: float = 0.25
-    self_estimate_probability: float = 0.5
-    unroll: int = 1
+    prior: Literal["coarse", "zero"] = "coarse"
+    noise_scale: PositiveFloat = 0.3
+    objective: Literal["x0", "epsilon"] = "x0"
+    start: Literal["mean", "sample"] = "mean"
+    samples: PositiveInt = 1
+    terminal_probability: UnitInterval = 0.25
+    self_estimate_probability: UnitInterval = 0.5
+    unroll: PositiveInt = 1
 
     def __post_init__(self):
         if self.objective == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "diffusion.objective=epsilon cannot start from a step without signal: "
-                "set diffusion.zero_terminal_snr=False"
+                "objective 'epsilon' cannot start from a step without signal: set "
+                "zero_terminal_snr=False"
             )
-        if self.steps < 0 or self.noise_scale <= 0:
-            raise ValueError("diffusion.steps must be at least 0 and diffusion.noise_scale above 0")
 
 
 def signal_levels(config: DiffusionConfig) -> np.ndarray:

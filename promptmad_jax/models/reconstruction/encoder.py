@@ -5,6 +5,7 @@ tokens, C feature channels, D model width.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,39 +14,58 @@ from flax import nnx
 
 from promptmad_jax.models.layers.attention import Attention
 from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm, linear
+from promptmad_jax.runtime.field_types import (
+    BelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    UnitInterval,
+)
 
 
 @dataclass(frozen=True)
 class ReconstructorConfig:
-    """Sizes and regularisation of the reconstructor; the defaults are OneNIP's.
+    """The feature reconstructor, an encoder and decoder of tokens; the defaults are OneNIP's.
 
     Attributes:
-        width: D, a multiple of heads.
+        width: model width D, a multiple of heads.
+        heads: attention heads.
+        encoder_layers: Transformer layers of the encoder.
+        decoder_layers: Transformer layers of the decoder.
+        mlp_width: hidden width of the layers' perceptron.
+        dropout: dropout rate in training.
         neighbor_size: tokens within neighbor_size // 2 rows and columns are hidden from a query;
             0 means half the grid (7, 8, 10 at 224, 256, 320), as OneNIP. UniAD has 7 at every size.
         jitter_scale: noise of feature jitter, in units of a token's L2 norm over C.
-        jitter_probability: chance that a training batch is jittered.
+        jitter_probability: probability that a training batch is jittered.
         text_in_decoder: PromptMAD's second attention in every cross-attention of the decoder.
         text_in_prompt: PromptMAD's gated cross-attention of the prompt tokens to the text.
-        text_tokens: which text tokens the reconstructor sees, "normal" or "all". Defect words
-            would help it to reproduce defects.
-        attention_pass: weights (images x heads x queries x keys) that an attention of the training
-            makes at once, at most, but those of one image at least; 0 leaves it to the platform.
+        text_tokens: text tokens that the reconstructor sees, of the normal state or of all. Defect
+            words would help it to reproduce defects.
+        attention_pass: upper limit of the attention weights (images x heads x queries x keys) that
+            are computed at once in training, never less than one image's; 0 chooses by platform.
+
+    Raises:
+        ValueError: heads does not divide width.
     """
 
-    width: int = 256
-    heads: int = 8
-    encoder_layers: int = 4
-    decoder_layers: int = 4
-    mlp_width: int = 1024
-    dropout: float = 0.1
-    neighbor_size: int = 0
-    jitter_scale: float = 20.0
-    jitter_probability: float = 1.0
+    width: PositiveInt = 256
+    heads: PositiveInt = 8
+    encoder_layers: NonNegativeInt = 4
+    decoder_layers: NonNegativeInt = 4
+    mlp_width: PositiveInt = 1024
+    dropout: BelowOne = 0.1
+    neighbor_size: NonNegativeInt = 0
+    jitter_scale: NonNegativeFloat = 20.0
+    jitter_probability: UnitInterval = 1.0
     text_in_decoder: bool = True
     text_in_prompt: bool = True
-    text_tokens: str = "normal"
-    attention_pass: int = 0
+    text_tokens: Literal["normal", "all"] = "normal"
+    attention_pass: NonNegativeInt = 0
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}")
 
 
 def neighbor_allowed(height: int, width: int, neighbor_size: int) -> np.ndarray:

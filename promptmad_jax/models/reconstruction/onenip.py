@@ -20,14 +20,20 @@ from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """width: channels of the refiner; norm_group: images that share BatchNorm statistics, 0 all."""
+    """OneNIP's refiner.
 
-    width: int = 128
-    norm_group: int = 0
+    Attributes:
+        width: channels.
+        norm_group: images that share BatchNorm statistics; 0 for the whole batch.
+    """
+
+    width: PositiveInt = 128
+    norm_group: NonNegativeInt = 0
 
 
 class OneNIP(nnx.Module):

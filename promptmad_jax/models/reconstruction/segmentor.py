@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,38 +17,48 @@ from promptmad_jax.models.layers.basic import (
     layer_norm,
     linear,
 )
+from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
 class SegmentorConfig:
-    """Sizes of the segmentor; PromptMAD's publication gives none, so all are ours.
+    """PromptMAD's segmentor and its denoiser; the publication gives no sizes, so these are ours.
 
     Attributes:
         width: channels at strides 16 and 8.
         fine_width: channels at stride 4, twice as many before the last convolution.
         laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
-        attention_layers, heads: the Transformer on the stride-16 grid; 0 layers leave it out.
+        attention_layers: Transformer layers on the stride-16 grid; 0 leaves the Transformer out.
+        heads: attention heads of the Transformer and of the attention to the text.
         text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
-        norm_group: images that share BatchNorm statistics, 0 all.
+        norm_group: images that share BatchNorm statistics; 0 for the whole batch.
         prior_probability: the coarse head's probability at the start (Lin et al., 2017).
-        denoiser_width, denoiser_deep_width: channels of the denoiser's two levels.
-        residual: the denoiser predicts a correction of the coarse logit (objective x0 only).
-        fine_pass: images whose stride-4 maps inference makes at once, at most; 0 leaves it to the
-            platform.
+        denoiser_width: channels of the denoiser's fine level.
+        denoiser_deep_width: channels of the denoiser's coarse level.
+        residual: the denoiser predicts a correction of the coarse logit (objective "x0" only).
+        fine_pass: upper limit of the images whose stride-4 maps inference makes at once; 0 chooses
+            by platform.
+
+    Raises:
+        ValueError: heads does not divide width.
     """
 
-    width: int = 128
-    fine_width: int = 32
+    width: PositiveInt = 128
+    fine_width: PositiveInt = 32
     laterals: bool = True
-    attention_layers: int = 1
-    heads: int = 8
+    attention_layers: NonNegativeInt = 1
+    heads: PositiveInt = 8
     text: bool = True
-    norm_group: int = 0
-    prior_probability: float = 0.01
-    denoiser_width: int = 8
-    denoiser_deep_width: int = 16
+    norm_group: NonNegativeInt = 0
+    prior_probability: Annotated[float, Bound("above 0 and below 1", lambda p: 0 < p < 1)] = 0.01
+    denoiser_width: PositiveInt = 8
+    denoiser_deep_width: PositiveInt = 16
     residual: bool = True
-    fine_pass: int = 0
+    fine_pass: NonNegativeInt = 0
+
+    def __post_init__(self):
+        if self.attention_layers and self.width % self.heads:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}")
 
 
 class SpatialLayer(nnx.Module):

@@ -9,13 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from promptmad_jax.clip.config import (
-    ClipConfig,
-    ClipTextConfig,
-    ClipVisionConfig,
-    TowerConfig,
-    check_tower,
-)
+from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig, TowerConfig
 from promptmad_jax.clip.files import find_files, tokenizer_of
 from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.text import ClipText
@@ -24,44 +18,52 @@ from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Which CLIP a zero-shot detector stands on.
+    """The CLIP model of a zero-shot detector; all but `weights` shapes the random towers.
 
     Attributes:
         weights: a Hugging Face id, a weight file, or a folder with weights, config.json and
-            tokenizer; or "random", towers without training over single bytes, whose maps mean
-            nothing, for runs that only show that all works.
-        width, layers, heads, image, patch, projection, context, seed: of the random towers; both
-            have the same width, depth and heads.
+            tokenizer; or "random", untrained towers over bytes whose maps mean nothing, for smoke
+            tests.
+        width: width of both random towers.
+        layers: depth of both random towers.
+        heads: attention heads of both random towers; must divide `width`.
+        image: side of the images that the position table is made for, in pixels.
+        patch: side of a patch, in pixels.
+        projection: width of the shared space of images and texts.
+        context: length of the text tower's position table, in tokens.
+        seed: of the random towers.
 
     Raises:
-        UserError: sizes that no tower can have.
+        ValueError: heads does not divide width.
     """
 
     weights: str = "openai/clip-vit-large-patch14-336"
-    width: int = 32
-    layers: int = 4
-    heads: int = 2
-    image: int = 64
-    patch: int = 16
-    projection: int = 32
-    context: int = 160
-    seed: int = 0
+    width: PositiveInt = 32
+    layers: PositiveInt = 4
+    heads: PositiveInt = 2
+    image: PositiveInt = 64
+    patch: PositiveInt = 16
+    projection: PositiveInt = 32
+    context: PositiveInt = 160
+    seed: NonNegativeInt = 0
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}")
 
     def random_config(self) -> ClipConfig:
         """The shape of the random towers."""
         tower = {name: getattr(self, name) for name in ("width", "heads", "layers", "projection")}
         tower["hidden"] = 4 * self.width
-        config = ClipConfig(
+        return ClipConfig(
             ClipTextConfig(**tower, context=self.context),
             ClipVisionConfig(**tower, image=self.image, patch=self.patch),
         )
-        for side in (config.text, config.vision):
-            check_tower(side, "the settings of clip")
-        return config
 
 
 class Loaded(NamedTuple):

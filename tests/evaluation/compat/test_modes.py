@@ -6,12 +6,12 @@ from sklearn import metrics as sklearn_metrics
 
 from promptmad_jax.evaluation.compat import figures as compat_figures
 from promptmad_jax.evaluation.compat.modes import COMPAT_MODES, check_mode, describe_mode
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import metrics
 from promptmad_jax.evaluation.metrics.blocks import score_maps
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.tables import format_table
-from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import make_class, random_case, regions_of
 
 LEVELS = pytest.mark.parametrize("levels", [2, 5, 40, 10**6])
@@ -133,8 +133,7 @@ def test_scores_of_an_image():
 
 def test_modes_of_image_scores():
     tile = make_class("tile", 1)
-    protocol = Protocol(compat=("plain_max", "mean_top_1pct"))
-    with Evaluator(protocol) as evaluator:
+    with Evaluator(EvalConfig(compat=("plain_max", "mean_top_1pct"))) as evaluator:
         evaluator.add(tile)
         compat = evaluator.result()["compat"]
     own = {
@@ -146,13 +145,9 @@ def test_modes_of_image_scores():
         assert compat[name]["classes"]["tile"] == expected
 
 
-def test_default_modes_are_the_cheap_ones():
-    assert Protocol().compat == ("onenip_fusion", "resized_mask_label")
-
-
 def test_one_class_only_is_undefined_in_every_mode():
     modes = ("pro_200", "bins_50", "trapezoid_ap", "f1max_21", "plain_max", "mean_top_1pct")
-    with Evaluator(Protocol(compat=modes)) as evaluator:
+    with Evaluator(EvalConfig(compat=modes)) as evaluator:
         evaluator.add(make_class("plain", 3, defective=0))
         result = evaluator.result()
     for name in modes:
@@ -168,7 +163,7 @@ def test_one_class_only_is_undefined_in_every_mode():
     "name", ["bins", "bins_N", "bins_1", "bins_07", "f1max_", "pro_x", "pro_1000000"]
 )
 def test_unknown_modes_are_refused(name):
-    with pytest.raises(UserError, match=f"compat mode '{name}' is unknown; known: onenip_fusion"):
+    with pytest.raises(ValueError, match=f"compat mode '{name}' is unknown; known: onenip_fusion"):
         check_mode(name)
 
 
@@ -176,5 +171,5 @@ def test_known_modes_pass_and_the_missing_one_says_why():
     for name in COMPAT_MODES:
         check_mode(name.replace("_N", "_50"))
     assert describe_mode("bins_50").startswith("pixel scores in 50 equal bins")
-    with pytest.raises(UserError, match="'mask_127' is not available: prepared data sets keep"):
+    with pytest.raises(ValueError, match="'mask_127' is not available: prepared data sets keep"):
         check_mode("mask_127")

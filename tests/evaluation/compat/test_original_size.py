@@ -10,12 +10,13 @@ import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation.compat.modes import needs_original_masks
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks, enlarge
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import metrics
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 from tests.data.image_trees import spot, write_class
 from tests.evaluation.classes import make_class
 
-PROTOCOL = Protocol(compat=("original_size",))
+PROTOCOL = EvalConfig(compat=("original_size",))
 
 
 def evaluate(class_maps):
@@ -56,7 +57,7 @@ def test_the_own_size_changes_nothing():
 def test_a_stated_size():
     tile = make_class("tile", 1)
     masks = tuple(np.kron(mask, np.ones((4, 4), bool)) for mask in tile.masks)
-    with Evaluator(Protocol(compat=("size_24", "size_48"))) as evaluator:
+    with Evaluator(EvalConfig(compat=("size_24", "size_48"))) as evaluator:
         evaluator.add(replace(tile, original_masks=masks))
         result = evaluator.result()
     blocks = result["compat"]

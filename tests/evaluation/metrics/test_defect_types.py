@@ -1,6 +1,7 @@
 """Figures of types against scikit-learn, by batches and by processes, and what is undefined."""
 
 import json
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -15,10 +16,11 @@ from sklearn.metrics import (
 )
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import type_scores
 from promptmad_jax.evaluation.metrics.defect_types import METRICS, DefectTypeEvaluator
 from promptmad_jax.evaluation.metrics.metrics import image_metrics
-from promptmad_jax.evaluation.protocol import Evaluator, Protocol
+from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import ALONE
 from tests.evaluation.classes import make_class
@@ -163,7 +165,7 @@ def test_what_is_absent_is_undefined_with_a_reason():
     }
 
 
-def test_batches_give_the_same_and_leave_nothing(tmp_path):
+def test_batches_give_the_same_and_leave_nothing(tmp_path, monkeypatch):
     scores, masks = case(5, 12, images=11, unknown=True)
     whole = DefectTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
     seen = []
@@ -173,11 +175,13 @@ def test_batches_give_the_same_and_leave_nothing(tmp_path):
             seen.append(len(list(tmp_path.rglob("*.raw"))))
             yield scores[start : start + 4]
 
-    evaluator = DefectTypeEvaluator("filtered", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    evaluator = DefectTypeEvaluator("filtered")
     assert evaluator.add("cup", batches(), masks, TYPES) == whole
     assert seen == [0, 1, 2]
     assert not list(tmp_path.iterdir())
-    DefectTypeEvaluator("filtered", str(tmp_path / "absent")).add("cup", scores, masks, TYPES)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    DefectTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -245,10 +249,10 @@ def test_image_scores_of_the_models_own():
     one = make_class("screw", 0)
     scores = np.random.default_rng(0).random(len(one.labels))
     given = with_scores(one, scores)
-    with Evaluator(Protocol(compat=())) as evaluator:
+    with Evaluator(EvalConfig(compat=())) as evaluator:
         evaluator.add(given)
         result = evaluator.result()
-    with Evaluator(Protocol(compat=())) as evaluator:
+    with Evaluator(EvalConfig(compat=())) as evaluator:
         evaluator.add(one)
         plain = evaluator.result()
     wanted, _ = image_metrics(scores, one.labels)
@@ -264,5 +268,8 @@ def test_image_scores_of_the_models_own():
     np.testing.assert_array_equal(given.share(1, 2).image_scores, scores[1::2])
     with pytest.raises(ValueError, match="do not fit"):
         with_scores(one, scores[:-1])
-    with Evaluator(Protocol(compat=())) as evaluator, pytest.raises(UserError, match="image score"):
+    with (
+        Evaluator(EvalConfig(compat=())) as evaluator,
+        pytest.raises(UserError, match="image score"),
+    ):
         evaluator.add(with_scores(one, np.where(scores < 0.5, np.nan, scores)))

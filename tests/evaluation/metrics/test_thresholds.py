@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics.exact import image_sample
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics.metrics import image_scores
@@ -79,7 +80,9 @@ def test_what_cannot_be_divided_is_undefined():
 def test_block_of_the_evaluator():
     classes = make_class("tile", 1), make_class("plain", 2, defective=0)
     thresholds = {"tile": (1.0, 0.6, 12), "plain": (2.0, 2.0, 12), "unused": (0.0, 0.0, 1)}
-    with Evaluator(thresholds=thresholds, thresholds_from="from held-out images") as evaluator:
+    with Evaluator(
+        EvalConfig(), thresholds=thresholds, thresholds_from="from held-out images"
+    ) as evaluator:
         for one in classes:
             evaluator.add(one)
         result = evaluator.result()
@@ -98,12 +101,12 @@ def test_block_of_the_evaluator():
 
 
 def test_no_block_without_thresholds_and_none_without_the_class():
-    with Evaluator() as evaluator:
+    with Evaluator(EvalConfig()) as evaluator:
         evaluator.add(make_class("tile", 1))
         result = evaluator.result()
     assert "thresholds" not in result and "decisions" not in result["protocol"]
     with (
-        Evaluator(thresholds={"screw": (1.0, 1.0)}) as evaluator,
+        Evaluator(EvalConfig(), thresholds={"screw": (1.0, 1.0)}) as evaluator,
         pytest.raises(UserError, match="class tile has no thresholds, which there are for screw"),
     ):
         evaluator.add(make_class("tile", 1))

@@ -99,5 +99,3 @@ def test_the_prior_is_detached():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="zero_terminal_snr"):
         DiffusionConfig(objective="epsilon")
-    with pytest.raises(ValueError, match="noise_scale"):
-        DiffusionConfig(noise_scale=0.0)
