@@ -1,4 +1,4 @@
-"""Whether what is frozen is what a run was made with: checkpoints hold what is trained alone."""
+"""Checks that the frozen weights, which checkpoints leave out, match the run's."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ _BACKBONE, _CLIP = "backbone.weights", "clip.weights"
 
 
 def frozen_facts(config: Config) -> dict[str, Any]:
-    """For the manifest: the setting that names the frozen weights, and a digest of their files;
-    None for random weights, which follow from their seed.
+    """The manifest's entry: the setting that names the frozen weights, and a digest of their files.
+
+    The digest is None for random weights, which follow from their seed.
 
     Raises:
         UserError: files are missing, or a hub cannot be reached.
@@ -23,7 +24,7 @@ def frozen_facts(config: Config) -> dict[str, Any]:
 
 
 def noted(files: Workdir) -> tuple[str, ...]:
-    """The settings whose files the run in `files` has noted: they may be found elsewhere now."""
+    """The weight settings whose files the run has recorded, and which may have moved."""
     manifest = files.read_manifest()
     if manifest is None or ENTRY not in manifest:
         return ()
@@ -31,12 +32,12 @@ def noted(files: Workdir) -> tuple[str, ...]:
 
 
 def check_frozen(config: Config, files: Workdir) -> None:
-    """Compares the files of the frozen weights with those that the run in `files` was made with.
+    """Compares the files of the frozen weights with those that the run in `files` recorded.
 
-    Nothing is compared where the manifest is missing or of a version that did not note them.
+    Compares nothing if the manifest is missing or of a version that did not record them.
 
     Raises:
-        UserError: they are others, or missing.
+        UserError: the weights differ or are missing.
     """
     manifest, setting = files.read_manifest(), _setting(config)
     if manifest is None or ENTRY not in manifest:
@@ -45,9 +46,9 @@ def check_frozen(config: Config, files: Workdir) -> None:
     if then is not None and _digest(config) != then:
         name = config.clip.weights if setting == _CLIP else config.backbone.weights
         raise UserError(
-            f"{files.path} was made with other files than those that {setting}={name} now names. "
-            "Bring them back, or give train the name under which they are now, a path or a hub id "
-            "with its @REVISION; or begin anew in another --workdir"
+            f"{files.path} was made with other weights than {setting}={name} now names. Restore "
+            f"them, or give {setting} their new path, or their hub id with its @REVISION; or start "
+            "a new run in another --workdir"
         )
 
 

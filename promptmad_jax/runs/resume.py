@@ -1,4 +1,4 @@
-"""Whether a run may go on with this configuration, this data and this code."""
+"""Checks that a run may go on with this configuration, this data and this code."""
 
 import dataclasses
 import json
@@ -16,15 +16,19 @@ from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.training.loop import total_steps
 
-# Settings, or whole groups, that may change on the way. What is not listed decides what is
-# learned, and from what; a changed `data_dir` must hold the same images, frozen weights that are
-# elsewhere must be the same (`frozen_weights`), and `check_data` has a word on a changed length.
+# Settings, or whole groups, that may change when a run resumes, because they do not change what is
+# learned. `check_data` checks that a changed `data_dir` holds the same images.
 FREE = (
-    "name",
+    "backbone.depthwise",
+    "dapo.remat",
+    "data.data_dir",
+    "diffusion.unroll",
     "eval",
     "mesh",
-    "backbone.depthwise",
-    "data.data_dir",
+    "name",
+    "pseudo_anomaly.batching",
+    "reconstructor.attention_pass",
+    "segmentor.fine_pass",
     "source.data_dir",
     "train.checkpoint_every",
     "train.epochs",
@@ -40,10 +44,10 @@ FREE = (
 
 
 def check_config(config: Config, files: Workdir) -> None:
-    """Compares `config` with that of the run in `files`; a run without a checkpoint may change.
+    """Compares `config` with that of the run in `files`; without a checkpoint anything may change.
 
     Raises:
-        UserError: a setting that decides the result has changed.
+        UserError: a setting that changes what is learned differs.
     """
     stored = _stored_config(files)
     if stored is None:
@@ -53,7 +57,7 @@ def check_config(config: Config, files: Workdir) -> None:
     if unknown:
         warn(f"the run in {files.path} has settings that this version lacks: {', '.join(unknown)}")
     may_move = noted(files)
-    # A setting that the older version lacked did what is now its default.
+    # The default of a new setting is what the older version did.
     defaults = _flat(_plain(to_dict(Config())))
     changed = {
         key: (old.get(key, defaults[key]), value)
@@ -66,19 +70,18 @@ def check_config(config: Config, files: Workdir) -> None:
         )
         flags = " ".join(_as_flag(key, was) for key, (was, _) in changed.items())
         raise UserError(
-            f"{files.path} holds a run with other settings: {listed}. To go on with it, give the "
-            f"old ones ({flags}); to begin anew, another --workdir"
+            f"{files.path} holds a run with other settings: {listed}. To resume it, give the old "
+            f"ones ({flags}); to start a new run, give another --workdir"
         )
 
 
 def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int) -> None:
     """Compares the data, the frozen weights, the code and the length with those of the run.
 
-    Other code or another length is told, and no more: a run may be made longer. Where the schedule
-    of the learning rate follows the length, it is then that of the new length from here on.
+    Other code, and a new length that changes the learning-rate schedule, are only warned about.
 
     Raises:
-        UserError: the data or the frozen weights are not those that the run began with.
+        UserError: the data or the frozen weights are not those that the run started with.
     """
     stored = _stored_config(files)
     manifest = files.read_manifest()
@@ -87,40 +90,40 @@ def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int
     if manifest["data_fingerprint"] != fingerprint:
         raise UserError(
             f"{files.path} holds a run on other training images (fingerprint "
-            f"{manifest['data_fingerprint'][:12]}, and that of {config.data.data_dir} is "
-            f"{fingerprint[:12]}). Set data.data_dir to the old ones, or begin in another --workdir"
+            f"{manifest['data_fingerprint'][:12]}; that of {config.data.data_dir} is "
+            f"{fingerprint[:12]}). Set data.data_dir to the old ones, or give another --workdir"
         )
     check_frozen(config, files)
     if ENTRY not in manifest:
         warn(
-            f"the run in {files.path} has not noted which frozen weights it was begun with: from "
-            "here on those of now count as the ones"
+            f"the run in {files.path} did not record its frozen weights: from here on those of "
+            "this configuration are taken for them"
         )
     now, then = code_versions(), manifest.get("code", {})
     others = [f"{k} {then[k]}, now {now[k]}" for k in now if k in then and now[k] != then[k]]
     if others:
-        warn(f"the run in {files.path} was begun with {'; '.join(others)}: its end may differ")
+        warn(f"the run in {files.path} was started with {'; '.join(others)}: results may differ")
     length = {key: stored["train"][key] for key in ("epochs", "steps")}
     was = total_steps(dataclasses.replace(config.train, **length), num_images)[0]
     steps = total_steps(config.train, num_images)[0]
     if was != steps and config.optimizer.schedule == "cosine":
         warn(
-            f"the run was to have {was} steps and now has {steps}: from here on its learning rate "
-            "follows the new length, so it is not what it had been with that from the start"
+            f"the run had {was} steps and now has {steps}: from here on its learning rate follows "
+            "the new length, so the result differs from a run of that length from the start"
         )
 
 
 def check_length(steps: int, done: int, files: Workdir) -> None:
-    """Raises UserError where the run is past the length that it shall have."""
+    """Raises UserError if the run is past its configured length."""
     if done > steps:
         raise UserError(
-            f"the run in {files.path} is at step {done}, and this configuration ends at {steps}; "
-            "give train.steps or train.epochs of at least that, or another --workdir"
+            f"the run in {files.path} is at step {done}, but this configuration ends at {steps}; "
+            f"raise train.steps or train.epochs to reach {done}, or give another --workdir"
         )
 
 
 def _stored_config(files: Workdir) -> dict[str, Any] | None:
-    """The configuration of the run that the checkpoints are of; None where there are none."""
+    """The configuration that the checkpoints were saved with; None without checkpoints."""
     directory = files.path / "checkpoints"
     if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
         return None
@@ -132,13 +135,13 @@ def _stored_config(files: Workdir) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except ValueError as error:
         raise UserError(
-            f"{path} is not valid JSON ({error}); bring it back from a copy, or delete it to go on "
+            f"{path} is not valid JSON ({error}); restore it from a copy, or delete it to resume "
             "with the settings of this command"
         ) from error
 
 
 def _plain(values: Any) -> Any:
-    """As JSON gives it back: lists for tuples."""
+    """Values as JSON returns them: lists for tuples."""
     return json.loads(json.dumps(values))
 
 

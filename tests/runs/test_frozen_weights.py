@@ -65,7 +65,7 @@ def test_other_weights_of_the_same_name_are_refused(tmp_path, make, named):
         lambda: check_data(config, files, "abc", 10),
         lambda: restore_state(types.SimpleNamespace(config=config), files),
     ):
-        with pytest.raises(UserError, match=f"made with other files.*{named}.*Bring them back"):
+        with pytest.raises(UserError, match=f"made with other weights.*{named}.*Restore them"):
             use()
     path.write_bytes(before)
     check_data(config, files, "abc", 10)
@@ -109,7 +109,7 @@ def test_runs_that_noted_nothing_go_on(tmp_path, capsys):
     check_frozen(config, files)
     assert capsys.readouterr().err == ""
     check_data(config, files, "abc", 10)
-    assert "has not noted which frozen weights" in capsys.readouterr().err
+    assert "did not record its frozen weights" in capsys.readouterr().err
     files.manifest.unlink()
     check_frozen(config, files)
 

@@ -1,4 +1,4 @@
-"""What may change when a run goes on, what may not, and what a refusal leaves behind."""
+"""Settings that may change on resume, those that may not, and the files after a refusal."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import pytest
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.runs import manifest
-from promptmad_jax.runs.resume import check_config, check_data, check_length
+from promptmad_jax.runs.resume import FREE, check_config, check_data, check_length
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
@@ -50,15 +50,17 @@ def snapshot(files):
     [
         {},
         {"name": "other"},
-        {"train__log_every": 7, "train__keep": 9, "train__keep_every": 100},
+        {"train__log_every": 7, "train__keep": 9, "train__keep_every": 100, "train__steps": 7},
         {"train__eval_at": (3, 4), "train__eval_every": 2, "train__checkpoint_every": 1},
         {"eval__fusion": "standardized", "eval__batch_size": 1, "eval__compat": ()},
         {"mesh__fsdp": 8, "train__resident": "no", "data__data_dir": "/elsewhere"},
-        {"train__steps": 7},
+        {"pseudo_anomaly__batching": "vmap", "backbone__depthwise": "conv", "dapo__remat": True},
+        {"reconstructor__attention_pass": 9, "segmentor__fine_pass": 2, "diffusion__unroll": 5},
     ],
 )
-def test_harmless_changes_are_taken(files, free):
+def test_settings_that_do_not_change_what_is_learned_may_change(files, free):
     check_config(changed(**free), files)
+    assert list(FREE) == sorted(FREE)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_other_code_is_told(files, capsys, monkeypatch):
     monkeypatch.setattr(manifest, "__version__", "9.9.9")
     check_data(Config(), files, "abc", 10)
     error = capsys.readouterr().err
-    assert "begun with promptmad_jax 0." in error and "now 9.9.9+" in error
+    assert "started with promptmad_jax 0." in error and "now 9.9.9+" in error
 
 
 @pytest.mark.parametrize(("schedule", "told"), [("cosine", True), ("step", False)])
@@ -150,10 +152,10 @@ def test_other_length_is_told_where_the_schedule_follows_it(files, capsys, sched
     longer = changed(optimizer__schedule=schedule, train__steps=5000)
     check_config(longer, files)
     check_data(longer, files, "abc", 8)
-    assert ("was to have 1000 steps and now has 5000" in capsys.readouterr().err) == told
+    assert ("had 1000 steps and now has 5000" in capsys.readouterr().err) == told
 
 
 def test_run_cannot_end_before_where_it_is(files):
     check_length(5, 5, files)
-    with pytest.raises(UserError, match="is at step 6, and this configuration ends at 5"):
+    with pytest.raises(UserError, match="is at step 6, but this configuration ends at 5"):
         check_length(5, 6, files)
