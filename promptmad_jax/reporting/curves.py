@@ -46,18 +46,18 @@ def roc(curve: Curve) -> Points:
 
 
 def precision_recall(curve: Curve) -> Points:
-    """(recall, precision) as steps, the area below which is the AP."""
+    """(recall, precision) as steps; the area below them is the AP."""
     precision = curve.tp_after / (curve.tp_after + curve.fp_at)
     recall = _interleave(curve.tp_before, curve.tp_after) / curve.positives
     return np.stack([recall, np.repeat(precision, 2)], axis=1)
 
 
 def region_overlap(curve: Curve, limit: float) -> Points:
-    """(false-positive rate, per-region overlap) up to `limit`; its area over it is the AUPRO."""
+    """(false-positive rate, per-region overlap) up to `limit`; its area / `limit` is the AUPRO."""
     rate = _interleave(curve.fp_above, curve.fp_at) / curve.negatives
     points = _ends(rate, _interleave(curve.overlap_before, curve.overlap_after))
     inside = points[points[:, 0] <= limit]
-    # Just after the limit the curve may rise at once; interpolation takes the value before that.
+    # The curve may jump right after the limit; interpolation takes the value before the jump.
     after = points[len(inside) : len(inside) + 1]
     if len(after) and after[0, 0] > inside[-1, 0]:
         share = (limit - inside[-1, 0]) / (after[0, 0] - inside[-1, 0])
@@ -66,10 +66,10 @@ def region_overlap(curve: Curve, limit: float) -> Points:
 
 
 def thin(points: Points, count: int = POINTS) -> Points:
-    """At most `count` of the points, so that the line through them moves as little as possible.
+    """Keeps at most `count` of the points, moving the line through them as little as possible.
 
     Points are added where the line is farthest from the curve (Douglas and Peucker, 1973), in
-    units of the curve's own extent, until it is nowhere farther than `TOLERANCE`.
+    units of the curve's own extent, until no point is farther away than `TOLERANCE`.
     """
     points = _one_per_cell(points)
     extent = np.ptp(points, axis=0)
@@ -87,7 +87,7 @@ def thin(points: Points, count: int = POINTS) -> Points:
 
 
 def _push(waiting: list, points: Points, first: int, last: int) -> None:
-    """Queues the stretch between two kept points with the one that lies farthest from its chord."""
+    """Queues the points between two kept ones by the largest distance to their chord."""
     if last - first < 2:
         return
     start, chord = points[first], points[last] - points[first]
@@ -102,7 +102,7 @@ def _push(waiting: list, points: Points, first: int, last: int) -> None:
 
 
 def _one_per_cell(points: Points) -> Points:
-    """Drops points that share a cell of a fine grid with the one before, never the last."""
+    """Drops points in the same cell of a fine grid as the point before, but never the last."""
     cells = np.rint(points * _CELLS)
     kept = np.append(True, (cells[1:] != cells[:-1]).any(axis=1))
     kept[-1] = True

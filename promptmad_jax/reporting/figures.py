@@ -19,7 +19,6 @@ from promptmad_jax.reporting.chart_data import (
     training_series,
 )
 from promptmad_jax.reporting.curves import Points, class_curves
-from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import (
     FALSE_ALARMS,
     HITS,
@@ -36,7 +35,6 @@ STYLE = {"font.size": 8, "pdf.fonttype": 42}
 GROUPS = {MISSES: "miss", FALSE_ALARMS: "false alarm", HITS: "hit"}
 NORMAL, DEFECTIVE = "#2f6db5", "#ad3a1a"
 DOTS_PER_INCH = 200
-ROWS = 3
 
 
 class Figures:
@@ -55,7 +53,6 @@ class Figures:
         self._image_pool, self._aupro_limit = image_pool, aupro_limit
         self._curves: dict[str, dict[str, Points]] = {}
         self._scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.paths: list[Path] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,8 +64,7 @@ class Figures:
         """Draws the gallery of a class and keeps its curves."""
         name = class_maps.class_name
         scores = class_maps.scores(self._image_pool)
-        explainer = make_explainer(class_maps, scores)
-        gallery = make_gallery(class_maps, explainer, ROWS, self._image_pool)
+        gallery = make_gallery(class_maps, scores, self._image_pool)
         index = len(self._curves)
         self._curves[name] = class_curves(class_maps, scores, self._aupro_limit)
         self._scores[name] = scores, class_maps.labels.astype(bool)
@@ -101,7 +97,6 @@ class Figures:
                     f"{path}: the figure cannot be written ({error.strerror}); make room or choose "
                     "another folder"
                 ) from error
-            self.paths.append(path)
 
 
 def draw_curves(curves: Mapping[str, Mapping[str, Points]], result: Mapping) -> Figure:

@@ -1,14 +1,21 @@
-"""The images of a class that say most about a detector, with their maps and an explanation."""
+"""The worst misses, worst false alarms and best hits of a class, with maps and explanations."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
-from promptmad_jax.reporting.explanations import PARTS, Explainer, Window, highest_window
+from promptmad_jax.reporting.explanations import (
+    PARTS,
+    Explainer,
+    Window,
+    highest_window,
+    make_explainer,
+)
 from promptmad_jax.reporting.overlay import colorize, overlay
 
 MISSES, FALSE_ALARMS, HITS = "Worst misses", "Worst false alarms", "Best hits"
+ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +46,22 @@ class Gallery:
     scales: dict[str, tuple[float, float]]
 
 
-def make_gallery(class_maps: ClassMaps, explainer: Explainer, rows: int, pool: int) -> Gallery:
-    """Picks up to `rows` misses, false alarms and hits; see `choose`.
+def make_gallery(class_maps: ClassMaps, scores: np.ndarray, pool: int) -> Gallery:
+    """Picks up to `ROWS` misses, false alarms and hits each; see `choose`.
 
     Args:
-      pool: window of the image score.
+      scores: image scores, [n]. pool: window of the image score.
     """
+    explainer = make_explainer(class_maps, scores)
     scales = {name: colour_scale(class_maps, name) for name in class_maps.maps}
-    chosen = choose(explainer.scores, class_maps.labels, rows)
     groups = {
         title: [_example(class_maps, explainer, index, scales, pool) for index in indices]
-        for title, indices in chosen.items()
+        for title, indices in choose(scores, class_maps.labels).items()
     }
     return Gallery(class_maps.class_name, groups, scales)
 
 
-def choose(scores: np.ndarray, labels: np.ndarray, rows: int) -> dict[str, list[int]]:
+def choose(scores: np.ndarray, labels: np.ndarray, rows: int = ROWS) -> dict[str, list[int]]:
     """The indices of the images to show by title of the group, the most extreme score first.
 
     Misses are the defective images with the lowest scores, hits those with the highest, false

@@ -1,4 +1,4 @@
-"""Heat colours for anomaly maps, alone and over their image, on a scale that the caller fixes."""
+"""Heat colours for anomaly maps, alone and over their image, on a scale given by the caller."""
 
 import numpy as np
 
@@ -11,22 +11,27 @@ _POSITIONS = np.linspace(0, 1, 256)
 COLOURS = np.stack(
     [np.interp(_POSITIONS, np.linspace(0, 1, len(_STEPS)), channel) for channel in _STEPS.T], axis=1
 ).astype(np.float32)
+OPACITY = 0.75  # at vmax
 _RISE, _FALL = (np.array(colour, np.float32) for colour in ((255, 150, 60), (70, 150, 255)))
 
 
 def normalised(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
-    """Maps [vmin, vmax] to [0, 1], clipped, float32; vmax must be above vmin."""
+    """Maps [vmin, vmax] to [0, 1], clipped, as float32.
+
+    Raises:
+      ValueError: if vmax is not above vmin.
+    """
     if not vmax > vmin:
         raise ValueError(f"the colour scale is empty: {vmin} to {vmax}")
     return np.clip((values - vmin) / (vmax - vmin), 0, 1).astype(np.float32)
 
 
 def colorize(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
-    """Heat colours of an anomaly map, dark at vmin and below, pale yellow at vmax and above.
+    """Colours an anomaly map, from black at vmin and below to pale yellow at vmax and above.
 
     Args:
       values: float [H, W].
-      vmin, vmax: the scale, the same for all images that are to be compared.
+      vmin, vmax: the scale, shared by all images that are compared.
 
     Returns:
       uint8 [H, W, 3].
@@ -34,27 +39,24 @@ def colorize(values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
     return np.rint(_heat(normalised(values, vmin, vmax))).astype(np.uint8)
 
 
-def overlay(
-    image: np.ndarray, values: np.ndarray, vmin: float, vmax: float, alpha: float = 0.75
-) -> np.ndarray:
-    """Lays the heat colours over the image, the more opaque the higher the value.
+def overlay(image: np.ndarray, values: np.ndarray, vmin: float, vmax: float) -> np.ndarray:
+    """Lays heat colours over the image, more opaque for higher values.
 
     Args:
       image: uint8 [H, W, 3].
       values: float [H, W].
       vmin, vmax: the scale; the image shows unchanged at vmin and below.
-      alpha: opacity at vmax.
 
     Returns:
       uint8 [H, W, 3].
     """
     level = normalised(values, vmin, vmax)
-    weight = alpha * level[..., None]
+    weight = OPACITY * level[..., None]
     return np.rint((1 - weight) * image + weight * _heat(level)).astype(np.uint8)
 
 
 def diverging(values: np.ndarray, extent: float) -> np.ndarray:
-    """Colours of a signed map: black at 0, orange towards `extent`, blue towards -`extent`.
+    """Colours a signed map: black at 0, orange towards `extent`, blue towards -`extent`.
 
     Args:
       values: float [H, W].

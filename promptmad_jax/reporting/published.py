@@ -1,4 +1,4 @@
-"""Published figures by class, to print beside a run's own on the same data set."""
+"""Published figures by class, shown beside a run's own on the same data set."""
 
 import importlib.resources
 import json
@@ -12,9 +12,9 @@ class Published:
 
     Attributes:
       method: its name. image_size: side of its input in pixels.
-      source: where the figures stand.
+      source: where the figures come from.
       classes: class -> metric -> percent. mean: metric -> percent, over all of them.
-      inferred: (class, metric) that the source does not state but that follow from it.
+      inferred: (class, metric) of figures that follow from the source without being stated in it.
     """
 
     method: str
@@ -24,12 +24,8 @@ class Published:
     mean: Mapping[str, float]
     inferred: frozenset[tuple[str, str]]
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return tuple(self.mean)
-
     def mean_over(self, names: Collection[str], metric: str) -> float | None:
-        """The mean over these classes, None where one of them was not published."""
+        """The mean over these classes, None if one of them was not published."""
         if set(names) == set(self.classes):
             return self.mean[metric]
         if not names or not set(names) <= set(self.classes):
@@ -38,14 +34,14 @@ class Published:
 
 
 def published_results(dataset: str, image_size: int) -> tuple[Published, ...]:
-    """What was published on a data set, a method at the size nearest to `image_size`.
+    """The published figures on a data set, for each method at the size nearest to `image_size`.
 
     Args:
-      dataset: the name in the configuration, with or without `:VERSION`. Names of classes alone
-        say nothing: a user's own "screw" is not MVTec-AD's.
+      dataset: the name in the configuration, with or without `:VERSION`. Class names are not
+        enough, since a user's own "screw" is not MVTec-AD's.
 
     Returns:
-      Nothing for a data set without published figures.
+      An empty tuple for a data set without published figures.
     """
     nearest: dict[str, Published] = {}
     for values in _tables().get(dataset.partition(":")[0], ()):

@@ -10,7 +10,6 @@ from promptmad_jax.reporting.chart_data import training_series
 from promptmad_jax.reporting.class_table import make_class_table
 from promptmad_jax.reporting.curves import class_curves
 from promptmad_jax.reporting.diffusion_strip import StepSource, make_strip
-from promptmad_jax.reporting.explanations import make_explainer
 from promptmad_jax.reporting.gallery import make_gallery
 from promptmad_jax.reporting.pages import run_facts
 from promptmad_jax.reporting.pages.charts import curve_charts, histogram_chart, training_chart
@@ -21,15 +20,12 @@ from promptmad_jax.reporting.pages.thumbnails import picture_row
 from promptmad_jax.reporting.published import Published, published_results
 from promptmad_jax.reporting.type_pictures import type_examples
 
-GALLERY_ROWS = 3
-
 
 class Report:
     """Collects the classes one by one and writes the page.
 
     Args:
       directory: where `index.html` goes; made if it is missing.
-      rows: number of images in each group of a gallery.
       image_pool: window of the image score. aupro_limit: where the PRO curve ends. Both are those
         of the protocol.
       steps: computes the diffusion steps of images, where the model has a diffusion.
@@ -38,22 +34,19 @@ class Report:
     def __init__(
         self,
         directory: epath.PathLike,
-        rows: int = GALLERY_ROWS,
         image_pool: int = 16,
         aupro_limit: float = 0.3,
         steps: StepSource | None = None,
     ):
-        self._directory, self._rows = epath.Path(directory), rows
+        self._directory, self._steps = epath.Path(directory), steps
         self._image_pool, self._aupro_limit = image_pool, aupro_limit
-        self._steps = steps
         self._views: dict[str, ClassView] = {}
         self.scores: list[ImageScore] = []
 
     def add(self, class_maps: ClassMaps) -> None:
         """Picks the images of a class and keeps them as thumbnails alone."""
         scores = class_maps.scores(self._image_pool)
-        explainer = make_explainer(class_maps, scores)
-        gallery = make_gallery(class_maps, explainer, self._rows, self._image_pool)
+        gallery = make_gallery(class_maps, scores, self._image_pool)
         strip = None if self._steps is None else make_strip(class_maps, self._steps)
         types = [] if class_maps.types is None else type_examples(class_maps)
         self._views[class_maps.class_name] = ClassView(

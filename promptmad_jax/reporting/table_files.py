@@ -18,14 +18,12 @@ _ESCAPES = str.maketrans(
 Rows = dict[str, list[float | None]]
 
 
-def write_tables(
-    directory: Path, result: Mapping, published: Sequence[Published] = ()
-) -> list[Path]:
-    """Writes `classes` and `parts`, each as `.csv` and `.tex`; percent, empty where undefined.
+def write_tables(directory: Path, result: Mapping, published: Sequence[Published] = ()) -> None:
+    """Writes `classes` and `parts` as `.csv` and `.tex`, in percent.
 
     Args:
-      directory: where they go. result: the content of metrics.json.
-      published: adds their columns to the classes.
+      directory: the output folder. result: the content of metrics.json.
+      published: adds columns to the classes.
     """
     table, metrics = make_class_table(result, published), list(result["mean"])
     classes = {name: [f.value for f in row] for name, row in table.classes.items()}
@@ -40,10 +38,8 @@ def write_tables(
         for c in table.columns
     ]
     plain = [HEADINGS[metric] for metric in metrics]
-    return [
-        *_write(directory / "classes", ["class", *headings], classes, mean),
-        *_write(directory / "parts", ["map", *plain], parts, {}),
-    ]
+    _write(directory / "classes", ["class", *headings], classes, mean)
+    _write(directory / "parts", ["map", *plain], parts, {})
 
 
 def _latex_table(headings: Sequence[str], body: Rows, foot: Rows) -> str:
@@ -64,13 +60,11 @@ def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(cell.translate(_ESCAPES) for cell in cells) + r" \\"
 
 
-def _write(path: Path, headings: Sequence[str], body: Rows, foot: Rows) -> list[Path]:
+def _write(path: Path, headings: Sequence[str], body: Rows, foot: Rows) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)
     for name, values in (body | foot).items():
         writer.writerow([name, *("" if v is None else f"{v:.4f}" for v in values)])
-    paths = [path.with_suffix(".csv"), path.with_suffix(".tex")]
-    write_text_atomic(paths[0], text.getvalue())
-    write_text_atomic(paths[1], _latex_table(headings, body, foot))
-    return paths
+    write_text_atomic(path.with_suffix(".csv"), text.getvalue())
+    write_text_atomic(path.with_suffix(".tex"), _latex_table(headings, body, foot))

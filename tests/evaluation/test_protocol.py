@@ -199,8 +199,8 @@ def test_shares_make_up_the_class(two_classes):
 
 
 def test_table_rows(result):
-    text = format_table(result, decimals=2)
-    value = f"{100 * result['mean']['pixel_aupro']:.2f}"
+    text = format_table(result)
+    value = f"{100 * result['mean']['pixel_aupro']:.1f}"
     rows = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") > 2}
     assert value in rows["mean"]
     assert {"tile", "screw", "pooled", "mean, refined", "mean, onenip_fusion"} <= set(rows)

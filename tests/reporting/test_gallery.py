@@ -20,9 +20,8 @@ from promptmad_jax.reporting.pages.thumbnails import picture_row
 from tests.reporting.report_cases import SIZE, fake_steps, make_class, with_final
 
 
-def gallery_of(class_maps, rows=3, pool=4):
-    scores = image_scores(class_maps.maps["final"], pool)
-    return make_gallery(class_maps, make_explainer(class_maps, scores), rows, pool)
+def gallery_of(class_maps, pool=4):
+    return make_gallery(class_maps, image_scores(class_maps.maps["final"], pool), pool)
 
 
 def test_choice_of_images():
@@ -154,8 +153,9 @@ def test_long_chains_are_shown_in_ten_steps():
 
 
 def test_no_strip_without_a_defect_or_a_refinement():
-    assert make_strip(make_class(defective=0), fake_steps) is None
-    assert make_strip(make_class(keys=("reconstruction", "coarse")), fake_steps) is None
+    # The steps are not even computed.
+    assert make_strip(make_class(defective=0), None) is None
+    assert make_strip(make_class(keys=("reconstruction", "coarse")), None) is None
 
 
 def test_step_source_makes_the_bank_once_and_not_before():

@@ -21,9 +21,9 @@ def test_colours_stay_close_to_the_published_map():
 
 def test_overlay_keeps_the_image_where_nothing_was_found():
     image = np.full((1, 2, 3), 100, np.uint8)
-    result = overlay(image, np.array([[0.2, 1.0]]), 0.2, 1.0, alpha=0.5)
+    result = overlay(image, np.array([[0.2, 1.0]]), 0.2, 1.0)
     assert result[0, 0].tolist() == [100, 100, 100]
-    assert result[0, 1].tolist() == [176, 178, 132]
+    assert result[0, 1].tolist() == [214, 216, 148]
 
 
 def test_the_scale_is_the_callers():

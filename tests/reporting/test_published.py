@@ -14,7 +14,7 @@ def test_mvtec_ad_has_both_methods():
         "pixel_auroc": 98.64,
         "pixel_ap": 34.39,
     }
-    assert one.metrics == ("image_auroc", "pixel_ap")
+    assert tuple(one.mean) == ("image_auroc", "pixel_ap")
     assert prompt.inferred == {("capsule", "pixel_ap"), ("capsule", "pixel_auroc")}
     assert "decoded from a public summary" in one.source
 

@@ -75,7 +75,7 @@ def write_comparison(
         image_count=sum(count["normal"] + count["defective"] for count in counts),
         labels=labels,
         metrics=[m for m in first.result["mean"] if all(m in r.result["mean"] for r in runs)],
-        runs=[compare(run, first) for run in runs],
+        runs=[_compare(run, first) for run in runs],
         unscored=[run.label for run in runs if run.scores is None],
         scores_file=SCORES_FILE,
         images=images,
@@ -85,7 +85,7 @@ def write_comparison(
     )
 
 
-def compare(run: Run, reference: Run) -> ComparedRun:
+def _compare(run: Run, reference: Run) -> ComparedRun:
     """The figures of a run with their distance to the reference's."""
     classes, others = run.result["classes"], reference.result["classes"]
     return ComparedRun(
