@@ -23,8 +23,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure in percent, None where undefined.
+class MetricValue:
+    """A metric in percent, None where it is undefined.
 
     Attributes:
       points: a difference in percentage points: of the run to a published figure, or of a run to
@@ -40,10 +40,10 @@ class ClassTable:
     """The figures of each column, by class and averaged over the classes."""
 
     columns: tuple[Column, ...]
-    classes: dict[str, list[Figure]]
-    mean: list[Figure]
+    classes: dict[str, list[MetricValue]]
+    mean: list[MetricValue]
 
-    def is_lowest(self, index: int, figure: Figure) -> bool:
+    def is_lowest(self, index: int, figure: MetricValue) -> bool:
         """Returns True for the lowest figure of a column whose figures are not all equal."""
         values = {row[index].value for row in self.classes.values()} - {None}
         return len(values) > 1 and figure.value == min(values)
@@ -57,18 +57,18 @@ def make_class_table(result: Mapping, published: Sequence[Published]) -> ClassTa
         columns += [Column(metric, entry) for entry in published if metric in entry.mean]
     names = list(result["classes"])
     classes = {
-        name: [_figure(own[c.metric], c.published, c.stated(name)) for c in columns]
+        name: [_beside(own[c.metric], c.published, c.stated(name)) for c in columns]
         for name, own in result["classes"].items()
     }
-    mean = [_figure(result["mean"][c.metric], c.published, c.stated_mean(names)) for c in columns]
+    mean = [_beside(result["mean"][c.metric], c.published, c.stated_mean(names)) for c in columns]
     return ClassTable(tuple(columns), classes, mean)
 
 
-def _figure(own: float | None, published: Published | None, stated: float | None) -> Figure:
+def _beside(own: float | None, published: Published | None, stated: float | None) -> MetricValue:
     own = to_percent(own)
     if published is None:
-        return Figure(own)
-    return Figure(stated, None if own is None or stated is None else own - stated)
+        return MetricValue(own)
+    return MetricValue(stated, None if own is None or stated is None else own - stated)
 
 
 def to_percent(fraction: float | None) -> float | None:

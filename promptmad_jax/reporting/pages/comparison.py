@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptmad_jax.evaluation.image_scores import SCORES_FILE
-from promptmad_jax.reporting.class_table import Figure, to_percent
+from promptmad_jax.reporting.class_table import MetricValue, to_percent
 from promptmad_jax.reporting.compared_runs import (
     Disagreement,
     ImageView,
@@ -19,7 +19,7 @@ from promptmad_jax.reporting.tables import HEADINGS
 # The figures that papers lead with.
 HEADLINES = ("image_auroc", "pixel_auroc", "pixel_ap")
 
-Figures = dict[str, Figure]  # by metric
+MetricValues = dict[str, MetricValue]  # by metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class ComparedRun:
     """A run beside the reference; the points of its figures are those above the reference."""
 
     label: str
-    mean: Figures
-    classes: dict[str, Figures]
+    mean: MetricValues
+    classes: dict[str, MetricValues]
 
     def record(self, metric: str) -> tuple[int, int, int]:
         """The numbers of classes where the run is higher, equal to one decimal, and lower."""
@@ -90,16 +90,16 @@ def _compare(run: Run, reference: Run) -> ComparedRun:
     classes, others = run.result["classes"], reference.result["classes"]
     return ComparedRun(
         run.label,
-        _figures(run.result["mean"], reference.result["mean"]),
-        {name: _figures(classes[name], other) for name, other in others.items()},
+        _beside(run.result["mean"], reference.result["mean"]),
+        {name: _beside(classes[name], other) for name, other in others.items()},
     )
 
 
-def _figures(own: Mapping, reference: Mapping) -> Figures:
+def _beside(own: Mapping, reference: Mapping) -> MetricValues:
     figures = {}
     for metric in own.keys() & reference.keys():
         value, other = to_percent(own[metric]), to_percent(reference[metric])
-        figures[metric] = Figure(value, None if None in (value, other) else value - other)
+        figures[metric] = MetricValue(value, None if None in (value, other) else value - other)
     return figures
 
 

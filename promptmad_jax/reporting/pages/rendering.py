@@ -52,7 +52,7 @@ def _environment() -> jinja2.Environment:
         "zip": zip,
     }
     environment.filters |= {
-        "figure": lambda value: "-" if value is None else f"{value:.1f}",
+        "decimal": lambda value: "-" if value is None else f"{value:.1f}",
         "heading": HEADINGS.__getitem__,
         "percent": percent,
         "plain": plain,
