@@ -1,1 +1,1 @@
-"""Configurations for `--config=configs/NAME.py[:arguments]`."""
+"""The shipped configurations; installed as promptmad_jax.configs."""

@@ -1,12 +1,11 @@
-"""CLIP as it is, with hand-written phrases: the floor of the zero-shot detectors. Trains nothing.
+"""CLIP with hand-written phrases, untrained: the baseline of the zero-shot detectors.
 
     promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
     promptmad train --config=clip_zero_shot.py --workdir=runs/clip_zero_shot
-    promptmad predict --config=clip_zero_shot.py --output=out \\
-        --defects="scratch,missing cap" FOLDER
+    promptmad predict --config=clip_zero_shot.py --defects="scratch,missing cap" --output=out FOLDER
 
-`train` has no step to make: it goes on to the evaluation. WinCLIP's ensemble of phrases
-(arXiv 2303.14814) without its windows. Not run by this project: CLIP ViT-L/14-336 is a download.
+`train` takes no step and only evaluates. The phrases are WinCLIP's ensemble (arXiv 2303.14814),
+without its windows. Not run by this project: CLIP ViT-L/14-336 is a download.
 """
 
 from promptmad_jax.configs import common
@@ -23,5 +22,5 @@ def get_config(arg=None):
 
 
 def get_hyper():
-    """Settings for launch/sweep.py: nothing is drawn, so one run."""
+    """Settings for launch/sweep.py: one run, since nothing is random."""
     return [{}]

@@ -1,4 +1,4 @@
-"""Defaults and the argument parser that all configurations share."""
+"""Defaults, argument parser and smoke test that the configurations share."""
 
 from typing import Any
 
@@ -10,27 +10,26 @@ from promptmad_jax.runtime.errors import UserError
 
 
 def defaults() -> ConfigDict:
-    """Every setting at its default, as a locked ConfigDict."""
+    """Returns every setting at its default, as a locked ConfigDict."""
     config = ConfigDict(to_dict(Config()))
     config.lock()
     return config
 
 
 def parse_arg(arg: str | None, **allowed: Any) -> ConfigDict:
-    """Parses `smoke,seed=3` into a ConfigDict typed by the defaults in `allowed`.
+    """Parses `smoke,seed=3` into a ConfigDict with the types of the defaults in `allowed`.
 
-    A name alone sets a boolean. `smoke` (a minute-long run of the same shape) and `seed` are always
-    allowed.
+    A name alone sets a boolean. `smoke` (the same run in miniature) and `seed` are always allowed.
 
     Raises:
-        UserError: an unknown name or a value of the wrong type.
+        UserError: a name is unknown or a value has the wrong type.
     """
     values = {"smoke": False, "seed": 0} | allowed
     for part in filter(None, (arg or "").split(",")):
         name, equals, text = part.partition("=")
         if name not in values:
             raise UserError(
-                f"config argument {name!r} is unknown; there are {', '.join(sorted(values))}"
+                f"config argument {name!r} is unknown; known are {', '.join(sorted(values))}"
             )
         values[name] = _convert(name, text if equals else "true", values[name])
     return ConfigDict(values)
@@ -50,7 +49,7 @@ def _convert(name: str, text: str, default: Any) -> Any:
 
 
 def shrink(config: ConfigDict) -> None:
-    """Turns any configuration into its smoke test: tiny widths, a few steps, random weights."""
+    """Shrinks a configuration to a smoke test: tiny widths, a few steps, random weights."""
     config.data.image_size = 64
     config.backbone.weights = "random"
     config.text.source = "random"

@@ -4,8 +4,8 @@
     promptmad prepare --dataset=visa --source=... --data_dir=data
     promptmad train --config=dapo_mvtec_to_visa.py --workdir=runs/dapo
 
-Of mvtec_ad: all of its 73 defect folders, as 20 types.
-`:cached` trains text prompts and adapters only, and computes the image tower once an image.
+Uses all 73 defect folders of mvtec_ad, as 20 types.
+`:cached` trains only text prompts and adapters, and runs the image tower once per image.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 

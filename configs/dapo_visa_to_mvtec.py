@@ -4,8 +4,8 @@
     promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
     promptmad train --config=dapo_visa_to_mvtec.py --workdir=runs/dapo
 
-Of visa: images with one type of defect, as MultiADS trains.
-`:cached` trains text prompts and adapters only, and computes the image tower once an image.
+Uses the images of visa with one type of defect, as MultiADS does.
+`:cached` trains only text prompts and adapters, and runs the image tower once per image.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 

@@ -4,7 +4,7 @@
     promptmad prepare --dataset=visa --source=... --data_dir=data
     promptmad train --config=multiads_mvtec_to_visa.py --workdir=runs/multiads
 
-Of mvtec_ad: all of its 73 defect folders, as 20 types.
+Uses all 73 defect folders of mvtec_ad, as 20 types.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 

@@ -4,7 +4,7 @@
     promptmad prepare --dataset=mvtec_ad --source=... --data_dir=data
     promptmad train --config=multiads_visa_to_mvtec.py --workdir=runs/multiads
 
-Of visa: images with one type of defect, as MultiADS trains.
+Uses the images of visa with one type of defect, as MultiADS does.
 Not run by this project: the data sets and CLIP ViT-L/14-336's weights are downloads.
 """
 

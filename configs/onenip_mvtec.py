@@ -1,10 +1,10 @@
-"""OneNIP on MVTec-AD, all 15 classes in one model, 224 px: PromptMAD's base and baseline.
+"""OneNIP, the baseline that PromptMAD extends, on the 15 classes of MVTec-AD at 224 px.
 
     promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz
     promptmad train --config=onenip_mvtec.py --workdir=runs/onenip_mvtec
 
-The released model scores 97.96 image AUROC, 97.91 pixel AUROC and 63.87 pixel AP. Not run by this
+Its released model scores 97.96 image AUROC, 97.91 pixel AUROC and 63.87 pixel AP. Not run by this
 project: MVTec-AD and EfficientNet-B4's weights are downloads.
 """
 

@@ -1,11 +1,11 @@
-"""PromptMAD (or, with `:onenip` or `:uniad`, a baseline) on your own folder in MVTec layout.
+"""PromptMAD, or with `:onenip` or `:uniad` a baseline, on your own folder in MVTec layout.
 
     promptmad prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
     promptmad train --config=promptmad_folder.py --workdir=runs/mine \\
         --config.backbone.weights=efficientnetv2_b0.npz
 
-Describe your classes in a YAML file (`config.text.vocabulary`) and take CLIP's text encoder
-(`config.text.source=clip`) where you can; the default needs no download.
+Describe your classes in a YAML file (config.text.vocabulary) and use CLIP's text encoder
+(config.text.source=clip) if you can; the default needs no download.
 """
 
 from promptmad_jax.configs import common

@@ -1,4 +1,4 @@
-"""PromptMAD on MVTec-AD, all 15 classes in one model, 224 px, as the paper.
+"""PromptMAD as in the paper, on the 15 classes of MVTec-AD at 224 px.
 
     promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz

@@ -1,10 +1,10 @@
-"""PromptMAD in miniature on the project's own synthetic data: minutes on a CPU, no download.
+"""PromptMAD in miniature on synthetic data: minutes on a CPU, no download.
 
     bash launch/quickstart.sh
 
-The backbone is the project's own miniature with weights made by `tools.pretrain_nano`, the text
-tower is seeded random; every other part is the real one, at smaller widths and 128 px. It shows
-that the parts work together, not what the method can do.
+The backbone is a miniature with weights made by tools/pretrain_nano.py and the text vectors are
+random; every other part is the real one, narrower and at 128 px. It shows that the parts work
+together, not what the method can reach.
 """
 
 from promptmad_jax.configs import common

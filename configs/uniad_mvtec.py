@@ -1,4 +1,4 @@
-"""UniAD on MVTec-AD, all 15 classes in one model, 224 px: the baseline without a prompt.
+"""UniAD, the baseline without a prompt, on the 15 classes of MVTec-AD at 224 px.
 
     promptmad prepare --dataset=mvtec_ad --data_dir=data \\
         --source=mvtec_anomaly_detection.tar.xz
@@ -18,7 +18,7 @@ def get_config(arg=None):
     config.model = "uniad"
     config.data.dataset = "mvtec_ad"
     config.backbone.weights = "timm/tf_efficientnet_b4.aa_in1k"
-    # 7 at every image size, where OneNIP takes half the grid.
+    # At every image size; OneNIP takes half the grid.
     config.reconstructor.neighbor_size = 7
     config.eval.fusion = "reconstruction"
     config.train.seed = arg.seed

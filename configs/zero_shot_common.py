@@ -1,4 +1,4 @@
-"""What the zero-shot configurations share. A part of them, not one itself."""
+"""Parts that the zero-shot configurations share."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from promptmad_jax.losses.defect_types import MULTIADS_LOSS
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS, DapoConfig
 
 SIZE = 518
-# Of the synthetic data set, in the smoke tests.
+# Products of the synthetic data set in the smoke tests.
 SMOKE_SOURCE = ("hex_bolt",)
 SMOKE_TARGET = ("wood_board",)
 
@@ -22,17 +22,17 @@ def dapo(source: str, target: str) -> ConfigDict:
 
 
 def multiads(source: str, target: str) -> ConfigDict:
-    """MultiADS: hand-written prompts, adapters alone are trained."""
+    """MultiADS: hand-written prompts; only the adapters are trained."""
     config = _trained(MULTIADS, source, target)
     config.name = f"multiads_{_short(source)}_to_{_short(target)}"
     config.type_loss.update(dataclasses.asdict(MULTIADS_LOSS))
-    # The cached states, 11 MB an image, are too much for many devices; see docs/zero_shot.md.
+    # The cached states, 11 MB per image, do not fit many devices; see docs/zero_shot.md.
     config.train.resident = "no"
     return config
 
 
 def untrained(target: str) -> ConfigDict:
-    """CLIP as it is, with hand-written prompts."""
+    """CLIP with hand-written prompts, untrained."""
     config = _common(CLIP_ZERO_SHOT, target)
     config.name = "clip_zero_shot"
     return config
@@ -50,7 +50,7 @@ def _trained(detector: DapoConfig, source: str, target: str) -> ConfigDict:
         weight_decay=0.0,
         clip_norm=0.0,
     )
-    # Decided before: nothing of the target may choose.
+    # Fixed in advance: the target data must not choose the step.
     config.train.update(batch_size=8, epochs=5, checkpoint_every=200)
     return config
 
@@ -60,21 +60,21 @@ def _common(detector: DapoConfig, target: str) -> ConfigDict:
     config.model = "zero_shot"
     config.data.update(dataset=target, image_size=SIZE)
     config.dapo.update(dataclasses.asdict(detector))
-    # One size, whichever of the two is set.
+    # Overriding data.image_size changes both.
     config.dapo.image_size = config.data.get_ref("image_size")
     config.eval.compat = ()
     return config
 
 
 def without_image_prompts(config: ConfigDict) -> None:
-    """Trains text prompts and adapters only, so that the image tower runs once an image."""
+    """Trains only text prompts and adapters, so that the image tower runs once per image."""
     config.name += "_cached"
     config.dapo.image_tokens = 0
     config.train.resident = "no"
 
 
 def shrink(config: ConfigDict) -> None:
-    """The smoke test: random towers, 64 px, synthetic products, a few steps."""
+    """Shrinks a configuration to a smoke test: random towers, 64 px, synthetic data, few steps."""
     config.data.update(dataset="synthetic_mvtec", image_size=64, classes=SMOKE_TARGET)
     config.clip.weights = "random"
     config.dapo.taps = (2, 4) if len(config.dapo.taps) > 1 else (4,)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains with N processes of this machine, and starts all of them again when one fails.
+# Trains with N processes on this machine, and restarts all of them when one fails.
 #   launch/local_multiprocess.sh N [--devices_per_process=K] [--restarts=R] [--grace=S] -- ARGUMENTS
-# ARGUMENTS go to `python -m promptmad_jax.train`. A process has K devices (1): GPUs where there are
-# some and JAX_PLATFORMS does not say cpu, else parts of the CPU. When one ends in failure, the others
-# notice by themselves or are stopped after S seconds (90); then all start again, R times at most (3),
-# and go on from the last checkpoint. A user's mistake (status 2) starts nothing again.
-#   PROMPTMAD_PYTHON  a Python that has the package; without it, the checkout is installed
+# ARGUMENTS are those of `promptmad train`. A process has K devices (default 1): GPUs, or parts of the
+# CPU without GPUs or with JAX_PLATFORMS=cpu. When one fails, the others notice or are stopped after S
+# seconds (90); then all restart from the last checkpoint, up to R times (3), but not after a user's
+# mistake (status 2).
+#   PROMPTMAD_PYTHON  a Python with the package; if empty, the checkout is installed
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -31,7 +31,7 @@ while [[ $# -gt 0 ]]; do
     --restarts=*) restarts="$(number --restarts "${1#*=}" 0)" ;;
     --grace=*) grace="$(number --grace "${1#*=}" 0)" ;;
     --) shift; break ;;
-    *) fail "$1: unknown; what goes to the training stands after --" ;;
+    *) fail "$1: unknown; arguments of the training go after --" ;;
   esac
   shift
 done
@@ -43,7 +43,7 @@ else
 fi
 cd "$CHECKOUT"
 
-# gpus: how many there are to share out; 0 where the processes run on the CPU.
+# gpus: prints the number of GPUs to divide; 0 if the processes run on the CPU.
 gpus() {
   if [[ "${JAX_PLATFORMS:-}" == cpu* ]] || ! command -v nvidia-smi >/dev/null; then
     echo 0
@@ -79,8 +79,8 @@ signal() {
   done
 }
 
-# reap: waits for all; sets `status` to that of the first failure, but to a user's mistake if one
-# made one. When the first has failed, the others have `grace` seconds.
+# reap: waits for all; sets `status` to that of the first failure, or to USER_ERROR if any has it.
+# After the first failure the others have `grace` seconds.
 reap() {
   local index ended deadline=""
   status=0
@@ -120,7 +120,7 @@ for ((attempt = 0; ; attempt++)); do
     exit "$status"
   fi
   if [[ "$attempt" -ge "$restarts" ]]; then
-    echo "launch: given up after $restarts restarts" >&2
+    echo "launch: giving up after $restarts restarts" >&2
     exit "$status"
   fi
   echo "launch: restart $((attempt + 1)) of $restarts, from the last checkpoint" >&2

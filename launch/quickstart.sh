@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a trained detector and its report: makes a small data set, trains on it,
-# prints the table and the path of the report. Run again, it goes on from where it stopped.
-#   PROMPTMAD_WORKDIR  where data and results go (default: ./workdir/quickstart)
-# Arguments go to the training: launch/quickstart.sh --config.train.seed=1
+# From a fresh checkout to a trained detector: makes a small data set, trains on it, prints the table
+# and the path of the report. A second call continues where the first stopped.
+#   PROMPTMAD_WORKDIR  folder for data and results (default: workdir/quickstart in the checkout)
+# Arguments are those of `promptmad train`: launch/quickstart.sh --config.train.seed=1
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -19,7 +19,7 @@ workdir="$(cd "$workdir" && pwd)"
 
 timed install use_environment export
 cd "$CHECKOUT"
-# The quickstart uses no downloaded weights; a missing network must not slow it down.
+# Nothing is downloaded; without this a missing network would slow the run down.
 export HF_HUB_OFFLINE=1
 timed prepare "$PYTHON" -m promptmad_jax.prepare --dataset=synthetic_mvtec \
   --data_dir="$workdir/data"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the checkout and runs its tests on the CPU, two files at a time: much of a test is one
-# thread compiling. Arguments go to pytest: launch/test.sh -k mesh
+# Installs the checkout and runs its tests on the CPU, two files at a time, since compiling is mostly
+# single-threaded. Arguments go to pytest: launch/test.sh -k mesh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

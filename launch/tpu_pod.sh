@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: asks for it in the queue, installs the checkout on all of its hosts,
-# runs the training on all of them, and does all of that again when the slice is taken away.
+# Trains on a Cloud TPU slice: requests it from the queue, installs the checkout on its hosts, runs
+# the training on all of them, and repeats that when the slice is preempted.
 #   launch/tpu_pod.sh create|install|train|delete|all -- ARGUMENTS
-# `all` is create, install and train, again after a preemption or a failure. ARGUMENTS go to
-# `python -m promptmad_jax.train`; workdir and data must be seen by all hosts (gs://, or a shared disk).
+# `all` is create, install and train, again after a preemption or a failure. ARGUMENTS are those of
+# `promptmad train`; all hosts must see the workdir and the data (gs://, or a shared disk).
 #   TPU_NAME, TPU_ZONE, TPU_TYPE (v5litepod-16), TPU_RUNTIME (v2-alpha-tpuv5-lite)
 #   TPU_SPOT=1 for spot capacity; TPU_RESTARTS (100); the project is that of gcloud's configuration
 set -euo pipefail
@@ -19,7 +19,7 @@ fail() {
 [[ $# -gt 0 ]] || fail "give create, install, train, delete or all"
 action="$1"
 shift
-[[ $# -eq 0 || "$1" == -- ]] || fail "$1: what goes to the training stands after --"
+[[ $# -eq 0 || "$1" == -- ]] || fail "$1: arguments of the training go after --"
 [[ $# -eq 0 ]] || shift
 name="${TPU_NAME:?error: set TPU_NAME, TPU_ZONE}" zone="${TPU_ZONE:?error: set TPU_ZONE}"
 
@@ -31,7 +31,7 @@ state() {
   queue describe --format='value(state.state)' 2>/dev/null || echo ABSENT
 }
 
-# on_all COMMAND: runs it on every host; the status is the worst of theirs.
+# on_all COMMAND: runs it on every host; returns the worst exit status.
 on_all() {
   gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$1"
 }
@@ -61,7 +61,7 @@ install() {
   on_all 'cd promptmad && python3 -m venv .venv && .venv/bin/pip install --quiet --editable ".[tpu,gcs]"'
 }
 
-# train ARGUMENTS: the same command on every host; Cloud TPU tells each its place.
+# train ARGUMENTS: the same command on every host, which finds its place from Cloud TPU.
 train() {
   local arguments=""
   [[ $# -eq 0 ]] || arguments="$(printf ' %q' "$@")"
@@ -82,9 +82,9 @@ all() {
     if [[ "$status" -eq 0 || "$status" -eq "$USER_ERROR" ]]; then
       return "$status"
     fi
-    [[ "$status" -ne "$REQUEUE" ]] || echo "launch: told to stop" >&2
+    [[ "$status" -ne "$REQUEUE" ]] || echo "launch: preempted" >&2
     if [[ "$attempt" -ge "$restarts" ]]; then
-      echo "launch: status $status; given up after $restarts restarts" >&2
+      echo "launch: status $status; giving up after $restarts restarts" >&2
       return "$status"
     fi
     echo "launch: status $status; restart $((attempt + 1)) of $restarts" >&2
@@ -94,5 +94,5 @@ all() {
 case "$action" in
   create | install | delete) "$action" ;;
   train | all) "$action" "$@" ;;
-  *) fail "$action: unknown; there are create, install, train, delete and all" ;;
+  *) fail "$action: unknown; give create, install, train, delete or all" ;;
 esac

@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: messages and a progress bar."""
+"""Messages and progress on the terminal."""
 
 import math
 import sys
@@ -9,13 +9,13 @@ import jax
 
 
 def say(message: str) -> None:
-    """Prints a line, by process 0 alone."""
+    """Prints a line; only process 0 does."""
     if jax.process_index() == 0:
         print(message, flush=True)
 
 
 def warn(message: str) -> None:
-    """Prints `warning: ...` on standard error, by process 0 alone."""
+    """Prints `warning: ...` on standard error; only process 0 does."""
     if jax.process_index() == 0:
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
@@ -26,14 +26,14 @@ class _Display(Protocol):
 
 
 class Progress:
-    """Where the training stands: step, loss, images/s and time left.
+    """Shows step, loss, images/s and remaining time of a training; a context manager.
 
-    A bar on a terminal; otherwise one line every `interval` seconds and a last one at the end.
-    Use as a context manager. Only process 0 shows anything.
+    On a terminal it is a bar, otherwise one line every `interval` seconds and one at the end. Only
+    process 0 shows anything.
     """
 
     def __init__(self, total_steps: int, start_step: int, batch_size: int, interval: float = 10.0):
-        """`batch_size` is that of the whole run, all devices together."""
+        """`batch_size` counts the images of all devices."""
         self._total, self._start, self._batch_size = total_steps, start_step, batch_size
         self._began = time.monotonic()
         self._display = self._make_display(interval) if jax.process_index() == 0 else None
@@ -45,7 +45,7 @@ class Progress:
         self.close()
 
     def update(self, step: int, loss: float) -> None:
-        """Shows that `step` steps are done, the last with `loss`."""
+        """Shows that `step` steps are complete, the last with `loss`."""
         if self._display is None:
             return
         done = step - self._start
@@ -54,7 +54,7 @@ class Progress:
         self._display.show(step, loss, step_rate * self._batch_size, seconds_left)
 
     def close(self) -> None:
-        """Leaves the last state standing and gives the terminal back."""
+        """Releases the terminal; the last state stays visible."""
         if self._display is not None:
             self._display.close()
 
@@ -78,7 +78,7 @@ class _Lines:
         print(f"step {step}/{self._total}  {status}", flush=True)
 
     def close(self) -> None:
-        """Nothing to give back: every line stands by itself."""
+        """Nothing to release."""
 
 
 class _Bar:

@@ -1,8 +1,8 @@
-"""Joins the processes of a run before any of them touches a device.
+"""Joins the processes of a multi-process run.
 
-Where this process stands comes from the flags, from `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`
-and `JAX_PROCESS_ID`, or from what started it: Slurm, Open MPI, an indexed Kubernetes job or JobSet,
-or Cloud TPU. jax.distributed does the rest, its heartbeats included.
+The place of a process among them comes from the flags, from `JAX_COORDINATOR_ADDRESS`,
+`JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, or from the launcher: Slurm, Open MPI, an indexed
+Kubernetes job or JobSet, or Cloud TPU. jax.distributed does the rest, including heartbeats.
 """
 
 import glob
@@ -20,16 +20,19 @@ from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.errors import UserError
 
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", None, "one of several processes; by default, where the environment says so"
+    "distributed", None, "join other processes (by default, if the environment says so)"
 )
-_ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT on process 0's machine")
+_ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT on the machine of process 0")
 _COUNT = flags.DEFINE_integer("num_processes", None, "number of processes", lower_bound=1)
-_INDEX = flags.DEFINE_integer("process_id", None, "of this process, from 0", lower_bound=0)
+_INDEX = flags.DEFINE_integer("process_id", None, "index of this process, from 0", lower_bound=0)
 _HEARTBEAT = flags.DEFINE_integer(
-    "heartbeat_timeout", 60, "seconds after which a silent process ends the others", lower_bound=1
+    "heartbeat_timeout",
+    60,
+    "seconds of silence of one process after which the others end",
+    lower_bound=1,
 )
 _CONNECT = flags.DEFINE_integer(
-    "connect_timeout", 300, "seconds to wait for the other processes at the start", lower_bound=1
+    "connect_timeout", 300, "seconds to wait for the others at the start", lower_bound=1
 )
 
 _RETRY_SECONDS = 0.2
@@ -37,19 +40,19 @@ _SHUTDOWN_SECONDS = 1800
 
 
 class _NamedLines(logging.PythonFormatter):
-    """Lines of the log that say which process they are of."""
+    """Log lines that name their process."""
 
     def format(self, record: LogRecord) -> str:
         return f"[{leaving.process_name()}] {super().format(record)}"
 
 
 class Place(NamedTuple):
-    """Where this process stands; what is None is found by jax itself.
+    """The place of this process among all; JAX finds out what is None.
 
     Attributes:
         address: HOST:PORT of the coordinator, which runs in process 0.
-        count, index: number of processes, and which this is.
-        source: what says so, in words.
+        count, index: the number of processes, and the index of this one.
+        source: where this is known from, for messages.
     """
 
     address: str | None
@@ -59,11 +62,10 @@ class Place(NamedTuple):
 
 
 def initialize() -> None:
-    """Joins the other processes by the flags and the environment; does nothing where there are
-    none.
+    """Joins the other processes, if flags or environment name any; call before using a device.
 
     Raises:
-        UserError: the place is half given, or the others do not come.
+        UserError: the place is incomplete, or the others do not connect.
     """
     if _DISTRIBUTED.value is False:
         return
@@ -71,7 +73,7 @@ def initialize() -> None:
     place = find_place(given, os.environ)
     if place is None and _DISTRIBUTED.value:
         raise UserError(
-            "--distributed: neither flags nor environment say where this process stands; give "
+            "--distributed: neither flags nor environment give the place of this process; give "
             "--coordinator_address=HOST:PORT --num_processes=N --process_id=I, or start it with "
             "launch/local_multiprocess.sh, srun, mpirun or a JobSet"
         )
@@ -80,13 +82,13 @@ def initialize() -> None:
 
 
 def find_place(given: Place, environment: Mapping[str, str]) -> Place | None:
-    """The place of this process, or None where it is the only one.
+    """Returns the place of this process, or None if it is the only one.
 
     Args:
-        given: what the flags say, None where they do not.
+        given: the values of the flags, None where not given.
 
     Raises:
-        UserError: address, count and index are half known, or do not fit together.
+        UserError: address, count and index are incomplete or contradictory.
     """
     explicit = _explicit(given, environment)
     if any(value is not None for value in explicit[:3]):
@@ -94,8 +96,8 @@ def find_place(given: Place, environment: Mapping[str, str]) -> Place | None:
     scheduled = _scheduler(environment)
     if scheduled is not None and scheduled.source == "Open MPI" and not _orte(environment):
         raise UserError(
-            "Open MPI 5 does not say where process 0 runs: give --coordinator_address=HOST:PORT, "
-            "the same to all processes"
+            "Open MPI 5 does not say where process 0 runs: give all processes the same "
+            "--coordinator_address=HOST:PORT"
         )
     if scheduled is not None and scheduled.source in ("Slurm", "Open MPI"):
         return scheduled if scheduled.count > 1 else None
@@ -105,7 +107,7 @@ def find_place(given: Place, environment: Mapping[str, str]) -> Place | None:
 
 
 def _explicit(given: Place, environment: Mapping[str, str]) -> Place:
-    """The flags, and where they say nothing the variables."""
+    """The flags, completed by JAX's environment variables."""
     address, count, index = given[:3]
     if address is None:
         address = environment.get("JAX_COORDINATOR_ADDRESS") or None
@@ -117,7 +119,7 @@ def _explicit(given: Place, environment: Mapping[str, str]) -> Place:
 
 
 def _complete(place: Place, environment: Mapping[str, str]) -> Place:
-    """Fills in count and index from the scheduler, and checks all three."""
+    """Fills in count and index from the launcher, and checks all three."""
     scheduled = _scheduler(environment)
     address, count, index = place[:3]
     if scheduled is not None:
@@ -142,7 +144,7 @@ def _complete(place: Place, environment: Mapping[str, str]) -> Place:
 
 def _scheduler(environment: Mapping[str, str]) -> Place | None:
     """Count and index as Slurm, Open MPI or Kubernetes number them."""
-    # Without a step there is one process, whatever the number of tasks that were asked for.
+    # Outside a job step one process runs, however many tasks were requested.
     if "SLURM_STEP_NODELIST" in environment and "SLURM_PROCID" in environment:
         count, index = _integer(environment, "SLURM_NTASKS"), _integer(environment, "SLURM_PROCID")
         return Place(None, 1 if count is None else count, index, "Slurm")
@@ -157,13 +159,13 @@ def _scheduler(environment: Mapping[str, str]) -> Place | None:
 
 
 def _orte(environment: Mapping[str, str]) -> bool:
-    """Whether Open MPI, up to version 4, names the machine that started the processes."""
+    """Returns True for Open MPI up to version 4, which names the machine of process 0."""
     return "OMPI_MCA_orte_hnp_uri" in environment
 
 
 def _several_tpu_hosts(environment: Mapping[str, str]) -> bool:
-    """Whether this is a machine with TPU chips, which may be one of several; jax asks the cloud."""
-    if environment.get("JAX_PLATFORMS", "tpu") not in ("", "tpu", "tpu,cpu"):
+    """Returns True on a host with TPU chips that may be one of several; JAX asks the cloud."""
+    if (environment.get("JAX_PLATFORMS") or "tpu") not in ("tpu", "tpu,cpu"):
         return False
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     if hosts is not None:
@@ -175,7 +177,7 @@ def _several_tpu_hosts(environment: Mapping[str, str]) -> bool:
 
 
 def _integer(environment: Mapping[str, str], name: str) -> int | None:
-    text = environment.get(name, "")
+    text = environment.get(name)
     if not text:
         return None
     try:
@@ -197,33 +199,33 @@ def _join(place: Place) -> None:
             place.address,
             place.count if explicit else None,
             place.index if explicit else None,
-            # What was given is not looked for; and no device is left out.
+            # With a given place JAX searches for none, and leaves out no device.
             cluster_detection_method="deactivate" if explicit else None,
             initialization_timeout=_CONNECT.value,
             heartbeat_timeout_seconds=_HEARTBEAT.value,
-            # At the end the others wait for process 0, which writes the report.
+            # At the end the others wait while process 0 writes the report.
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"the processes of the run did not meet (by {place.source}: {reason}); give "
-            "--nodistributed for one process alone"
+            f"the processes did not connect ({place.source}: {reason}); give --nodistributed "
+            "to run one process alone"
         ) from error
     leaving.joined(jax.process_index(), jax.process_count())
     logging.get_absl_handler().setFormatter(_NamedLines())
-    # The first gather opens connections, for which gloo gives all of them 30 s: now they are near.
+    # The first gather opens connections within 30 s, gloo's limit: now all processes are ready.
     gather_objects(this_run(), place.index)
 
 
 def _meet(place: Place) -> None:
-    """Says what is wrong where jax would abort without a word of it."""
+    """Waits for the coordinator; reports errors that make JAX abort without a message."""
     host, _, port = place.address.rpartition(":")
     if place.index == 0:
         _check_free(place.address, int(port))
         print(
-            f"process 0 of {place.count}: waiting for the others at {place.address}, "
-            f"{_CONNECT.value} s at most",
+            f"process 0 of {place.count}: waiting for the others at {place.address} for up to "
+            f"{_CONNECT.value} s",
             flush=True,
         )
         return
@@ -235,9 +237,9 @@ def _meet(place: Place) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"process {place.index} of {place.count}: nobody answered at {place.address} "
-                    f"within {_CONNECT.value} s ({error}); start process 0 there too, or give "
-                    "--connect_timeout more seconds"
+                    f"process {place.index} of {place.count}: no answer from {place.address} "
+                    f"within {_CONNECT.value} s ({error}); start process 0 there, or raise "
+                    "--connect_timeout"
                 ) from error
             time.sleep(_RETRY_SECONDS)
 
@@ -245,12 +247,12 @@ def _meet(place: Place) -> None:
 def _check_free(address: str, port: int) -> None:
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     with socket.socket(family) as probe:
-        # As the coordinator does: a port that a run before this one has just left is free.
+        # As the coordinator does: a port that an earlier run has just left counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:
             raise UserError(
                 f"--coordinator_address={address}: port {port} cannot be opened ({error}); give "
-                "another one to all processes"
+                "all processes another one"
             ) from error

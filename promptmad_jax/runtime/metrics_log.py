@@ -1,4 +1,4 @@
-"""What a run says while it runs: metric rows, TensorBoard events and a progress display."""
+"""The metrics of a running training: rows of metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -22,16 +22,15 @@ Kind = Literal["train", "eval", "fault", "host"]
 class MetricsWriter:
     """Appends rows `{"step": ..., "kind": ..., name: value}` to `metrics.jsonl` and to TensorBoard.
 
-    On a local disk every row is there at once, in an object store within seconds, or after `flush`.
-    A full disk stops nothing: the rows wait for room. A value that is not finite is null in the
-    file, for JSON has no NaN. Only process 0 writes; on the others all methods do nothing.
+    A row appears at once on a local disk, and within seconds or after `flush` in an object store. A
+    full disk stops nothing: rows wait until there is space. Values that are not finite become null,
+    since JSON has no NaN. Only process 0 writes; on the others all methods do nothing.
     """
 
     def __init__(self, workdir: epath.PathLike, resume_step: int):
-        """Opens the logs below `workdir` and drops what lies after `resume_step`.
+        """Opens the logs below `workdir` and drops the rows after `resume_step`.
 
-        A run that was killed has logged steps that it will now repeat: their rows are removed, and
-        TensorBoard is told to disregard them.
+        A killed run has logged steps that it now repeats. TensorBoard is told to disregard them.
         """
         self._path = epath.Path(workdir) / METRICS_FILE
         self._events = None
@@ -44,7 +43,7 @@ class MetricsWriter:
         self._waiting = False
 
     def write(self, step: int, metrics: Mapping[str, float], kind: Kind = "train") -> None:
-        """Logs `metrics` of `step`; in TensorBoard under `kind/name`."""
+        """Logs the metrics of a step; TensorBoard shows them as `kind/name`."""
         if self._events is None:
             return
         clash = [name for name in _RESERVED if name in metrics]
@@ -56,7 +55,7 @@ class MetricsWriter:
         self._try(lambda: self._rows.append(line.encode()), lambda: self._events.add(scalars, step))
 
     def flush(self) -> None:
-        """Writes what an object store or a full disk has not got yet."""
+        """Writes what an object store or a full disk has not taken yet."""
         if self._events is not None:
             self._try(self._rows.flush, self._events.flush)
 
@@ -65,7 +64,7 @@ class MetricsWriter:
         self.flush()
 
     def _try(self, *writes: Callable[[], None]) -> None:
-        """Calls each; the first failure in a row is reported, and none stops the run."""
+        """Calls each; warns of the first failure in a row, and raises none."""
         failures = []
         for write in writes:
             try:
@@ -73,14 +72,14 @@ class MetricsWriter:
             except OSError as error:
                 failures.append(error)
         if failures and not self._waiting:
-            warn(f"the log in {self._path.parent} has to wait: {failures[0]}")
+            warn(f"the log in {self._path.parent} cannot be written yet: {failures[0]}")
         self._waiting = bool(failures)
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; none if the file does not exist.
+    """Returns the rows of a `metrics.jsonl`, or none if the file does not exist.
 
-    A last line that a killed process left unfinished is passed over.
+    An unfinished last line, left by a killed process, is skipped.
     """
     path = epath.Path(path)
     if not path.exists():

@@ -1,9 +1,8 @@
-"""What the processes of a run tell each other: a few gathers, sums of integers, and who goes first.
+"""What the processes of a run exchange: gathered arrays, sums of integers, who works first.
 
-Every process makes the same calls in the same order. One process alone takes the same path.
+Every process makes the same calls in the same order; a single process takes the same path.
 """
 
-import functools
 import json
 import os
 import uuid
@@ -13,12 +12,12 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental.multihost_utils import process_allgather
 
 from promptmad_jax.runtime.errors import UserError
 
-_AXES = ("process", "device")
-_LEAST_WORDS = 256
+_LEAST_BYTES = 1024
+_COUNTS_AT_ONCE = 2**20
 
 T = TypeVar("T")
 
@@ -27,18 +26,14 @@ class Communicator(Protocol):
     """Joins host arrays over processes.
 
     Attributes:
-      index, count: this process, and how many there are.
+      index, count: the index of this process, and the number of processes.
     """
 
     index: int
     count: int
 
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
-        """The arrays of all processes in their order: [n_p, ...], of one dtype, n_p may differ."""
-        ...
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """The exact sum of the processes' int64 arrays, which have one shape."""
+        """Returns the arrays of all processes in order: [n_p, ...], one dtype, any n_p."""
         ...
 
 
@@ -50,83 +45,58 @@ class Alone:
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         return [values]
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        return values
-
 
 ALONE = Alone()
 
 
 class JaxProcesses:
-    """The processes of `jax.distributed`, which talk through their devices.
+    """The processes of `jax.distributed`.
 
-    Arrays travel as 32-bit words, so that nothing is rounded or cut off where JAX has no 64-bit
-    types. Their lengths are rounded up to powers of two, so that few programs are compiled.
+    Arrays travel as bytes, so that nothing is rounded where JAX has no 64-bit types. Their lengths
+    are rounded up to powers of two, so that few programs are compiled.
     """
 
     def __init__(self):
         self.index, self.count = jax.process_index(), jax.process_count()
-        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-        mesh = Mesh(np.array(devices).reshape(self.count, -1), _AXES)
-        self._row = NamedSharding(mesh, PartitionSpec(_AXES[0]))
-        whole = NamedSharding(mesh, PartitionSpec())
-        self._gather = jax.jit(lambda words: words, out_shardings=whole)
-        self._sum = jax.jit(lambda words: words.sum(axis=0), out_shardings=whole)
 
     def gather(self, values: np.ndarray) -> list[np.ndarray]:
         """See `Communicator`."""
-        content = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-        length = np.array([len(content)], np.int64).view(np.uint32)
-        lengths = np.asarray(self._gather(self._rows(length))).view(np.int64)[:, 0]
-        room = _round_up(-(-int(lengths.max()) // 4)) * 4
-        padded = np.pad(content, (0, room - len(content))).view(np.uint32)
-        rows = np.asarray(self._gather(self._rows(padded))).view(np.uint8)
+        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        lengths = process_allgather(np.array([len(content)], np.int64).view(np.uint8))
+        lengths = lengths.view(np.int64)[:, 0]
+        room = max(_LEAST_BYTES, 1 << (int(lengths.max()) - 1).bit_length())
+        rows = process_allgather(np.pad(content, (0, room - len(content))))
         return [
-            np.frombuffer(row[:length].tobytes(), values.dtype).reshape(-1, *values.shape[1:])
+            row[:length].copy().view(values.dtype).reshape(-1, *values.shape[1:])
             for row, length in zip(rows, lengths, strict=True)
         ]
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """See `Communicator`; exact for up to 65,536 processes."""
-        # Sums of 16-bit digits stay below 2**32; carries follow here, modulo 2**64.
-        digits = np.ascontiguousarray(values, np.int64).ravel().view(np.uint16).astype(np.uint32)
-        padded = np.pad(digits, (0, _round_up(len(digits)) - len(digits)))
-        sums = np.asarray(self._sum(self._rows(padded)))[: len(digits)].reshape(-1, 4)
-        total = (sums.astype(np.uint64) << np.arange(0, 64, 16, dtype=np.uint64)).sum(axis=1)
-        return total.view(np.int64).reshape(values.shape)
-
-    def _rows(self, words: np.ndarray) -> jax.Array:
-        """The words uint32 [L] of every process as [processes, L]."""
-        shape = (self.count, len(words))
-        return jax.make_array_from_process_local_data(self._row, words[None], shape)
-
-
-def _round_up(words: int) -> int:
-    return max(_LEAST_WORDS, 1 << (words - 1).bit_length())
-
 
 def this_run() -> Communicator:
-    """The processes of this run: those of `jax.distributed`, or the only one."""
-    return _joined() if jax.process_count() > 1 else ALONE
+    """Returns the processes of `jax.distributed`, or the only process."""
+    return JaxProcesses() if jax.process_count() > 1 else ALONE
 
 
-@functools.cache
-def _joined() -> JaxProcesses:
-    # One for all, so that its programs are compiled once.
-    return JaxProcesses()
+def sum_counts(communicator: Communicator, counts: np.ndarray) -> np.ndarray:
+    """Returns the exact sum of the processes' int64 arrays, which have one shape."""
+    flat = counts.reshape(-1)
+    # In parts, for what is gathered is as many times larger as there are processes.
+    parts = np.split(flat, range(_COUNTS_AT_ONCE, len(flat), _COUNTS_AT_ONCE))
+    sums = [np.sum(communicator.gather(part), axis=0, dtype=np.int64) for part in parts]
+    return np.concatenate(sums).reshape(counts.shape)
 
 
 def gather_objects(communicator: Communicator, value: Any) -> list[Any]:
-    """The JSON-like values of all processes."""
+    """Returns the JSON-like values of all processes, in order."""
     encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
     return [json.loads(part.tobytes()) for part in communicator.gather(encoded)]
 
 
 def agree(communicator: Communicator, value: Any) -> None:
-    """Checks that all processes are about to do the same, before they wait for each other.
+    """Checks that all processes have the same value, before they wait for each other.
 
     Raises:
-      ValueError: with what each of them has.
+      ValueError: they differ; the message holds the value of each.
     """
     values = gather_objects(communicator, value)
     if any(other != values[0] for other in values):
@@ -134,11 +104,10 @@ def agree(communicator: Communicator, value: Any) -> None:
 
 
 def jointly(communicator: Communicator, work: Callable[[], T]) -> T:
-    """The result of local `work`, once all processes have done theirs.
+    """Returns the result of local `work` once all processes have done theirs.
 
     Raises:
-      UserError: on every process, the first that any of them met; or else the others would wait
-        for it for ever.
+      UserError: any process failed; all raise the first failure, so that none waits for another.
     """
     result, failure = None, None
     try:
@@ -153,20 +122,20 @@ def jointly(communicator: Communicator, work: Callable[[], T]) -> T:
 
 
 def is_writer() -> bool:
-    """Whether this process writes what belongs to the whole run: reports, metrics, the manifest."""
+    """Returns True on the process that writes the reports, metrics and manifest of the run."""
     return jax.process_index() == 0
 
 
 def leader_first(
     communicator: Communicator, directory: str | os.PathLike, work: Callable[[], T]
 ) -> T:
-    """The result of `work`, which keeps what it makes below `directory`.
+    """Returns the result of `work`, which caches it below `directory`, computed once per disk.
 
-    Of the processes that share this directory one works first; the others, in the meantime idle,
-    then find what it kept. Where machines have disks of their own, one process on each goes first.
+    Of the processes that share this directory one works first while the others are idle; they then
+    read what it cached. Where machines have disks of their own, one process on each goes first.
 
     Raises:
-      UserError: on every process, the first that any of them met.
+      UserError: any process failed; all raise the first failure.
     """
     if communicator.count == 1:
         return work()
@@ -176,8 +145,10 @@ def leader_first(
 
 
 def leads(communicator: Communicator, directory: str | os.PathLike) -> bool:
-    """Whether this is the first of the processes that see the same `directory`; one does on each
-    file system. Where nothing can be written there is nothing to lead, and all do."""
+    """Returns True on the first of the processes that share the file system of `directory`.
+
+    Where the directory cannot be written, nothing can be shared, and all processes lead.
+    """
     name = gather_objects(communicator, uuid.uuid4().hex)[0]
     token = Path(directory) / f".process-{name}-{communicator.index}"
     written = _touch(token)

@@ -76,7 +76,7 @@ def test_slurm_failures_are_counted(stand_in, tmp_path):
         done, made = slurm(stand_in, tmp_path, 134, PROMPTMAD_RESTARTS="2")
         assert done.returncode == 0 and made[-1] == "scontrol requeue 42"
     done, made = slurm(stand_in, tmp_path, 134, PROMPTMAD_RESTARTS="2")
-    assert done.returncode == 134 and "given up" in done.stderr
+    assert done.returncode == 134 and "giving up" in done.stderr
     assert made[-1].startswith("srun")
 
 

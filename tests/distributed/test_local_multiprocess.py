@@ -62,7 +62,7 @@ def test_local_all_start_again_when_one_fails(stand_in):
 def test_local_restarts_are_limited(stand_in, tmp_path):
     again = {"FAILS": "0", "STATUS": "7", "EVERY_TIME": "yes"}
     done = local(stand_in, "1", "--restarts=2", "--", **again)
-    assert done.returncode == 7 and "given up after 2 restarts" in done.stderr
+    assert done.returncode == 7 and "giving up after 2 restarts" in done.stderr
     assert sum("--process_id=0" in call for call in calls(tmp_path)) == 3
 
 
@@ -95,7 +95,7 @@ def test_local_passes_a_signal_on_and_stays_down(stand_in, tmp_path):
     [
         ((), "give the number of processes"),
         (("0",), "it must be a number"),
-        (("2", "--config=x"), "what goes to the training stands after --"),
+        (("2", "--config=x"), "arguments of the training go after --"),
         (("2", "--restarts=x"), "it must be a number"),
     ],
 )

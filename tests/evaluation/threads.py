@@ -30,11 +30,6 @@ class ThreadProcess:
         self._meeting.barrier.wait()
         return every
 
-    def sum(self, values):
-        parts = self.gather(values)
-        assert all(part.dtype == np.int64 and part.shape == values.shape for part in parts)
-        return np.sum(parts, axis=0)
-
 
 def run_processes(count, work):
     """The results of `work(communicator)` on each of `count` processes; the first error is raised,

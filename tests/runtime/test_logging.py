@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from promptmad_jax.runtime import metrics_log as logging
+from promptmad_jax.runtime import console
 from promptmad_jax.runtime.console import Progress
 from promptmad_jax.runtime.metrics_log import MetricsWriter, read_metrics
 
@@ -100,7 +100,7 @@ def test_full_disk_makes_rows_wait(tmp_path, file_size_limit, capsys):
         writer.write(2, {"loss": 2.0})
         writer.write(3, {"loss": 3.0})
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
-    assert capsys.readouterr().err.count("has to wait") == 1
+    assert capsys.readouterr().err.count("cannot be written yet") == 1
     writer.write(4, {"loss": 4.0})
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
     assert events(tmp_path)[0] == {("train/loss", step): float(step) for step in (1, 2, 3, 4)}
@@ -121,7 +121,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
 def clock(monkeypatch):
     """A clock that the test sets."""
     now = [0.0]
-    monkeypatch.setattr(logging.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -138,7 +138,7 @@ def test_lines_come_at_the_interval_and_at_the_end(clock, capsys):
 
 
 def test_bar_on_a_terminal(clock, monkeypatch, capsys):
-    monkeypatch.setattr(logging.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
     with Progress(total_steps=100, start_step=0, batch_size=4) as progress:
         clock[0] = 5.0

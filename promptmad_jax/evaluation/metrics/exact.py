@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.runtime.processes import ALONE, Communicator
+from promptmad_jax.runtime.processes import ALONE, Communicator, sum_counts
 
 Values = dict[str, float | None]
 Reasons = dict[str, str]
@@ -97,7 +97,7 @@ def false_positives(samples: Sequence[Sample], thresholds: np.ndarray) -> np.nda
     """Counts int64 [2, U] of the negatives of all samples and processes, > u and >= u."""
     # Ascending thresholds walk through the sorted negatives in order, which memory maps need.
     own = sum(count_above(sample.negatives, thresholds) for sample in samples)
-    return samples[0].communicator.sum(own)
+    return sum_counts(samples[0].communicator, own)
 
 
 def build_curve(samples: Sequence[Sample]) -> Curve:
