@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 from promptmad_jax.config import Config
+from promptmad_jax.runs.resume import FREE
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.dataclass_parser import to_dict
 
@@ -100,6 +101,11 @@ def test_files_and_settings_in_the_prose_exist(path):
     assert not [name for name in PATH.findall(prose) if not (ROOT / name).exists()]
     settings = [pair for pair in SETTING.findall(prose) if pair[1] not in SUFFIXES]
     assert not [pair for pair in settings if pair[1] not in SETTINGS[pair[0]]]
+
+
+def test_resuming_lists_what_may_change():
+    text = (ROOT / "docs" / "resuming.md").read_text(encoding="utf-8")
+    assert not [setting for setting in FREE if f"`{setting}`" not in text]
 
 
 def test_the_readme_is_short_and_its_example_compiles():
