@@ -1,1 +1,1 @@
-"""What a finished evaluation shows: pages, figures, tables, and runs side by side."""
+"""Reports of finished evaluations: HTML pages, figures, tables, and comparisons of runs."""

@@ -1,4 +1,4 @@
-"""What the charts show, shared by the page (SVG) and the figures (matplotlib)."""
+"""The data of the charts, shared by the page (SVG) and the figures (matplotlib)."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Stored runs on the same images, and what differs between them."""
+"""Loads stored runs on the same images and finds their differences."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ Key = tuple[str, str]  # class and file name of an image
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run has stored.
+    """The stored results of a run.
 
     Attributes:
       label: the end of its path, unique among the runs.

@@ -1,4 +1,4 @@
-"""A headless Chromium that is told what to do through the DevTools protocol, over a pipe."""
+"""A headless Chromium, driven over a pipe by the DevTools protocol."""
 
 import contextlib
 import fcntl
@@ -35,13 +35,13 @@ class Browser:
     """One tab.
 
     Attributes:
-      events: (method, parameters) of all that the browser has reported.
+      events: (method, parameters) of everything that the browser has reported.
     """
 
     def __init__(self, profile):
         commands, self._out = os.pipe()
         self._in, answers = os.pipe()
-        # Out of the way of the descriptors that the start gives them.
+        # Clear of descriptors 3 and 4, which the program started below overwrites.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (commands, answers)]
         start = [sys.executable, "-c", _START, *map(str, ends), PROGRAM, *FLAGS]
         self._process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Browser:
             self.events.append((answer["method"], answer["params"]))
 
     def open(self, path, width):
-        """Opens a file in a window of the width and waits until all of it is there."""
+        """Opens a file in a window of the width and waits until it has loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -97,12 +97,12 @@ class Browser:
         return answer["result"].get("value")
 
     def complaints(self):
-        """What the page has written to the console, and exceptions that nobody caught."""
+        """Messages on the console and uncaught exceptions."""
         methods = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [event for event in self.events if event[0] in methods]
 
     def requests(self):
-        """The addresses that were asked for, pictures within the page aside."""
+        """The requested addresses, without pictures inside the page."""
         sent = [p["request"]["url"] for m, p in self.events if m == "Network.requestWillBeSent"]
         return [address for address in sent if not address.startswith("data:")]
 

@@ -1,4 +1,4 @@
-"""Classes, manifests and pages for the tests of report, comparison and figures."""
+"""Classes, manifests and pages for the tests of the report, the comparison and the figures."""
 
 import dataclasses
 import re
@@ -43,7 +43,7 @@ def manifest_of(dataset, image_size=224, **entries):
 
 
 def make_class(name=NAME, normal=4, defective=7, keys=PARTS, size=SIZE):
-    """Noise with higher values on square defects, of two types where there are many."""
+    """Noise with higher values on square defects of two types."""
     rng = np.random.default_rng(len(name))
     count = normal + defective
     masks = np.zeros((count, size, size), bool)
@@ -122,11 +122,11 @@ class Page(HTMLParser):
         self.text += data
 
     def all(self, tag):
-        """The attributes of all elements of a kind."""
+        """The attributes of all elements with a tag."""
         return [attrs for name, attrs in self.tags if name == tag]
 
-    def needs_nothing_else(self):
-        """Whether all that the page shows is in it."""
+    def is_self_contained(self):
+        """Returns True if the page contains everything that it shows."""
         sources = [attrs["src"] for _, attrs in self.tags if "src" in attrs]
         links = [attrs["href"] for _, attrs in self.tags if "href" in attrs]
         return all(source.startswith("data:") for source in sources) and all(
@@ -134,10 +134,7 @@ class Page(HTMLParser):
         )
 
 
-def foreign_addresses(text):
-    """Whatever in the page could be loaded from elsewhere."""
-    return re.findall(r"(?:https?:)?//[\w.]+|url\([^)]*\)|@import", _without_pictures(text))
-
-
-def _without_pictures(text):
-    return re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
+def external_addresses(text):
+    """Finds everything in a page, its pictures aside, that could be loaded from elsewhere."""
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
+    return re.findall(r"(?:https?:)?//[\w.]+|url\([^)]*\)|@import", text)

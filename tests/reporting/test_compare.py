@@ -1,4 +1,4 @@
-"""Several runs side by side: what is refused, what differs, and what the page says."""
+"""Comparisons of runs: refused runs, differences, and the page."""
 
 import copy
 import itertools
@@ -26,14 +26,14 @@ from tests.reporting.report_cases import (
     MANIFEST,
     Page,
     evaluate,
-    foreign_addresses,
+    external_addresses,
     make_class,
     with_final,
 )
 
 
 def store(directory, classes, manifest=MANIFEST, scores=True):
-    """Writes what a finished run leaves."""
+    """Writes the files of a finished run."""
     directory.mkdir(parents=True)
     (directory / "metrics.json").write_text(json.dumps(evaluate(*classes)))
     (directory / "manifest.json").write_text(json.dumps(manifest))
@@ -66,7 +66,7 @@ def test_page(runs, tmp_path):
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert path == tmp_path / "new" / "index.html"
-    assert foreign_addresses(text) == [] and page.needs_nothing_else()
+    assert external_addresses(text) == [] and page.is_self_contained()
     assert "one/run against two/run and three/run" in page.text
     assert "3 runs on synthetic_mvtec: 2 classes, 22 test images" in page.text
     assert "<b>" not in page.text.replace("nut & <b>", "") and "nut & <b>" in page.text
@@ -91,7 +91,7 @@ def test_disagreements(runs):
 
 
 def shown(path, keys):
-    """A run's view of images, in a colour of its own."""
+    """Views of images, in a grey of the run's own."""
     level = 40 * len(path.parent.name)
     mask = np.zeros((20, 20), bool)
     mask[3:6, 3:6] = True

@@ -1,4 +1,4 @@
-"""The curves on the page: their areas are the figures, and thinning does not move them."""
+"""The curves on the page: their areas are the metrics, and thinning does not move them."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_curves_of_a_class():
 
 
 def distance(points, lines):
-    """How far each of the points [n, 2] is from the polyline."""
+    """The distance of each point [n, 2] to the polyline."""
     start, step = lines[:-1], np.diff(lines, axis=0)
     length = (step**2).sum(1)
     along = ((points[:, None] - start) * step).sum(-1) / np.where(length > 0, length, 1)

@@ -1,4 +1,4 @@
-"""Which images are shown, on which scale, and what is said of them."""
+"""The choice of images, their colour scale, and their explanations."""
 
 import dataclasses
 
@@ -79,7 +79,7 @@ def explain(class_maps, index, pool=4):
     return make_explainer(class_maps, scores).explain(index, window)
 
 
-def test_reasons_of_a_hit_and_a_miss():
+def test_explanation_of_a_hit_and_a_miss():
     class_maps = flat_case()
     assert explain(class_maps, 6) == "scores above all 5 normal images; the map peaks on the defect"
     final = class_maps.maps["final"]
@@ -94,7 +94,7 @@ def test_reasons_of_a_hit_and_a_miss():
     assert explain(class_maps, 6).endswith("; no map responds to the defect")
 
 
-def test_reason_of_a_false_alarm():
+def test_explanation_of_a_false_alarm():
     class_maps = flat_case()
     class_maps.maps["final"][0, :6, :6] = 2.0
     class_maps.maps["coarse"][0, :6, :6] = 2.0
@@ -104,14 +104,14 @@ def test_reason_of_a_false_alarm():
     )
 
 
-def test_reason_says_percent_of_many_images():
+def test_many_images_are_given_in_percent():
     class_maps = make_class(normal=25, defective=1, keys=())
     final = np.zeros_like(class_maps.maps["final"])
     final[:23] = 1.0
     assert explain(with_final(class_maps, final), 25).startswith("scores below 92 % of the normal")
 
 
-def test_reasons_without_the_other_kind():
+def test_explanations_without_the_other_label():
     assert explain(make_class(normal=0, keys=()), 0) == "the map peaks on the defect"
     assert explain(make_class(defective=0, keys=()), 0) in (
         "",

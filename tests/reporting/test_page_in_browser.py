@@ -14,7 +14,7 @@ from tests.reporting.report_cases import (
 )
 from tests.reporting.test_compare import store
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on this machine")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed")
 
 HELPERS = """
 const visible = nodes => [...nodes].filter(node => node.getClientRects().length);
@@ -114,7 +114,7 @@ def comparison(tmp_path_factory):
 
 
 def check_quiet(browser, page):
-    """Nothing but the page was asked for, and nobody complained."""
+    """Checks that only the page was requested and that the console is empty."""
     assert browser.requests() == [page.as_uri()]
     assert browser.complaints() == []
 

@@ -1,4 +1,4 @@
-"""Published figures: which data sets have them, at which size, and that they are consistent."""
+"""Published figures: data sets, sizes and consistency."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The report: what stands on the page, that it needs nothing else, and that names are escaped."""
+"""The report: its content, that it is self-contained, and that names are escaped."""
 
 import base64
 import dataclasses
@@ -24,8 +24,8 @@ from tests.reporting.report_cases import (
     SIZE,
     Page,
     evaluate,
+    external_addresses,
     fake_steps,
-    foreign_addresses,
     make_class,
     manifest_of,
     with_final,
@@ -62,13 +62,13 @@ def test_page_has_every_picture(page):
         assert picture.size == (SIZE, SIZE)
 
 
-def test_page_needs_nothing_else(page):
-    assert foreign_addresses(page) == []
-    assert Page(page).needs_nothing_else()
+def test_page_is_self_contained(page):
+    assert external_addresses(page) == []
+    assert Page(page).is_self_contained()
     assert "default-src 'none'" in page
 
 
-def test_page_says_what_was_run(page):
+def test_page_describes_the_run(page):
     text = Page(page).text
     facts = ("quickstart <1>", "synthetic_mvtec", f"8 {TIMES} cpu", "2025-03-04 05:06", "PromptMAD")
     assert all(fact in text for fact in facts)
@@ -78,16 +78,15 @@ def test_page_says_what_was_run(page):
     assert "width=device-width" in page
 
 
-def test_page_says_what_was_measured(page):
+def test_page_describes_the_protocol(page):
     text, protocol = Page(page).text, describe(EvalConfig())
     for words in (*protocol["compat"].values(), protocol["pixel_label"], "normal: 4; defective: 7"):
         assert words in text
 
 
 def test_names_are_escaped(page):
-    for foreign in ("<bolt>", "<1>", "</pre><b>"):
-        assert foreign not in page
-        assert foreign in Page(page).text
+    for name in ("<bolt>", "<1>", "</pre><b>"):
+        assert name not in page and name in Page(page).text
 
 
 def test_training_curves(page):

@@ -1,4 +1,4 @@
-"""Types as colours, and the part of the report on them."""
+"""Defect types as colours, and the part of the report on them."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SIZE, NAMES = 32, ("dent", "rust <b>", "hole")
 
 @pytest.fixture(scope="module")
 def class_maps():
-    """Two normal images, the second with a higher score; two dents; rust, half of it not known."""
+    """Two normal images, the second with a higher score; two dents; rust, partly unknown."""
     rng = np.random.default_rng(0)
     true = np.zeros((5, SIZE, SIZE), np.uint8)
     true[2:4, 4:12, 4:12], true[4, 20:, 20:], true[4, 26:, 26:] = 1, 2, 255

@@ -1,1 +1,1 @@
-"""The HTML pages: what their templates show, prepared as plain data."""
+"""Prepares the data that the templates of the HTML pages show, and renders them."""

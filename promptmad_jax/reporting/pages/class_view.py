@@ -1,4 +1,4 @@
-"""What the page keeps of one class: figures in words, curves and thumbnails."""
+"""One class as the page shows it: scores, curves, thumbnails, and the scores in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

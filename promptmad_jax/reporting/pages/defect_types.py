@@ -1,4 +1,4 @@
-"""What the page shows of `multi_type` in metrics.json."""
+"""Tables of the defect types, from `multi_type` in metrics.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

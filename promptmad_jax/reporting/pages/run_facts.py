@@ -1,4 +1,4 @@
-"""What the report says of a run as a whole, from metrics.json and manifest.json."""
+"""Facts about a run as a whole, from metrics.json and manifest.json."""
 
 import json
 from collections.abc import Mapping
