@@ -65,13 +65,15 @@ def find_config(name: str) -> Path:
         UserError: there is neither; the message lists the shipped configurations.
     """
     folder = _shipped_folder()
-    for path in (Path(name), folder / name, folder / f"{name}.py"):
+    # As paths are given in a checkout, configs/NAME.py names a shipped file anywhere.
+    shipped = folder / name.removeprefix("configs/")
+    for path in (Path(name), shipped, shipped.with_suffix(".py")):
         if path.is_file():
             return path
-    shipped = _shipped()
-    near = difflib.get_close_matches(name, shipped, 1)
+    known = _describe_shipped()
+    near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]}?" if near else "."
-    listed = "".join(f"\n  {name:<26} {line}" for name, line in shipped.items())
+    listed = "".join(f"\n  {name:<26} {line}" for name, line in known.items())
     raise UserError(f"--config={name}: no such file{hint} The shipped configurations are:{listed}")
 
 
@@ -96,7 +98,7 @@ def _shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def _shipped() -> dict[str, str]:
+def _describe_shipped() -> dict[str, str]:
     """The file name and the first docstring line of each shipped configuration."""
     trees = {path.name: ast.parse(path.read_text()) for path in _shipped_folder().glob("*.py")}
     return {

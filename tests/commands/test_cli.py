@@ -109,6 +109,7 @@ def test_a_path_wins_over_a_shipped_name(directory, monkeypatch):
     pathlib.Path("uniad_mvtec.py").write_text(CONFIG)
     assert load_config("uniad_mvtec.py").to_dict() == {"train": {"steps": 3}}
     assert load_config("uniad_mvtec").name == "uniad_mvtec"
+    assert load_config("configs/uniad_mvtec.py").name == "uniad_mvtec"
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
