@@ -8,16 +8,7 @@ from pathlib import Path
 
 import promptmad_jax
 
-COMMANDS = (
-    "prepare",
-    "train",
-    "evaluate",
-    "predict",
-    "report",
-    "compare",
-    "convert",
-    "benchmark",
-)
+COMMANDS = ("prepare", "train", "evaluate", "predict", "report", "compare", "convert", "benchmark")
 
 
 def main() -> None:

@@ -1,32 +1,32 @@
-"""How a process ends after a failure, alone or as one of several."""
+"""Ends a process after a failure, alone or as one of several."""
 
 import os
 import sys
 import time
 from typing import NoReturn
 
-# Others say what they have to say before process 0, which all are connected to, is gone.
+# Time for the others to report before process 0, the coordinator, is gone.
 _LAST_WORDS_SECONDS = 2.0
 
 _place: tuple[int, int] | None = None
 
 
 def joined(index: int, count: int) -> None:
-    """Notes that this is process `index` of `count`."""
+    """Records that this is process `index` of `count`."""
     global _place
     _place = (index, count) if count > 1 else None
 
 
 def process_name() -> str:
-    """ "process 2 of 4", or nothing where this is the only one."""
+    """Returns "process 2 of 4", or nothing for the only process."""
     return "" if _place is None else f"process {_place[0]} of {_place[1]}"
 
 
 def leave(status: int) -> NoReturn:
     """Ends this process after a failure.
 
-    One of several ends at once: an orderly exit would wait for the others, which wait for this one.
-    They notice that it is gone after `--heartbeat_timeout` at the latest.
+    One of several ends at once, since an orderly exit would wait for the others, which wait for
+    this one. They notice after `--heartbeat_timeout` at the latest.
     """
     if _place is None:
         sys.exit(status)

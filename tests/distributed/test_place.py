@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from promptmad_jax.runtime import distributed
-from promptmad_jax.runtime.distributed import Place, find_place
+from promptmad_jax.runtime import distributed, process_place
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.process_place import Place, find_place
 
 NOTHING = Place(None, None, None, "the flags")
 SLURM = {
@@ -23,7 +23,7 @@ JOBSET = {"JAX_COORDINATOR_ADDRESS": FIRST_POD, "JAX_NUM_PROCESSES": "4"}
 
 @pytest.fixture(autouse=True)
 def no_chips(monkeypatch):
-    monkeypatch.setattr(distributed.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(process_place.glob, "glob", lambda pattern: [])
 
 
 def flags(address=None, count=None, index=None):
@@ -58,8 +58,8 @@ def test_schedulers_that_jax_asks_itself(environment, expected):
 
 
 def test_cloud_tpu_is_known_by_its_chips(monkeypatch):
-    monkeypatch.setattr(distributed.glob, "glob", lambda pattern: ["/dev/accel0"])
-    monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: name == "libtpu")
+    monkeypatch.setattr(process_place.glob, "glob", lambda pattern: ["/dev/accel0"])
+    monkeypatch.setattr(process_place.importlib.util, "find_spec", lambda name: name == "libtpu")
     assert find_place(NOTHING, {}) == Place(None, None, None, "Cloud TPU")
     assert find_place(NOTHING, {"TPU_SKIP_MDS_QUERY": "1"}) is None
 
