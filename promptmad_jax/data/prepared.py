@@ -58,7 +58,7 @@ def find_prepared(dataset: str, data_dir: str) -> Prepared:
     if not name or not found:
         raise UserError(
             f"the data set {dataset} is not prepared in {data_dir}: run"
-            f" `python -m promptmad_jax.prepare --dataset={name} --source=PATH"
+            f" `promptmad prepare --dataset={name} --source=PATH"
             f" --data_dir={data_dir}`"
         )
     version = max(found, key=_version_key)
@@ -101,7 +101,7 @@ def split_sizes(prepared: Prepared) -> dict[str, int]:
 
 
 def _again(prepared: Prepared) -> str:
-    return f"run `python -m promptmad_jax.prepare --dataset={prepared.name} --overwrite ...` again"
+    return f"run `promptmad prepare --dataset={prepared.name} --overwrite ...` again"
 
 
 def has_defect_ids(prepared: Prepared) -> bool:

@@ -43,8 +43,7 @@ def read_scores(directory: epath.PathLike) -> list[ImageScore]:
     path = epath.Path(directory) / SCORES_FILE
     if not path.exists():
         raise UserError(
-            f"{path} is missing; `python -m promptmad_jax.evaluate --workdir={path.parent}` "
-            "writes it"
+            f"{path} is missing; `promptmad evaluate --workdir={path.parent}` writes it"
         )
     try:
         text = path.read_bytes().decode("utf-8")
@@ -54,6 +53,6 @@ def read_scores(directory: epath.PathLike) -> list[ImageScore]:
         return [ImageScore(c, f, d, int(label), float(s)) for c, f, d, label, s in rows[1:]]
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged ({error}); `python -m promptmad_jax.evaluate "
+            f"{path} is damaged ({error}); `promptmad evaluate "
             f"--workdir={path.parent}` writes it again"
         ) from error

@@ -39,7 +39,7 @@ def restore_state(experiment: Trained, files: Workdir, step: int | None = None) 
         if step is not None and step not in steps:
             raise UserError(
                 f"{files.path} was evaluated at step {step}, whose checkpoint is no longer kept; "
-                f"run `python -m promptmad_jax.evaluate --workdir={files.path}` once more"
+                f"run `promptmad evaluate --workdir={files.path}` again"
             )
         tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
         shapes = state_shapes(experiment.network, tx, experiment.mesh)

@@ -20,7 +20,7 @@ def read_result(directory: epath.PathLike) -> dict:
         path / METRICS_FILE,
         "classes",
         "no evaluation has finished there; let the training end, or run "
-        f"`python -m promptmad_jax.evaluate --workdir={path}`",
+        f"`promptmad evaluate --workdir={path}`",
     )
 
 

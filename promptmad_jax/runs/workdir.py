@@ -54,7 +54,7 @@ class Workdir:
         if not path.exists():
             raise UserError(
                 f"{self.path} holds no trained model; train one there with "
-                f"python -m promptmad_jax.train --config=... --workdir={self.path}"
+                f"promptmad train --config=... --workdir={self.path}"
             )
         try:
             return parse(json.loads(path.read_text()))
@@ -115,13 +115,13 @@ class Workdir:
         if not path.exists():
             raise UserError(
                 f"{path} is missing: no evaluation has finished. Let training end, or run "
-                f"python -m promptmad_jax.evaluate --workdir={self.path}"
+                f"promptmad evaluate --workdir={self.path}"
             )
         values = json.loads(path.read_text())
         if "checkpoint_scores" not in values or self._weighed_otherwise(values):
             raise UserError(
                 f"{path} is of an older version; write it again with "
-                f"python -m promptmad_jax.evaluate --workdir={self.path}"
+                f"promptmad evaluate --workdir={self.path}"
             )
         normal = {
             name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))

@@ -254,4 +254,4 @@ def test_train_refuses_wrong_settings(data, tmp_path, override, message, status)
 
 def test_train_without_data_names_the_way_out(tmp_path):
     text = run("train", *train_args(tmp_path / "nothing", tmp_path / "run"), status=2)
-    assert "promptmad_jax.prepare" in text and "Traceback" not in text
+    assert "promptmad prepare" in text and "Traceback" not in text

@@ -150,7 +150,7 @@ def test_select_keeps_order_and_repeats(data_dir):
 
 
 def test_what_is_not_there_is_said(data_dir):
-    with pytest.raises(UserError, match=r"run `python -m promptmad_jax\.prepare --dataset=nothing"):
+    with pytest.raises(UserError, match=r"run `promptmad prepare --dataset=nothing"):
         load_image_set("nothing", str(data_dir), "train", SIZE)
     with pytest.raises(UserError, match="not prepared in"):
         load_image_set("anomaly_folder:2.0.0", str(data_dir), "train", SIZE)

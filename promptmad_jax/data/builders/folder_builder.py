@@ -39,7 +39,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Give the folder, archive or list file: tfds.builder(NAME, source=PATH), or"
-        " python -m promptmad_jax.prepare --dataset=NAME --source=PATH --data_dir=DIR"
+        " promptmad prepare --dataset=NAME --source=PATH --data_dir=DIR"
     )
     DESCRIPTION = ""
     HOMEPAGE: str | None = None
