@@ -22,7 +22,7 @@ class DataConfig:
         holdout: share of each class's normal training images that are kept out of training and set
             the thresholds. At 0 the training images set them, which makes them too low.
         taxonomy: for zero-shot detectors, the defect type of each defect folder: empty for the
-            shipped taxonomy, "folders" for one type per folder, or a YAML or JSON file.
+            shipped taxonomy, "folders" for one type per folder, or your YAML or JSON file.
     """
 
     dataset: str = "mvtec_ad"

@@ -25,8 +25,7 @@ class EvalConfig:
         calibration_images: training images that set these constants where none are held out.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
         aupro_limit: false-positive rate up to which AUPRO integrates.
-        compat: additional figures as other code bases define them; the modes and their definitions
-            are in evaluation/compat/modes.py.
+        compat: additional figures as other code bases define them, see the modes.
         prompt_index: position, in file order, of the training image of a class that is its prompt.
         pixel_fpr: share of normal pixels above the pixel threshold.
         image_fpr: share of normal images above the image threshold.

@@ -70,7 +70,7 @@ def find_config(name: str) -> Path:
     for path in (Path(name), shipped, shipped.with_suffix(".py")):
         if path.is_file():
             return path
-    known = _describe_shipped()
+    known = shipped_configs()
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]}?" if near else "."
     listed = "".join(f"\n  {name:<26} {line}" for name, line in known.items())
@@ -98,8 +98,8 @@ def _shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def _describe_shipped() -> dict[str, str]:
-    """The file name and the first docstring line of each shipped configuration."""
+def shipped_configs() -> dict[str, str]:
+    """File name and first docstring line of each shipped configuration."""
     trees = {path.name: ast.parse(path.read_text()) for path in _shipped_folder().glob("*.py")}
     return {
         name: ast.get_docstring(tree).partition("\n")[0]

@@ -36,7 +36,7 @@ class MeshConfig:
         rules: ordered pairs of a regular expression and the axes of a leaf's dimensions, "" for one
             that is not split: `(("mlp/lin1/kernel$", ("", "fsdp")), ("segmentor/", ()))`. The first
             that matches a leaf's path (`params/reconstructor/encoder/layer_0/mlp/lin1/kernel`)
-            decides; other leaves follow the default rule of docs/pods.md.
+            decides; other leaves follow the default rule (`state_shardings`).
 
     Raises:
         ValueError: both axes are -1, or a rule names an unknown axis or is no regular expression.
