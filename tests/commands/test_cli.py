@@ -61,10 +61,8 @@ def test_overview_and_unknown_command(directory):
     assert [line.split()[0] for line in overview.stdout.splitlines()[4:-2]] == list(COMMANDS)
     assert not any(name in overview.stderr for name in (" absl", " numpy", " jax", " ml_coll"))
     wrong = call(directory, "-m", "promptmad_jax", "trian")
-    assert (wrong.returncode, wrong.stderr) == (
-        2,
-        "error: trian: no such command; did you mean train?\n",
-    )
+    assert wrong.stderr == "error: trian: no such command; did you mean train?\n"
+    assert wrong.returncode == 2
     version = call(directory, "-m", "promptmad_jax", "--version").stdout
     assert version == f"promptmad_jax {promptmad_jax.__version__}\n"
 
@@ -72,19 +70,13 @@ def test_overview_and_unknown_command(directory):
 def test_help_shows_the_command_first_and_nothing_of_absl(directory):
     text = call(directory, "-m", "promptmad_jax", "train", "--help").stdout
     assert text == call(directory, "-m", "promptmad_jax.train", "--help").stdout
-    places = [
-        text.index(part)
-        for part in (
-            "Trains a model",
-            "    promptmad train --config=promptmad_folder.py --workdir=runs/mine\n",
-            "  --config=NAME.py[:ARGUMENTS]\n      name or path of a configuration",
-            "(required)",
-            "--[no]dry_run",
-            "Joins the processes",
-            "--heartbeat_timeout=N",
-            "(default: 60)",
-        )
-    ]
+    parts = (
+        "Trains a model",
+        "    promptmad train --config=",
+        "  --config=NAME.py[:ARGUMENTS]\n  ",
+    )
+    parts += ("(required)", "--[no]dry_run", "Joins the processes", "(default: 60)")
+    places = [text.index(part) for part in parts]
     assert places == sorted(places) and "verbosity" not in text
 
 
@@ -94,9 +86,8 @@ BAD_BATCH += ("--config.train.batch_size=12",)
 
 
 def refused(done):
-    assert done.returncode == 2
-    message = "train.batch_size=12 does not divide over 8 devices; 8 or 16 does"
-    assert done.stderr == f"error: {message}\n"
+    message = "error: train.batch_size=12 does not divide over 8 devices; 8 or 16 does\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 @pytest.mark.smoke
@@ -125,7 +116,7 @@ def test_an_unknown_name_lists_the_shipped_ones():
 
 def test_success(directory):
     done = call(directory, "main.py", "--config=config.py", "--config.train.steps=4")
-    assert (done.returncode, done.stdout) == (0, "steps 3\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "steps 3\n", "")
 
 
 @pytest.mark.parametrize(
@@ -141,15 +132,13 @@ def test_success(directory):
 )
 def test_a_mistake_is_one_line(directory, arguments, message):
     done = call(directory, "main.py", *arguments)
-    assert done.returncode == 2
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
 
 
 def test_bug_keeps_its_traceback(directory):
     done = call(directory, "main.py", "--config=config.py", "--config.train.steps=0")
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
 @pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="this package is installed")

@@ -35,16 +35,14 @@ def test_shellcheck_finds_nothing():
 
 
 def test_statuses_are_those_of_the_package():
-    for name in ("slurm.sbatch", "tpu_pod.sh"):
-        text = (LAUNCH / name).read_text()
-        assert re.search(rf"\bUSER_ERROR={USER_ERROR_STATUS}\b", text)
-        assert re.search(rf"\bREQUEUE={REQUEUE_STATUS}\b", text)
-    local = (LAUNCH / "local_multiprocess.sh").read_text()
-    assert f"USER_ERROR={USER_ERROR_STATUS}\n" in local
-    assert (
-        f"USER_ERROR, REQUEUE = {USER_ERROR_STATUS}, {REQUEUE_STATUS}"
-        in (LAUNCH / "sweep.py").read_text()
-    )
+    both = f"USER_ERROR={USER_ERROR_STATUS} REQUEUE={REQUEUE_STATUS}"
+    for name, line in (
+        ("slurm.sbatch", both),
+        ("tpu_pod.sh", both),
+        ("local_multiprocess.sh", f"USER_ERROR={USER_ERROR_STATUS}\n"),
+        ("sweep.py", f"USER_ERROR, REQUEUE = {USER_ERROR_STATUS}, {REQUEUE_STATUS}\n"),
+    ):
+        assert line in (LAUNCH / name).read_text()
 
 
 def slurm(stand_in, tmp_path, status, *arguments, **environment):
@@ -162,7 +160,6 @@ def test_jobset(path):
     assert spec["failurePolicy"]["maxRestarts"] > 0
     (rule,) = spec["failurePolicy"]["rules"]
     assert rule["action"] == "FailJobSet" and rule["onJobFailureReasons"] == ["PodFailurePolicy"]
-    assert re.fullmatch(r"[A-Za-z]\w*", rule["name"])
     (replicated,) = spec["replicatedJobs"]
     assert replicated["replicas"] >= 1
     job = replicated["template"]["spec"]
@@ -173,12 +170,9 @@ def test_jobset(path):
     assert pod["restartPolicy"] == "Never" and pod["terminationGracePeriodSeconds"] >= 60
     (container,) = pod["containers"]
     (failure,) = job["podFailurePolicy"]["rules"]
+    codes = {"operator": "In", "values": [USER_ERROR_STATUS]}
     assert failure["action"] == "FailJob"
-    assert failure["onExitCodes"] == {
-        "containerName": container["name"],
-        "operator": "In",
-        "values": [USER_ERROR_STATUS],
-    }
+    assert failure["onExitCodes"] == {"containerName": container["name"]} | codes
     limits = container["resources"]["limits"]
     assert limits.keys() & {"google.com/tpu", "nvidia.com/gpu"}
     mounts = {mount["name"] for mount in container["volumeMounts"]}
@@ -204,12 +198,8 @@ def test_gpu_jobset_names_its_first_pod():
 
 def test_dockerfile_copies_what_is_there():
     text = (LAUNCH / "Dockerfile").read_text()
-    copied = [
-        name for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for name in line.split()
-    ]
+    copied = " ".join(re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)).split()
     assert copied and all((ROOT / name).exists() for name in copied)
-    (entry,) = re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)
-    assert entry == '["python", "-u", "-m", "promptmad_jax.train"]'
+    assert '\nENTRYPOINT ["python", "-u", "-m", "promptmad_jax.train"]\n' in text
     extras = (ROOT / "setup.py").read_text()
-    for extra in ("cuda", "tpu", "test", "gcs"):
-        assert f'"{extra}": [' in extras
+    assert all(f'"{extra}": [' in extras for extra in ("cuda", "tpu", "test", "gcs"))
