@@ -1,5 +1,6 @@
 """The shape of a CLIP model, and its form in Hugging Face's config.json."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,17 +9,20 @@ from typing import Any
 
 from promptmad_jax.runtime.errors import UserError
 
-LEGACY_EOS = 2  # config files older than the correction carry 2; pooling is then at the largest id
+LEGACY_EOS = 2  # config files older than a correction say 2; pooling is then at the largest id
 ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig:
-    """What both towers have.
+    """The settings of either tower.
 
     Attributes:
         hidden: width of the layers' perceptron.
         projection: width of the embeddings; None for a tower that ends at its last LayerNorm.
+
+    Raises:
+        ValueError: sizes that no tower can have, or an unknown activation.
     """
 
     width: int
@@ -28,6 +32,19 @@ class TowerConfig:
     projection: int | None = 512
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"hidden_act {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
+            )
+        for name, value in vars(self).items():
+            if name in ("activation", "epsilon") or (name == "projection" and value is None):
+                continue
+            if type(value) is not int or value < (0 if name == "eos_id" else 1):
+                raise ValueError(f"{name} is {value!r}, not a whole number in its range")
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} attention heads do not divide the width {self.width}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,28 +92,27 @@ class ClipConfig:
     vision: ClipVisionConfig | None = None
 
 
+_TOWERS = {"text": ClipTextConfig, "vision": ClipVisionConfig}
 # Hugging Face writes a key only where it differs from ViT-B/32's value, so that the defaults above
 # are part of the file format.
-_COMMON = {
-    "hidden_size": "width",
-    "intermediate_size": "hidden",
-    "num_attention_heads": "heads",
-    "num_hidden_layers": "layers",
-    "projection_dim": "projection",
-    "hidden_act": "activation",
-    "layer_norm_eps": "epsilon",
+_KEYS = {
+    "width": "hidden_size",
+    "hidden": "intermediate_size",
+    "heads": "num_attention_heads",
+    "layers": "num_hidden_layers",
+    "projection": "projection_dim",
+    "activation": "hidden_act",
+    "epsilon": "layer_norm_eps",
+    "vocabulary": "vocab_size",
+    "context": "max_position_embeddings",
+    "eos_id": "eos_token_id",
+    "image": "image_size",
+    "patch": "patch_size",
 }
-_TEXT = _COMMON | {
-    "vocab_size": "vocabulary",
-    "max_position_embeddings": "context",
-    "eos_token_id": "eos_id",
-}
-_VISION = _COMMON | {"image_size": "image", "patch_size": "patch"}
-_TOWERS = {"text": (ClipTextConfig, _TEXT), "vision": (ClipVisionConfig, _VISION)}
 
 
 def read_config(path: Path) -> ClipConfig:
-    """The towers that a config.json describes: both of a CLIPModel, else the one it is of.
+    """Reads the towers that a config.json describes: both of a CLIPModel, else a single one.
 
     Raises:
         UserError: the file is no JSON, no CLIP model, or asks for something that is not built.
@@ -106,93 +122,65 @@ def read_config(path: Path) -> ClipConfig:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); fetch the file again") from error
     kind = document.get("model_type") if isinstance(document, Mapping) else None
-    if kind == "clip":
-        return ClipConfig(**{side: _half(document, side, path) for side in _TOWERS})
-    for side in _TOWERS:
-        if kind == f"clip_{side}_model":
-            return ClipConfig(**{side: _tower(side, _without_head(document, side), path)})
+    try:
+        if kind == "clip":
+            return ClipConfig(**{side: _tower(side, _section(document, side)) for side in _TOWERS})
+        for side in _TOWERS:
+            if kind == f"clip_{side}_model":
+                return ClipConfig(**{side: _tower(side, _single(document, side))})
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     raise UserError(
         f"{path} describes a model of type {kind!r}; it must be a CLIP model "
         "(model_type clip, clip_text_model or clip_vision_model)"
     )
 
 
-def _half(document: Mapping[str, Any], side: str, path: Path) -> TowerConfig:
-    # Old files repeat the section as text_config_dict, and that one is the valid one.
+def _section(document: Mapping[str, Any], side: str) -> Mapping[str, Any]:
+    """A tower's section of a whole model; old files repeat it as text_config_dict, which wins."""
     section = document.get(f"{side}_config_dict")
     if section is None:
         section = document.get(f"{side}_config") or {}
     projection = document.get("projection_dim") or TowerConfig.projection
-    return _tower(side, {**section, "projection_dim": projection}, path)
+    return {**section, "projection_dim": projection}
 
 
-def _without_head(document: Mapping[str, Any], side: str) -> Mapping[str, Any]:
-    """The document, its projection crossed out where the class is one without."""
+def _single(document: Mapping[str, Any], side: str) -> Mapping[str, Any]:
     bare = document.get("architectures") == [f"CLIP{side.capitalize()}Model"]
     return {**document, "projection_dim": None} if bare else document
 
 
-def _tower(side: str, section: Mapping[str, Any], path: Path) -> TowerConfig:
-    kind, fields = _TOWERS[side]
+def _tower(side: str, section: Mapping[str, Any]) -> TowerConfig:
     if section.get("num_channels", 3) != 3:
-        raise UserError(f"{path}: num_channels is {section['num_channels']}; images have 3")
-    config = kind(**{field: section[key] for key, field in fields.items() if key in section})
-    check_tower(config, str(path))
-    return config
+        raise ValueError(f"num_channels is {section['num_channels']}; images have 3")
+    names = [field.name for field in dataclasses.fields(_TOWERS[side])]
+    return _TOWERS[side](**{n: section[_KEYS[n]] for n in names if _KEYS[n] in section})
 
 
 def to_document(config: ClipConfig) -> dict[str, Any]:
     """The content of a config.json that `read_config` reads as `config`."""
     sections = {
-        side: {key: getattr(tower, field) for key, field in _TOWERS[side][1].items()}
+        side: {_KEYS[name]: value for name, value in vars(tower).items() if value is not None}
         for side, tower in vars(config).items()
         if tower is not None
     }
     if len(sections) == len(_TOWERS):
-        halves = {f"{side}_config": section for side, section in sections.items()}
-        projection = config.text.projection
-        return {
-            "architectures": ["CLIPModel"],
-            "model_type": "clip",
-            "projection_dim": projection,
-        } | halves
+        whole = {"architectures": ["CLIPModel"], "model_type": "clip"}
+        whole["projection_dim"] = config.text.projection
+        return whole | {f"{side}_config": section for side, section in sections.items()}
     ((side, section),) = sections.items()
-    head = "" if section["projection_dim"] is None else "WithProjection"
-    kind = {
-        "architectures": [f"CLIP{side.capitalize()}Model{head}"],
-        "model_type": f"clip_{side}_model",
-    }
-    return kind | {key: value for key, value in section.items() if value is not None}
-
-
-def check_tower(config: TowerConfig, origin: str) -> None:
-    """Raises UserError for sizes that no tower can have."""
-    if config.activation not in ACTIVATIONS:
-        raise UserError(
-            f"{origin}: hidden_act {config.activation!r} is not one of {', '.join(ACTIVATIONS)}"
-        )
-    for name, value in vars(config).items():
-        if name in ("activation", "epsilon") or (name == "projection" and value is None):
-            continue
-        if type(value) is not int or value < (0 if name == "eos_id" else 1):
-            raise UserError(f"{origin}: {name} is {value!r}, not a whole number in its range")
-    if config.width % config.heads:
-        raise UserError(
-            f"{origin}: {config.heads} attention heads do not divide the width {config.width}"
-        )
+    head = "WithProjection" if "projection_dim" in section else ""
+    name = f"CLIP{side.capitalize()}Model{head}"
+    return {"architectures": [name], "model_type": f"clip_{side}_model"} | section
 
 
 _LARGE_TEXT = ClipTextConfig(width=768, hidden=3072, heads=12, projection=768)
-
-
-_LARGE = {"patch": 14, "width": 1024, "hidden": 4096, "heads": 16, "layers": 24, "projection": 768}
-
-
+_LARGE = ClipVisionConfig(patch=14, width=1024, hidden=4096, heads=16, layers=24, projection=768)
 PUBLISHED = {
     "openai/clip-vit-base-patch32": ClipConfig(ClipTextConfig(), ClipVisionConfig()),
     "openai/clip-vit-base-patch16": ClipConfig(ClipTextConfig(), ClipVisionConfig(patch=16)),
-    "openai/clip-vit-large-patch14": ClipConfig(_LARGE_TEXT, ClipVisionConfig(**_LARGE)),
+    "openai/clip-vit-large-patch14": ClipConfig(_LARGE_TEXT, _LARGE),
     "openai/clip-vit-large-patch14-336": ClipConfig(
-        _LARGE_TEXT, ClipVisionConfig(**_LARGE, image=336)
+        _LARGE_TEXT, dataclasses.replace(_LARGE, image=336)
     ),
 }

@@ -1,4 +1,4 @@
-"""Classes to text tokens: phrases, their vectors, one token a state, padded and masked."""
+"""Classes to text tokens: phrases, their vectors, one token per state, padded and masked."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ from promptmad_jax.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Text tokens of C classes, at most T a class, of width d.
+    """Text tokens of C classes, at most T per class, of width d.
 
     Attributes:
-        tokens: float32 [C, T, d]; unit vectors: token 0 is the normal state, then one a defect
-            type; zeros where `mask` is false.
+        tokens: float32 [C, T, d], unit vectors: the normal state, then each defect type; zeros
+            where `mask` is false.
         mask: bool [C, T], true on tokens that exist.
-        names: for each class its states, ("normal", defect type, ...), as long as its tokens.
-        sources: for each class where its words are from: `user`, `shipped` or `generic`.
+        names: each class's states, ("normal", defect type, ...), as many as its tokens.
+        sources: the origin of each class's words: `user`, `shipped` or `generic`.
     """
 
     tokens: np.ndarray
@@ -34,33 +34,34 @@ class TextTokens:
 def encode_classes(
     config: TextConfig, class_names: tuple[str, ...], cache_dir: epath.PathLike | None
 ) -> TextTokens:
-    """Text tokens of the classes, in their order.
+    """Encodes the classes' states, in the order of the classes.
 
     With `control=shuffled` the result depends on the whole list of classes, so a model must always
     be given the list it was trained with.
 
     Args:
-        config: see `TextConfig`.
-        class_names: the data set's class names.
         cache_dir: keeps the vectors of encoded phrases; None for no cache.
 
     Raises:
         UserError: a malformed vocabulary, weights that are missing or do not fit, a phrase without
             a vector, or nothing to shuffle.
     """
-    classes = find_classes(tuple(class_names), config.vocabulary, config.defects)
+    classes = find_classes(class_names, config.vocabulary, config.defects)
     for name, words in zip(class_names, classes, strict=True):
         logging.info("text of class %s: %s words, %d states", name, words.source, len(words.states))
-    phrases = tuple(
-        dict.fromkeys(phrase for words in classes for _, group in words.states for phrase in group)
-    )
+    groups = [group for words in classes for _, group in words.states]
+    phrases = tuple(dict.fromkeys(phrase for group in groups for phrase in group))
     vectors = _unit(phrase_vectors(config, phrases, cache_dir))
     by_phrase = dict(zip(phrases, vectors, strict=True))
-    states = [np.stack([_pool(by_phrase, group) for _, group in words.states]) for words in classes]
+    # A state's token is the unit vector along the mean of its phrases' unit vectors.
+    states = np.stack([_unit(np.mean([by_phrase[p] for p in group], axis=0)) for group in groups])
     if config.control == "shuffled":
-        states = _shuffle(states, classes, config.seed)
-    tokens, mask = _pad(states)
+        states = states[_shuffled_order(classes, config.seed)]
     names = tuple(tuple(state for state, _ in words.states) for words in classes)
+    lengths = np.array([*map(len, names)])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    tokens = np.zeros((*mask.shape, states.shape[1]), np.float32)
+    tokens[mask] = states
     return TextTokens(tokens, mask, names, tuple(words.source for words in classes))
 
 
@@ -69,31 +70,12 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _pool(by_phrase: dict[str, np.ndarray], phrases: tuple[str, ...]) -> np.ndarray:
-    """The unit vector [d] along the mean of the phrases' unit vectors."""
-    return _unit(np.mean([by_phrase[phrase] for phrase in phrases], axis=0))
-
-
-def _shuffle(
-    states: list[np.ndarray], classes: tuple[ClassPhrases, ...], seed: int
-) -> list[np.ndarray]:
+def _shuffled_order(classes: tuple[ClassPhrases, ...], seed: int) -> np.ndarray:
     # Classes of one object (four circuit boards) share words, so they count as one.
-    groups = [words.name for words, tokens in zip(classes, states, strict=True) for _ in tokens]
+    groups = [words.name for words in classes for _ in words.states]
     if len(groups) < 2:
         raise UserError(
             "text.control=shuffled needs at least two text tokens; describe a defect "
             f"of {classes[0].class_name} or train more classes"
         )
-    order = deranged(groups, np.random.default_rng(seed))
-    ends = np.cumsum([len(tokens) for tokens in states])
-    return np.split(np.concatenate(states)[order], ends[:-1])
-
-
-def _pad(states: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    length, width = max(map(len, states)), states[0].shape[1]
-    tokens = np.zeros((len(states), length, width), np.float32)
-    mask = np.zeros((len(states), length), bool)
-    for row, vectors in enumerate(states):
-        tokens[row, : len(vectors)] = vectors
-        mask[row, : len(vectors)] = True
-    return tokens, mask
+    return deranged(groups, np.random.default_rng(seed))

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -13,22 +12,22 @@ from etils import epath
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.encoders import TextEncoder, clip_encoder, random_encoder
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import write_bytes_atomic
 from promptmad_jax.weights.files import read_tensors
 
-_FORMAT = 2  # raised whenever the code gives other vectors for the same inputs
+_FORMAT = 3  # raised whenever the code gives other vectors for the same inputs
 _LISTED = 3
 
 
 def phrase_vectors(
     config: TextConfig, phrases: tuple[str, ...], cache_dir: epath.PathLike | None
 ) -> np.ndarray:
-    """One vector a phrase, float32 [N, d], not normalised.
+    """Encodes phrases, or looks their vectors up; float32 [N, d], not normalised.
 
     Args:
         config: `source` and what belongs to it.
-        phrases: distinct phrases.
-        cache_dir: where encoded vectors are kept, by the content of weights and phrases; None for
-            no cache.
+        phrases: N distinct phrases.
+        cache_dir: keeps encoded vectors, by the content of weights and phrases; None keeps none.
 
     Raises:
         UserError: weights or a vectors file cannot be used, or a phrase has no vector.
@@ -42,7 +41,7 @@ def phrase_vectors(
 
 
 def read_vectors(path: Path, phrases: tuple[str, ...]) -> np.ndarray:
-    """The vectors of `phrases` in an .npz file with arrays `phrases` [M] and `vectors` [M, d].
+    """Reads the vectors of `phrases` from an .npz file with `phrases` [M] and `vectors` [M, d].
 
     Raises:
         UserError: the file is absent or malformed, or lacks a phrase.
@@ -76,9 +75,8 @@ def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if absent:
         raise UserError(f"{path}: has no array {' and no '.join(absent)}; {form}")
     phrases, vectors = arrays["phrases"], arrays["vectors"]
-    texts = phrases.ndim == 1 and phrases.dtype.kind == "U"
-    numbers = vectors.ndim == 2 and vectors.dtype.kind == "f"
-    if not texts or not numbers or len(phrases) != len(vectors):
+    kinds = (phrases.ndim, phrases.dtype.kind, vectors.ndim, vectors.dtype.kind)
+    if kinds != (1, "U", 2, "f") or len(phrases) != len(vectors):
         raise UserError(
             f"{path}: `phrases` is {phrases.dtype} {phrases.shape}, `vectors` is "
             f"{vectors.dtype} {vectors.shape}; {form}"
@@ -94,34 +92,17 @@ def _encode(encoder: TextEncoder, phrases: tuple[str, ...]) -> np.ndarray:
 def _cached(encoder: TextEncoder, phrases: tuple[str, ...], folder: epath.Path) -> np.ndarray:
     content = "\n".join((str(_FORMAT), encoder.fingerprint, *map(repr, phrases)))
     path = folder / f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
-    vectors = _read_cache(path, phrases)
-    if vectors is None:
-        vectors = _encode(encoder, phrases)
-        _write_cache(path, phrases, vectors)
-    return vectors
-
-
-def _read_cache(path: epath.Path, phrases: tuple[str, ...]) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            if tuple(file["phrases"].tolist()) == phrases:
-                return file["vectors"]
-        reason = "its phrases differ"
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error)
-    logging.warning(
-        "%s: a damaged cache of text vectors (%s); they are computed again", path, reason
-    )
-    return None
-
-
-def _write_cache(path: epath.Path, phrases: tuple[str, ...], vectors: np.ndarray) -> None:
-    """Whole or not at all: several processes may write the same file."""
+    if path.exists():
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                if tuple(file["phrases"].tolist()) == phrases:
+                    return file["vectors"]
+            reason = "its phrases differ"
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            reason = str(error)
+        logging.warning("%s: a damaged cache of text vectors (%s), computed again", path, reason)
+    vectors = _encode(encoder, phrases)
     buffer = io.BytesIO()
     np.savez(buffer, phrases=np.array(phrases), vectors=vectors)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp"
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    write_bytes_atomic(path, buffer.getvalue())
+    return vectors

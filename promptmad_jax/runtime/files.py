@@ -39,7 +39,8 @@ def write_bytes_atomic(path: epath.PathLike, data: bytes) -> None:
     if not is_local(target):
         target.write_bytes(data)
         return
-    temporary = pathlib.Path(f"{os.fspath(target)}.{os.getpid()}.tmp")
+    # Processes of several machines, which may have one number, write to a shared disk.
+    temporary = pathlib.Path(f"{os.fspath(target)}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptmad_jax.clip.config import (
-    ClipConfig,
-    ClipTextConfig,
-    ClipVisionConfig,
-    check_tower,
-)
+from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.weights.names import (
     flax_rows,
     openai_rows,
@@ -29,13 +24,12 @@ from promptmad_jax.weights.key_table import Row, Shapes, Tensors, to_ours, to_th
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """The keys of one kind of file.
 
     Attributes:
         rows: its key table.
         signature: pattern of a key that only this kind has.
-        text: pattern of the text tower's keys; group 1, where it takes part, is a layer's number.
-        vision: the same, of the vision tower.
+        text, vision: patterns of a tower's keys; group 1 is a layer's number.
         unused: pattern of buffers, which are no parameters.
     """
 
@@ -46,14 +40,13 @@ class Format:
     unused: str = "(?!)"
 
 
-# The dots stand for a dot or, in Flax's files, a slash.
-_TEXT = r"text_model.(?:encoder.layers.(\d+).)?.+|text_projection.(?:weight|kernel)"
-_VISION = _TEXT.replace("text_model", "vision_model").replace("text_", "visual_")
-
+# The dots match torch's separator and Flax's, a slash.
+_TEXT = r"text_model.(?:encoder.layers.(\d+).)?.+|text_projection.\w+"
+_VISION = r"vision_model.(?:encoder.layers.(\d+).)?.+|visual_projection.\w+"
 FORMATS = {
     "promptmad": Format(
         promptmad_rows,
-        r"text/token_embedding/embedding|vision/patch_embedding/kernel",
+        "text/token_embedding/embedding|vision/patch_embedding/kernel",
         r"text/(?:layers/(\d+)/)?.+",
         r"vision/(?:layers/(\d+)/)?.+",
     ),
@@ -66,7 +59,7 @@ FORMATS = {
     ),
     "flax": Format(
         flax_rows,
-        r"(text|vision)_model/embeddings/(token|patch)_embedding/(embedding|kernel)",
+        "(text|vision)_model/embeddings/(token|patch)_embedding/(embedding|kernel)",
         _TEXT,
         _VISION,
     ),
@@ -84,25 +77,20 @@ _ONE_LAYER = ClipConfig(ClipTextConfig(layers=1), ClipVisionConfig(layers=1))
 
 
 def detect(tensors: Tensors) -> str | None:
-    """The format of a file by its keys, one of `FORMATS`, or None."""
+    """Finds the format of a file by its keys: one of `FORMATS`, or None."""
     for name, format in FORMATS.items():
         if any(re.fullmatch(format.signature, key.removeprefix(_WRAPPER)) for key in tensors):
             return name
     return None
 
 
-def key_rows(format: str, config: ClipConfig) -> list[Row]:
-    """The key table of one of `FORMATS` for the towers of `config`."""
-    return list(FORMATS[format].rows(config))
-
-
 def read_canonical(
     tensors: Tensors, config: ClipConfig, origin: str, format: str | None = None
 ) -> dict[str, np.ndarray]:
-    """The tensors of a file under our names.
+    """Renames the tensors of a file to ours.
 
     Args:
-        config: the towers to read; the file may hold another one beside.
+        config: the towers to read; the file may hold another one as well.
         origin: the file, for messages.
         format: one of `FORMATS`; None finds it out.
 
@@ -111,7 +99,7 @@ def read_canonical(
     """
     format = format or _detected(tensors, origin)
     return to_ours(
-        key_rows(format, config),
+        FORMATS[format].rows(config),
         _plain(tensors, format),
         clip_shapes(config),
         f"{origin}, read as CLIP of format {format}",
@@ -120,19 +108,19 @@ def read_canonical(
 
 
 def write_format(canonical: Tensors, config: ClipConfig, format: str) -> dict[str, np.ndarray]:
-    """Our arrays under the names of one of `FORMATS`; the inverse of `read_canonical`.
+    """Renames our arrays to one of `FORMATS`; the inverse of `read_canonical`.
 
     Raises:
         UserError: the arrays do not fit `config`.
     """
     arrays = read_canonical(canonical, config, "the weights to write", "promptmad")
-    return to_theirs(key_rows(format, config), arrays, f"CLIP of format {format}")
+    return to_theirs(FORMATS[format].rows(config), arrays, f"CLIP of format {format}")
 
 
 def infer_config(
     tensors: Tensors, origin: str, format: str | None = None, activation: str = "quick_gelu"
 ) -> ClipConfig:
-    """The configuration that the shapes of a file imply: the towers it holds, with heads 64 wide.
+    """Infers the configuration of the towers in a file from shapes, with heads 64 wide.
 
     Shapes do not tell the activation. OpenAI trained with quick-GELU, hence the default; open_clip,
     whose names are the same, trains with GELU unless the model's name says `quickgelu`, and a tower
@@ -140,7 +128,7 @@ def infer_config(
     at the largest id, as in OpenAI's code. A vision tower that is a ResNet is left out.
 
     Raises:
-        UserError: an unknown format, or one that holds no whole tower.
+        UserError: an unknown format, or a file without a whole tower.
     """
     format = format or _detected(tensors, origin)
     tensors = _plain(tensors, format)
@@ -148,15 +136,12 @@ def infer_config(
     vision = _count_layers(tensors, FORMATS[format].vision)
     try:
         shapes = _landmarks(tensors, format)
-        config = ClipConfig(
+        return ClipConfig(
             text_from_shapes(shapes, text, activation) if text else None,
             vision_from_shapes(shapes, vision, activation) if vision else None,
         )
     except (KeyError, ValueError) as error:
         raise UserError(f"{origin}: no whole CLIP tower of format {format} ({error})") from error
-    for tower in filter(None, (config.text, config.vision)):
-        check_tower(tower, origin)
-    return config
 
 
 def _detected(tensors: Tensors, origin: str) -> str:
@@ -170,28 +155,21 @@ def _detected(tensors: Tensors, origin: str) -> str:
 
 
 def _plain(tensors: Tensors, format: str) -> dict[str, np.ndarray]:
-    """The tensors without wrappers; transformers' single towers with the prefix of the whole."""
+    """Removes wrappers; gives transformers' single towers the prefix of the whole model."""
     plain = {key.removeprefix(_WRAPPER): value for key, value in tensors.items()}
-    if format == "transformers":
-        for side, part in (("text", "token"), ("vision", "patch")):
-            if f"embeddings.{part}_embedding.weight" in plain:
-                return {_prefixed(key, side): value for key, value in plain.items()}
+    for side, part in (("text", "token"), ("vision", "patch")):
+        if format == "transformers" and f"embeddings.{part}_embedding.weight" in plain:
+            return {
+                key if key.endswith("_projection.weight") else f"{side}_model.{key}": value
+                for key, value in plain.items()
+            }
     return plain
 
 
-def _prefixed(key: str, side: str) -> str:
-    return key if key.endswith("_projection.weight") else f"{side}_model.{key}"
-
-
 def _unused(format: Format, config: ClipConfig) -> str:
-    patterns = [format.unused]
-    if not config.text:
-        patterns.append(format.text)
-    if not config.vision:
-        patterns.append(format.vision)
-    if not (config.text and config.vision):
-        patterns.append("logit_scale")
-    return "|".join(patterns)
+    left_out = {format.text: config.text, format.vision: config.vision}
+    left_out["logit_scale"] = config.text and config.vision
+    return "|".join((format.unused, *(pattern for pattern, used in left_out.items() if not used)))
 
 
 def _count_layers(tensors: Tensors, pattern: str) -> int:
@@ -200,9 +178,9 @@ def _count_layers(tensors: Tensors, pattern: str) -> int:
 
 
 def _landmarks(tensors: Tensors, format: str) -> Shapes:
-    """Shapes under our names, of what is outside the layers and in layer 0."""
+    """Shapes under our names of what is outside the layers and in layer 0."""
     shapes = {}
-    for row in key_rows(format, _ONE_LAYER):
+    for row in FORMATS[format].rows(_ONE_LAYER):
         if row.theirs in tensors:
             arrays = row.transform.to_ours(np.broadcast_to(0, tensors[row.theirs].shape))
             shapes |= {path: a.shape for path, a in zip(row.ours, arrays, strict=True)}

@@ -9,7 +9,6 @@ from promptmad_jax.clip.weights.clip import (
     FORMATS,
     detect,
     infer_config,
-    key_rows,
     read_canonical,
     write_format,
 )
@@ -154,7 +153,7 @@ def test_names_in_full(format, outside, layer, prefixes):
     one = ClipConfig(replace(TEXT, layers=1), replace(VISION, layers=1))
     prefix, *sides = prefixes
     expected = {prefix.format(side) + name for side in sides for name in layer.split()}
-    assert {row.theirs for row in key_rows(format, one)} == expected | set(outside.split())
+    assert {row.theirs for row in FORMATS[format].rows(one)} == expected | set(outside.split())
 
 
 def test_flax_kernels_are_transposed_ones_of_transformers():
