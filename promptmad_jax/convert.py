@@ -18,9 +18,9 @@ _TO = flags.DEFINE_string("to", "promptmad", "format of the output; see --list")
 _INPUT = flags.DEFINE_string(
     "input",
     "",
-    "a .safetensors, .npz or (with torch) pickled file, or the working directory of a run",
+    "a .safetensors, .npz, .msgpack or (with torch) pickled file, or a run's working directory",
 )
-_OUTPUT = flags.DEFINE_string("output", "", "the .safetensors or .npz file to write")
+_OUTPUT = flags.DEFINE_string("output", "", "the .safetensors, .npz or .msgpack file to write")
 _ACTIVATION = flags.DEFINE_enum(
     "activation",
     None,

@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from promptmad_jax.runtime.dataclass_parser import parse_dataclass
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat, PositiveInt
 
 LEGACY_EOS = 2  # config files older than a correction say 2; pooling is then at the largest id
-ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,27 +23,18 @@ class TowerConfig:
         projection: width of the embeddings; None for a tower that ends at its last LayerNorm.
 
     Raises:
-        ValueError: sizes that no tower can have, or an unknown activation.
+        ValueError: the heads do not divide the width.
     """
 
-    width: int
-    hidden: int
-    heads: int
-    layers: int = 12
-    projection: int | None = 512
-    activation: str = "quick_gelu"
-    epsilon: float = 1e-5
+    width: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    layers: PositiveInt = 12
+    projection: PositiveInt | None = 512
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    epsilon: PositiveFloat = 1e-5
 
     def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"hidden_act {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
-            )
-        for name, value in vars(self).items():
-            if name in ("activation", "epsilon") or (name == "projection" and value is None):
-                continue
-            if type(value) is not int or value < (0 if name == "eos_id" else 1):
-                raise ValueError(f"{name} is {value!r}, not a whole number in its range")
         if self.width % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide the width {self.width}")
 
@@ -55,12 +47,12 @@ class ClipTextConfig(TowerConfig):
         eos_id: pooling is at its first occurrence; 2 (legacy files) means the largest id instead.
     """
 
-    width: int = 512
-    hidden: int = 2048
-    heads: int = 8
-    vocabulary: int = 49408
-    context: int = 77
-    eos_id: int = 49407
+    width: PositiveInt = 512
+    hidden: PositiveInt = 2048
+    heads: PositiveInt = 8
+    vocabulary: PositiveInt = 49408
+    context: PositiveInt = 77
+    eos_id: NonNegativeInt = 49407
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +64,11 @@ class ClipVisionConfig(TowerConfig):
         patch: side in pixels of a patch.
     """
 
-    width: int = 768
-    hidden: int = 3072
-    heads: int = 12
-    image: int = 224
-    patch: int = 32
+    width: PositiveInt = 768
+    hidden: PositiveInt = 3072
+    heads: PositiveInt = 12
+    image: PositiveInt = 224
+    patch: PositiveInt = 32
 
     @property
     def grid(self) -> int:
@@ -122,14 +114,11 @@ def read_config(path: Path) -> ClipConfig:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); fetch the file again") from error
     kind = document.get("model_type") if isinstance(document, Mapping) else None
-    try:
-        if kind == "clip":
-            return ClipConfig(**{side: _tower(side, _section(document, side)) for side in _TOWERS})
-        for side in _TOWERS:
-            if kind == f"clip_{side}_model":
-                return ClipConfig(**{side: _tower(side, _single(document, side))})
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    if kind == "clip":
+        return ClipConfig(**{s: _tower(s, _section(document, s), path) for s in _TOWERS})
+    for side in _TOWERS:
+        if kind == f"clip_{side}_model":
+            return ClipConfig(**{side: _tower(side, _single(document, side), path)})
     raise UserError(
         f"{path} describes a model of type {kind!r}; it must be a CLIP model "
         "(model_type clip, clip_text_model or clip_vision_model)"
@@ -150,11 +139,12 @@ def _single(document: Mapping[str, Any], side: str) -> Mapping[str, Any]:
     return {**document, "projection_dim": None} if bare else document
 
 
-def _tower(side: str, section: Mapping[str, Any]) -> TowerConfig:
+def _tower(side: str, section: Mapping[str, Any], path: Path) -> TowerConfig:
     if section.get("num_channels", 3) != 3:
-        raise ValueError(f"num_channels is {section['num_channels']}; images have 3")
-    names = [field.name for field in dataclasses.fields(_TOWERS[side])]
-    return _TOWERS[side](**{n: section[_KEYS[n]] for n in names if _KEYS[n] in section})
+        raise UserError(f"{path}: num_channels is {section['num_channels']}; images have 3")
+    names = {field.name: _KEYS[field.name] for field in dataclasses.fields(_TOWERS[side])}
+    values = {name: section[key] for name, key in names.items() if key in section}
+    return parse_dataclass(_TOWERS[side], values, f"{path}: {side}")
 
 
 def to_document(config: ClipConfig) -> dict[str, Any]:

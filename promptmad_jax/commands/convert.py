@@ -1,7 +1,7 @@
 """Weight files between other projects' names and ours, in either direction, without loss.
 
 Nothing is computed: arrays are moved, and keep their type. Keys that no network here uses are left
-out by name; any other key that is too much or missing ends in an error that lists it.
+out by name; any other key that is superfluous or missing ends in an error that lists it.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from promptmad_jax.clip.weights import clip
-from promptmad_jax.clip.weights.config_file import check_place, config_of, write_config
+from promptmad_jax.clip.weights.config_file import config_of, config_path, write_config
 from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
 from promptmad_jax.models.backbone.backbone import layer_shapes
 from promptmad_jax.models.backbone.efficientnet import (
     ARCHITECTURES,
     EFFICIENTNET_B4,
     EFFICIENTNETV2_B0,
-    Architecture,
 )
 from promptmad_jax.models.backbone.weights import efficientnet
 from promptmad_jax.models.reconstruction.weights import onenip
@@ -34,7 +33,7 @@ from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.files import read_tensors, write_tensors
 from promptmad_jax.weights.hub import resolve_file
-from promptmad_jax.weights.key_table import Tensors
+from promptmad_jax.weights.key_table import Shapes, Tensors
 
 CLIP = "CLIP"
 _NETWORK_OF = {"keras": EFFICIENTNETV2_B0}  # formats that EfficientNet-B4 does not come in
@@ -45,7 +44,7 @@ class Family:
     """One kind of network and the formats that its files come in.
 
     Attributes:
-        title: for people. formats: names, ours included.
+        title: the network's name. formats: names, ours included.
         detect: tensors to the format, or None.
         read: (tensors, origin, format) to our names. write: (ours, format) to their names.
     """
@@ -60,7 +59,7 @@ class Family:
 def convert(
     source: str, target: str, from_format: str, to_format: str, activation: str | None = None
 ) -> str:
-    """Reads `source`, writes `target`, CLIP's with a config.json; returns what was done.
+    """Reads `source` and writes `target`, for CLIP with a config.json; returns a summary.
 
     Args:
         source: a weight file, or the working directory of a trained run.
@@ -70,11 +69,8 @@ def convert(
     Raises:
         UserError: a file that cannot be read, is of another format, or does not fit.
     """
-    tensors = (
-        trained_tensors(source)
-        if Path(source).is_dir()
-        else read_tensors(source, allow_pickles=True)
-    )
+    run = Path(source).is_dir()
+    tensors = trained_tensors(source) if run else read_tensors(source, allow_pickles=True)
     family, found = detect(tensors, source)
     if from_format not in ("auto", found):
         raise UserError(
@@ -87,23 +83,23 @@ def convert(
     if activation and family.title != CLIP:
         raise UserError(f"--activation={activation}: {source} holds {family.title}, not {CLIP}")
     written = family.write(family.read(tensors, source, found), to_format)
-    said = f"{family.title}: {len(written)} tensors, {found} to {to_format}, written to {target}"
+    summary = f"{family.title}: {len(written)} tensors, {found} to {to_format}, written to {target}"
     # "pt" is what readers of safetensors expect of files in any of these namings.
     metadata = {"format": "pt", "names": to_format, "network": family.title}
     if family.title != CLIP:
         write_tensors(target, written, metadata)
-        return said
+        return summary
     config = config_of(tensors, source, found, activation)
-    path = check_place(target, config)
+    path = config_path(target, config)
     write_tensors(target, written, metadata)
-    return f"{said}\n{write_config(path, config)}"
+    return f"{summary}\n{write_config(path, config)}"
 
 
 def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
-    """The family and format of these tensors.
+    """Finds the family and format of a file by its keys.
 
     Raises:
-        UserError: none that is known.
+        UserError: it is of no known format.
     """
     for family in FAMILIES:
         format = family.detect(tensors)
@@ -111,13 +107,12 @@ def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
             return family, format
     raise UserError(
         f"{origin}: weights of no known format; its first keys are "
-        f"{', '.join(sorted(tensors)[:4]) or 'none'}; `promptmad convert --list` "
-        "shows what is known"
+        f"{', '.join(sorted(tensors)[:4]) or 'none'}; `promptmad convert --list` lists the formats"
     )
 
 
 def trained_tensors(workdir: str) -> Canonical:
-    """The checkpoint of a run that `eval.checkpoint` stands for and its backbone, under our names.
+    """Reads a run's checkpoint, the one that `eval.checkpoint` names, and its backbone.
 
     The backbone's BatchNorms are apart, as in the file that the run took them from; those of random
     or shipped weights are folded.
@@ -132,15 +127,15 @@ def trained_tensors(workdir: str) -> Canonical:
         backbone = onenip.join_params_stats(experiment.frozen.backbone, {})
     else:
         path = resolve_file(weights, "model.safetensors", setting="backbone.weights")
-        tensors = read_tensors(path)
-        backbone = efficientnet.read_canonical(tensors, layer_shapes(architecture), str(path))
+        layers = layer_shapes(architecture)
+        backbone = efficientnet.read_canonical(read_tensors(path), layers, str(path))
     model = onenip.join_params_stats(state.params, state.stats)
     model |= {BACKBONE + path: value for path, value in backbone.items()}
     return {path: np.asarray(value) for path, value in model.items()}
 
 
 def describe_formats() -> str:
-    """One line a family."""
+    """One line per family: its name and its formats."""
     width = max(len(family.title) for family in FAMILIES)
     return "\n".join(f"{f.title:{width}}  {', '.join(f.formats)}" for f in FAMILIES)
 
@@ -156,16 +151,16 @@ def _checkpoint_family(title: str, name: str, own_key: str) -> Family:
     return Family(title, (name, OURS), detect, read_checkpoint, write)
 
 
-def _architecture(tensors: Tensors, format: str, origin: str) -> Architecture:
-    """The EfficientNet whose first convolution has as many channels as the file's."""
+def _layers(tensors: Tensors, format: str, origin: str) -> Shapes:
+    """Shapes of the EfficientNet whose first convolution has as many channels as the file's."""
     layers = {a: layer_shapes(a) for a in ARCHITECTURES.values()}
     rows = efficientnet.key_rows(format, layers[_NETWORK_OF.get(format, EFFICIENTNET_B4)])
     name = next(row.theirs for row in rows if row.ours == ("stem/kernel",))
     stem = next((value.shape for key, value in tensors.items() if key.endswith(name)), ())
-    for architecture in layers:
-        # The axes stand in another order in each format.
-        if sorted(layers[architecture]["stem"]) == sorted(stem):
-            return architecture
+    for shapes in layers.values():
+        # The order of the axes depends on the format.
+        if sorted(shapes["stem"]) == sorted(stem):
+            return shapes
     raise UserError(
         f"{origin}: the first convolution has shape {stem}, that of no EfficientNet here; "
         f"known are {', '.join(ARCHITECTURES)}"
@@ -173,13 +168,12 @@ def _architecture(tensors: Tensors, format: str, origin: str) -> Architecture:
 
 
 def _read_efficientnet(tensors: Tensors, origin: str, format: str) -> Canonical:
-    layers = layer_shapes(_architecture(tensors, format, origin))
+    layers = _layers(tensors, format, origin)
     return efficientnet.read_canonical(tensors, layers, origin, format)
 
 
 def _write_efficientnet(ours: Tensors, format: str) -> Canonical:
-    layers = layer_shapes(_architecture(ours, OURS, "the weights to write"))
-    return efficientnet.write_format(ours, layers, format)
+    return efficientnet.write_format(ours, _layers(ours, OURS, "the weights to write"), format)
 
 
 def _read_clip(tensors: Tensors, origin: str, format: str) -> Canonical:
@@ -192,16 +186,12 @@ def _write_clip(ours: Tensors, format: str) -> Canonical:
     return clip.write_format(ours, config, format)
 
 
-def _keep(tensors: Tensors, *_: str) -> Canonical:
-    return dict(tensors)
-
-
 def _detect_promptmad(tensors: Tensors) -> str | None:
     return OURS if any(key.startswith("segmentor/") for key in tensors) else None
 
 
 FAMILIES = (
-    Family("PromptMAD", (OURS,), _detect_promptmad, _keep, _keep),
+    Family("PromptMAD", (OURS,), _detect_promptmad, lambda t, *_: dict(t), lambda t, _: dict(t)),
     _checkpoint_family("OneNIP", "onenip", "refiner/predictor/kernel"),
     _checkpoint_family("UniAD", "uniad", "reconstructor/decoder/layer_0/query_embed"),
     Family(CLIP, tuple(clip.FORMATS), clip.detect, _read_clip, _write_clip),

@@ -117,11 +117,17 @@ def test_transformers_reads_what_is_written():
         ("{", "cannot be read as JSON"),
         ({"model_type": "bert"}, "type 'bert'"),
         ([1], "type None"),
-        ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "hidden_act 'relu'"),
+        (
+            {"model_type": "clip", "text_config": {"hidden_act": "relu"}},
+            "must be 'quick_gelu' or 'gelu'",
+        ),
         ({"model_type": "clip", "text_config": {"num_attention_heads": 7}}, "do not divide"),
-        ({"model_type": "clip", "text_config": {"num_attention_heads": 0}}, "heads is 0"),
-        ({"model_type": "clip", "text_config": {"eos_token_id": [1, 2]}}, "not a whole number"),
-        ({"model_type": "clip", "vision_config": {"patch_size": [16, 16]}}, "not a whole number"),
+        (
+            {"model_type": "clip", "text_config": {"num_attention_heads": 0}},
+            "heads is 0; it must be",
+        ),
+        ({"model_type": "clip", "text_config": {"eos_token_id": [1, 2]}}, "text.eos_id is"),
+        ({"model_type": "clip", "vision_config": {"patch_size": [16, 16]}}, "vision.patch is"),
         ({"model_type": "clip", "vision_config": {"num_channels": 4}}, "num_channels is 4"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The config.json beside converted CLIP weights, which tells heads and activation."""
+"""The config.json beside converted CLIP weights, which holds their heads and activation."""
 
 import json
 from dataclasses import replace
@@ -14,11 +14,10 @@ FILE = "config.json"
 
 
 def config_of(tensors: Tensors, source: str, format: str, activation: str | None) -> ClipConfig:
-    """The configuration of a weight file: of the config.json beside it, else by its shapes.
+    """The configuration of a weight file: its config.json's, else inferred from shapes.
 
     Args:
-        activation: "quick_gelu" or "gelu", in place of what is written there. Without either it is
-            OpenAI's quick_gelu.
+        activation: "quick_gelu" or "gelu", in place of the one found; None keeps that one.
 
     Raises:
         UserError: config.json is of another model.
@@ -35,23 +34,23 @@ def config_of(tensors: Tensors, source: str, format: str, activation: str | None
     return ClipConfig(**{s: replace(tower, activation=activation) for s, tower in towers.items()})
 
 
-def check_place(target: str, config: ClipConfig) -> Path:
+def config_path(target: str, config: ClipConfig) -> Path:
     """The path of config.json beside `target`.
 
     Raises:
-        UserError: there is one of another model.
+        UserError: it exists, for another model.
     """
     path = Path(target).parent / FILE
     if path.is_file() and read_config(path) != config:
         raise UserError(
-            f"{path} is there and describes another model than the weights to write beside it; "
+            f"{path} exists and describes another model than the weights to write beside it; "
             "write them into a folder of their own"
         )
     return path
 
 
 def write_config(path: Path, config: ClipConfig) -> str:
-    """Writes config.json, unless it is there; returns a sentence on it."""
+    """Writes config.json, unless it exists; returns a sentence on it."""
     if not path.is_file():
         write_text_atomic(path, json.dumps(to_document(config), indent=2) + "\n")
     activation = (config.text or config.vision).activation
