@@ -33,7 +33,7 @@ from safetensors.numpy import save_file
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.tokenizer import from_merges, pad_rows
-from promptmad_jax.clip.transformer import graph_and_shapes, random_params
+from promptmad_jax.clip.transformer import graph_and_shapes, random_params, run_layers
 from promptmad_jax.clip.vision import IMAGE_MEAN, IMAGE_STD, ClipVision
 from promptmad_jax.clip.weights.clip import write_format
 from promptmad_jax.clip.weights.config_file import write_config
@@ -168,7 +168,8 @@ def make_step(config, tx):
 
     def loss_fn(params, images, ids):
         vision = nnx.merge(vision_graph, params["vision"])
-        seen = unit(vision(normalize(images, mean, std)).embedding)
+        x, _ = run_layers(vision.layers, vision.embed(normalize(images, mean, std)))
+        seen = unit(vision.pool(x))
         said = unit(nnx.merge(text_graph, params["text"])(ids))
         logits = jnp.exp(params["logit_scale"]) * seen @ said.T
         labels = jnp.arange(len(logits))

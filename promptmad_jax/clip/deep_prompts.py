@@ -1,7 +1,7 @@
-"""Learnt tokens that stand in every layer of a tower, behind its first token.
+"""Learnt tokens in every layer of a tower, behind its first token.
 
-After VPT (Jia et al., 2022, arXiv 2203.12119), with DAPO's rule for what a layer's tokens are made
-of (arXiv 2512.09446): a little of what came out of the layer before, and for the rest its own.
+After VPT (Jia et al., 2022, arXiv 2203.12119), with DAPO's mixture (arXiv 2512.09446): a layer's
+tokens are its own and, by a small share, the previous layer's output at their place.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class DeepPrompts:
-    """Tokens of each layer; lives inside one traced function.
+    """The tokens of all layers; lives inside one traced function.
 
     Attributes:
         tokens: [layers, n, D]; they have no position embedding.
@@ -23,15 +23,11 @@ class DeepPrompts:
     alpha: float
 
     def enter(self, layer: int, x: jax.Array) -> jax.Array:
-        """What the layer reads.
+        """The input of a layer, [B, L + n, D] in the type of x: first token, n prompts, the rest.
 
         Args:
             layer: counted from 0.
-            x: [B, L, D] for the first layer, [B, L + n, D], the output of the one before, for all
-                others.
-
-        Returns:
-            [B, L + n, D] in the type of x: first token, n prompts, the rest.
+            x: [B, L, D] for layer 0, else [B, L + n, D], the output of the layer before.
         """
         own = self.tokens[layer].astype(x.dtype)[None]
         if layer == 0:

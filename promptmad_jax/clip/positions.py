@@ -1,4 +1,4 @@
-"""A table of learned positions for another grid, by torch's bicubic interpolation.
+"""Position tables resized to another grid by torch's bicubic interpolation.
 
 Hugging Face's `interpolate_pos_encoding` is `torch.nn.functional.interpolate(mode="bicubic",
 align_corners=False)` without antialiasing, and so is this. `jax.image.resize` has another cubic
@@ -35,11 +35,10 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def resize_positions(table: jax.Array, grid: int, shape: tuple[int, int]) -> jax.Array:
-    """Positions of another grid; the class token keeps its own.
+    """Resizes a position table to a grid of shape (h, w); the class token keeps its position.
 
     Args:
-        table: [1 + grid * grid, D], the class token's first.
-        shape: (h, w) of the wanted grid.
+        table: [1 + grid * grid, D], the class token's position first.
 
     Returns:
         [1 + h * w, D].

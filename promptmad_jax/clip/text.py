@@ -11,16 +11,12 @@ from promptmad_jax.clip.transformer import causal, layer_norm, make_layers, run_
 
 
 class ClipText(nnx.Module):
-    """Token ids to one vector a text.
-
-    Calling it is `embed`, the layers with the causal mask, `pool`; who inserts tokens of their own
-    takes the three steps singly.
-    """
+    """Token ids to one vector per text: `embed`, the layers with a causal mask, `pool`."""
 
     def __init__(self, config: ClipTextConfig, rngs: nnx.Rngs):
         self.eos_id = config.eos_id
-        # Unit-scale embeddings: with CLIP's own 0.02 a tower without training would hardly tell one
-        # text from another at the end token. Loaded weights replace them.
+        # Unit-scale embeddings: with CLIP's own 0.02 an untrained tower would hardly tell one text
+        # from another at the end token. Loaded weights replace them.
         unit = nnx.initializers.normal(1.0)
         self.token_embedding = nnx.Embed(
             config.vocabulary, config.width, embedding_init=unit, rngs=rngs
@@ -35,16 +31,16 @@ class ClipText(nnx.Module):
         )
 
     def __call__(self, ids: jax.Array) -> jax.Array:
-        """int32 [B, L] to float32 [B, P], not normalised."""
+        """Token ids, int32 [B, L], to float32 [B, P], not normalised."""
         x, _ = run_layers(self.layers, self.embed(ids), causal(ids.shape[1]))
         return self.pool(x, self.end(ids))
 
     def embed(self, ids: jax.Array) -> jax.Array:
-        """int32 [B, L] to tokens with their positions, [B, L, D]."""
+        """Token ids, int32 [B, L], to tokens with their positions, [B, L, D]."""
         return self.token_embedding(ids) + self.position_embedding[...][None, : ids.shape[1]]
 
     def end(self, ids: jax.Array) -> jax.Array:
-        """The position of the end token, [B]; what follows it is padding."""
+        """The index of the end token, [B]; what follows it is padding."""
         return jnp.argmax(ids if self.eos_id == LEGACY_EOS else ids == self.eos_id, axis=-1)
 
     def pool(self, x: jax.Array, position: jax.Array) -> jax.Array:
@@ -55,10 +51,10 @@ class ClipText(nnx.Module):
 
 @partial(jax.jit, static_argnums=0)
 def encode_ids(graph: nnx.GraphDef, params: dict, ids: jax.Array) -> jax.Array:
-    """Text vectors [B, P] of token ids int32 [B, L] with L <= the context; not normalised.
+    """Encodes token ids, int32 [B, L] with L <= the context, as [B, P], not normalised.
 
-    Each id row is `start, tokens ..., end, padding ...`. Matrix products are at full float32
-    precision on every device: this runs once a data set.
+    Each row is `start, tokens ..., end, padding ...`. Matrix products are at full float32 precision
+    on every device: this runs once per data set.
     """
     with jax.default_matmul_precision("highest"):
         return nnx.merge(graph, params)(ids)

@@ -1,4 +1,4 @@
-"""The Transformer that both towers of CLIP are made of."""
+"""The Transformer of both towers of CLIP."""
 
 from functools import cache, partial
 
@@ -36,7 +36,7 @@ class Attention(nnx.Module):
         self.out = nnx.Linear(config.width, config.width, rngs=rngs)
 
     def __call__(self, x: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
-        """[B, L, D] to [B, L, D]; position i attends to j where allowed[i, j], bool [L, L]."""
+        """[B, L, D] to [B, L, D]; token i attends to token j where allowed[i, j], bool [L, L]."""
         batch, length, width = x.shape
         split = (batch, length, self.heads, width // self.heads)
         query = self.query(x).reshape(split) * split[-1] ** -0.5
@@ -66,13 +66,8 @@ class Layer(nnx.Module):
 
 
 def make_layers(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Dict:
-    """The tower's layers under "0", "1", ..., as the weights name them."""
+    """A tower's layers under "0", "1", ..., as the weights name them."""
     return nnx.Dict({str(i): Layer(config, rngs) for i in range(config.layers)})
-
-
-def in_order(layers: nnx.Dict) -> list[Layer]:
-    """The layers, first to last: a dict's own order is "0", "1", "10", "11", "2", ..."""
-    return [layers[str(i)] for i in range(len(layers))]
 
 
 def run_layers(
@@ -83,29 +78,29 @@ def run_layers(
     deep: DeepPrompts | None = None,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The layers one after the other.
+    """Applies the layers one after the other.
 
     Args:
         x: [B, L, D].
         allowed: as in `Attention`; with `deep` it covers its tokens too.
         taps: layers whose output is kept, counted from 1; 0 is `x` itself.
-        deep: n further tokens a layer, behind the first one.
-        remat: in the backward pass compute what is inside a layer again, to save memory.
+        deep: n further tokens in each layer, behind the first token.
+        remat: recompute the inside of a layer in the backward pass, to save memory.
 
     Returns:
         The output of the last layer and those of `taps`, in their order; each [B, L, D], with
         `deep` [B, L + n, D].
     """
     states = [x]
-    for number, layer in enumerate(in_order(layers)):
+    for number in range(len(layers)):
         x = states[-1] if deep is None else deep.enter(number, states[-1])
-        run = jax.checkpoint(layer) if remat else layer
-        states.append(run(x, allowed))
+        layer = layers[str(number)]  # the dict's own order is "0", "1", "10", ...
+        states.append((jax.checkpoint(layer) if remat else layer)(x, allowed))
     return states[-1], tuple(states[tap] for tap in taps)
 
 
 def causal(length: int) -> jax.Array:
-    """A position sees itself and what stands before it; bool [L, L]."""
+    """The causal mask, bool [L, L]: a token sees itself and those before it."""
     return jnp.tril(jnp.ones((length, length), bool))
 
 

@@ -1,40 +1,20 @@
 """CLIP's vision tower, a ViT, in Flax, used functionally."""
 
-from functools import partial
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.positions import resize_positions
-from promptmad_jax.clip.transformer import layer_norm, make_layers, run_layers
+from promptmad_jax.clip.transformer import layer_norm, make_layers
 
 # Of pixels in 0..1, red, green, blue.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class VisionOutputs(NamedTuple):
-    """What the vision tower gives.
-
-    Attributes:
-        embedding: [B, P], not normalised: the class token after the last LayerNorm, projected.
-        states: of each wanted layer its output [B, 1 + N, D], raw; the class token is the first,
-            the patches follow row by row.
-    """
-
-    embedding: jax.Array
-    states: tuple[jax.Array, ...]
-
-
 class ClipVision(nnx.Module):
-    """Images to one vector an image, and token states.
-
-    Calling it is `embed`, the layers, `pool`; who inserts tokens of their own takes the three steps
-    singly.
-    """
+    """Images to one vector per image: `embed`, `run_layers` on `layers`, `pool`."""
 
     def __init__(self, config: ClipVisionConfig, rngs: nnx.Rngs):
         self.grid, side = config.grid, (config.patch, config.patch)
@@ -54,17 +34,12 @@ class ClipVision(nnx.Module):
             else nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)
         )
 
-    def __call__(self, images: jax.Array, taps: tuple[int, ...] = ()) -> VisionOutputs:
-        """Images as for `embed`; states after the layers `taps`, counted from 1."""
-        x, states = run_layers(self.layers, self.embed(images), taps=taps)
-        return VisionOutputs(self.pool(x), states)
-
     def embed(self, images: jax.Array) -> jax.Array:
-        """What the first layer reads.
+        """Images to the first layer's input.
 
         Args:
             images: float32 [B, H, W, 3], normalised with `IMAGE_MEAN` and `IMAGE_STD`. Any size
-                from one patch on; pixels beyond the last whole patch are not read.
+                from one patch up; pixels beyond the last whole patch are not read.
 
         Returns:
             [B, 1 + h w, D]: class token and patches with positions, after the first LayerNorm.
@@ -80,11 +55,3 @@ class ClipVision(nnx.Module):
         """States of the last layer [B, L, D], class token first, to embeddings [B, P]."""
         pooled = self.post_norm(x[:, 0])
         return pooled if self.projection is None else self.projection(pooled)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def encode_images(
-    graph: nnx.GraphDef, params: dict, images: jax.Array, taps: tuple[int, ...] = ()
-) -> VisionOutputs:
-    """The tower on a batch of images; arguments as for `ClipVision`."""
-    return nnx.merge(graph, params)(images, taps)

@@ -1,4 +1,4 @@
-"""The text encoders behind `text.source`: CLIP with weights, and the small random tower."""
+"""Text encoders: CLIP with weights, and a small random tower."""
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -17,16 +17,15 @@ from promptmad_jax.clip.tokenizer import byte_tokenizer, tokenize
 from promptmad_jax.clip.transformer import graph_and_shapes, random_params
 from promptmad_jax.prompts.config import TextConfig
 
-_BATCH = 64  # phrases in one call of the tower
-_SETTING = "text.weights"
+_BATCH = 64  # phrases per call of the tower
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Where text vectors come from.
+    """A source of text vectors.
 
     Attributes:
-        fingerprint: changes whenever the vectors may change.
+        fingerprint: differs between encoders whose vectors may differ.
         encode: phrases to float32 [N, d], not normalised; loads the weights.
     """
 
@@ -35,12 +34,12 @@ class TextEncoder:
 
 
 def clip_encoder(weights: str) -> TextEncoder:
-    """CLIP's text tower from a hub id or folder; nothing is loaded until it encodes.
+    """CLIP's text tower of a hub id, file or folder, loaded when it encodes.
 
     Raises:
-        UserError: files are missing, offline or not; `encode` raises it for files that do not fit.
+        UserError: files are missing; `encode` raises it for files that do not fit.
     """
-    files = find_files(weights, _SETTING)
+    files = find_files(weights, "text.weights")
     return TextEncoder(content_hash(files), partial(_encode_clip, files))
 
 
@@ -51,9 +50,9 @@ def _encode_clip(files: ClipFiles, phrases: tuple[str, ...]) -> np.ndarray:
 
 
 def random_encoder(config: TextConfig) -> TextEncoder:
-    """A seeded tower without training over single bytes, of `config`'s width, layers, heads, seed.
+    """An untrained tower over bytes, of `config`'s width, layers, heads and seed.
 
-    Its vectors tell phrases apart (by their letters) and mean nothing.
+    Its vectors tell phrases apart by their letters and mean nothing.
     """
     tower = ClipTextConfig(
         vocabulary=514,
@@ -76,7 +75,7 @@ def _encode_random(tower: ClipTextConfig, seed: int, phrases: tuple[str, ...]) -
 
 
 def _encode(graph: nnx.GraphDef, params: dict, ids: np.ndarray) -> np.ndarray:
-    """Vectors [N, d] of ids [N, L], in batches of one size."""
+    """Encodes ids [N, L] as vectors [N, d], in batches of one size."""
     params = jax.tree.map(jnp.asarray, params)
     size = min(_BATCH, len(ids))
     padded = np.concatenate([ids, np.repeat(ids[-1:], -len(ids) % size, axis=0)])

@@ -35,7 +35,7 @@ GENERIC_DEFECTS = ("damage", "flaw", "crack", "stain", "missing part")
 
 
 def written_phrases(defects: tuple[str, ...], object_name: str) -> tuple[tuple[str, ...], ...]:
-    """Phrases of the normal state and of each defect type: 80, then 48 a type."""
+    """Phrases of the normal state (80) and of each defect type (48)."""
     normal = [phrase.format(object=object_name) for phrase in _NORMAL]
     states = [
         [phrase.format(object=object_name, defect=defect) for phrase in _DEFECT]

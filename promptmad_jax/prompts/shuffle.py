@@ -5,18 +5,17 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-_SWAPS = 20  # tried a position; the mixing after the first valid arrangement
+_SWAPS = 20  # attempts per position to mix the first valid arrangement
 
 
 def deranged(groups: Sequence[Hashable], rng: np.random.Generator) -> np.ndarray:
-    """A random permutation that gives no position an element of its own group.
+    """Draws a permutation that gives no position an element of its own group.
 
-    Where the largest group is more than half of all, that cannot be: then no position keeps its own
+    Where the largest group is more than half of all, which allows none, no position keeps its own
     element.
 
     Args:
         groups: the group of each of n >= 2 positions.
-        rng: its only source of randomness.
 
     Returns:
         order, int [n]: position i receives element order[i].
@@ -34,7 +33,7 @@ def deranged(groups: Sequence[Hashable], rng: np.random.Generator) -> np.ndarray
 
 
 def _shifted(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sorted by group and turned by the size of the largest: nothing lands in its own group."""
+    """Sorts by group and rolls by the largest group's size, so that none meets itself."""
     shuffled = rng.permutation(len(labels))
     grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
     order = np.empty_like(grouped)

@@ -31,12 +31,12 @@ _NORMAL = (
 
 @dataclass(frozen=True)
 class ClassPhrases:
-    """What is said about one class.
+    """The phrases of one class.
 
     Attributes:
-        class_name: the data set's name of it.
+        class_name: its name in the data set.
         name: the object in words.
-        states: ("normal", phrases), then (defect type, phrases) of each type; no list is empty.
+        states: ("normal", phrases), then (defect type, phrases) for each type; no list is empty.
         source: `user`, `shipped` or `generic`.
     """
 
@@ -49,10 +49,9 @@ class ClassPhrases:
 def find_classes(
     class_names: tuple[str, ...], user_file: str, defects: str
 ) -> tuple[ClassPhrases, ...]:
-    """The phrases of each class: the user's file first, then the shipped words, then generic ones.
+    """Finds the phrases of each class: the user's, else the shipped, else generic ones.
 
     Args:
-        class_names: the classes wanted.
         user_file: path of a YAML or JSON vocabulary, or "".
         defects: `named`, or `generic` for one "damaged" state in place of the defect types.
 
@@ -67,28 +66,26 @@ def find_classes(
             logging.info("%s: not classes of this data set: %s", user_file, ", ".join(unused))
         known |= own
     found = (known[name] if name in known else generic_phrases(name) for name in class_names)
-    return tuple(_with_generic_defects(words) if defects == "generic" else words for words in found)
+    if defects == "named":
+        return tuple(found)
+    return tuple(replace(words, states=(words.states[0], _damaged(words.name))) for words in found)
 
 
 def read_user_file(path: Path) -> dict[str, ClassPhrases]:
-    """The classes of a user's YAML or JSON vocabulary; see `vocabulary_file.parse` for its form."""
-    return _entries(_read(path), str(path), "user")
-
-
-def _read(file: Path | Traversable) -> object:
-    return read_document(file, "vocabulary", "text.vocabulary")
+    """Reads the classes of a YAML or JSON vocabulary; see `vocabulary_file.parse` for its form."""
+    return _read(path, str(path), "user")
 
 
 @functools.cache
 def _shipped() -> Mapping[str, ClassPhrases]:
     known = {}
     for package, name in _SHIPPED:
-        file = resources.files(package) / name
-        known = _entries(_read(file), f"{package}/{name}", "shipped") | known
+        known = _read(resources.files(package) / name, f"{package}/{name}", "shipped") | known
     return known
 
 
-def _entries(document: object, origin: str, source: str) -> dict[str, ClassPhrases]:
+def _read(file: Path | Traversable, origin: str, source: str) -> dict[str, ClassPhrases]:
+    document = read_document(file, "vocabulary", "text.vocabulary")
     return {
         class_name: ClassPhrases(class_name, name, states, source)
         for class_name, (name, states) in parse(document, origin).items()
@@ -96,7 +93,7 @@ def _entries(document: object, origin: str, source: str) -> dict[str, ClassPhras
 
 
 def generic_phrases(class_name: str) -> ClassPhrases:
-    """Phrases from nothing but the class name: one normal state and one "damaged"."""
+    """Phrases from the class name alone: one normal state and one "damaged"."""
     words = " ".join(class_name.replace("_", " ").replace("-", " ").split())
     name = words if any(map(str.isalpha, words)) else f"product {words}".strip()
     normal = tuple(phrase.format(name=name) for phrase in _NORMAL)
@@ -105,7 +102,3 @@ def generic_phrases(class_name: str) -> ClassPhrases:
 
 def _damaged(name: str) -> tuple[str, tuple[str, ...]]:
     return "damaged", tuple(phrase.format(name=name) for phrase in _DAMAGED)
-
-
-def _with_generic_defects(words: ClassPhrases) -> ClassPhrases:
-    return replace(words, states=(words.states[0], _damaged(words.name)))

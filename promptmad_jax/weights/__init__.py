@@ -1,1 +1,1 @@
-"""Foreign weights: tensor files, the hub, and tables from their keys to ours."""
+"""Weights of other projects: tensor files, the hub, and tables from their keys to ours."""

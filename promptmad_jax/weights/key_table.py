@@ -1,7 +1,7 @@
-"""Tables of tensor names: an origin's against ours, read strictly in either direction.
+"""Tables of another project's tensor names against ours, read strictly in either direction.
 
-A row ties one tensor of theirs to one or several of ours by a transform that only moves numbers, so
-that going there and back changes nothing, whatever the stored type.
+A row ties one tensor of theirs to one or several of ours by a transform that only moves numbers:
+there and back changes nothing, in any stored type.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 
 from promptmad_jax.runtime.errors import UserError
 
-LISTED = 12  # keys of a kind that an error message names
+LISTED = 12  # keys per fault in an error message
 
 Tensors = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -20,14 +20,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Transform:
-    """to_ours: their array to our arrays; to_theirs: the inverse."""
+    """A function from their array to our arrays, `to_ours`, and its inverse."""
 
     to_ours: Callable[[np.ndarray], Sequence[np.ndarray]]
     to_theirs: Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 def moved(*axes: int) -> Transform:
-    """Axis i of ours is axis axes[i] of theirs."""
+    """Transposes: axis i of ours is axis axes[i] of theirs."""
     back = tuple(np.argsort(axes))
     return Transform(lambda a: [a.transpose(axes)], lambda arrays: arrays[0].transpose(back))
 
@@ -49,7 +49,7 @@ PACKED_BIAS = Transform(lambda a: np.split(a, 3), np.concatenate)
 
 @dataclass(frozen=True)
 class Row:
-    """theirs: a key of the file; ours: our slash-joined paths."""
+    """A key of the file, `theirs`, and our slash-joined paths."""
 
     theirs: str
     ours: tuple[str, ...]
@@ -59,12 +59,12 @@ class Row:
 def to_ours(
     table: Iterable[Row], tensors: Tensors, shapes: Shapes, origin: str, unused: str = "(?!)"
 ) -> dict[str, np.ndarray]:
-    """Their tensors under our names.
+    """Renames their tensors to ours.
 
     Args:
-        shapes: of our arrays, every path that the table names.
+        shapes: of our arrays, for every path in the table.
         origin: file and kind, for the message.
-        unused: pattern of keys that are left out knowingly.
+        unused: pattern of keys to leave out.
 
     Raises:
         UserError: lists the keys that are missing, unexpected or of another shape.
@@ -80,10 +80,10 @@ def to_ours(
 
 
 def to_theirs(table: Iterable[Row], ours: Tensors, origin: str) -> dict[str, np.ndarray]:
-    """Our arrays under their names.
+    """Renames our arrays to theirs.
 
     Raises:
-        UserError: lists the paths that are missing or that the table does not know.
+        UserError: lists the paths that are missing or not in the table.
     """
     table = list(table)
     paths = {path for row in table for path in row.ours}
@@ -100,11 +100,10 @@ def _their_shape(row: Row, shapes: Shapes) -> tuple[int, ...]:
 
 
 def _check(tensors: Tensors, expected: Shapes, unused: re.Pattern[str], origin: str) -> None:
+    others = sorted(tensors.keys() - expected.keys())
     faults = {
         "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(
-            key for key in tensors.keys() - expected.keys() if not unused.fullmatch(key)
-        ),
+        "unexpected": [key for key in others if not unused.fullmatch(key)],
         "of another shape": [
             f"{key} {tuple(tensors[key].shape)} instead of {shape}"
             for key, shape in sorted(expected.items())
@@ -115,14 +114,13 @@ def _check(tensors: Tensors, expected: Shapes, unused: re.Pattern[str], origin: 
 
 
 def _refuse(faults: Mapping[str, Sequence[str]], origin: str) -> None:
-    found = [f"{len(keys)} {kind}: {_listing(keys)}" for kind, keys in faults.items() if keys]
+    found = []
+    for kind, keys in faults.items():
+        rest = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+        if keys:
+            found.append(f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{rest}")
     if found:
         raise UserError(
             f"{origin}: the keys do not fit: {'; '.join(found)}. "
             "Check that the file is of this network and of this kind."
         )
-
-
-def _listing(keys: Sequence[str]) -> str:
-    rest = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(keys[:LISTED]) + rest

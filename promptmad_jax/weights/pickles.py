@@ -14,10 +14,10 @@ _NESTS = ("state_dict", "model", "model_state_dict")
 
 
 def read_pickle(path: Path) -> dict[str, np.ndarray]:
-    """The state dict of a checkpoint, alone or beside an optimizer's.
+    """Reads the state dict of a checkpoint, on its own or nested in a training state.
 
-    torch's restricted unpickler builds tensors and plain containers and refuses everything else, so
-    that a prepared file runs nothing.
+    torch's restricted unpickler builds tensors and plain containers and refuses everything else: a
+    malicious file runs nothing.
 
     Raises:
         UserError: torch is absent; the file is damaged, or wants more than tensors.
@@ -45,8 +45,8 @@ def _reason(error: Exception) -> str:
         )
     if "Unsupported global" in text or "weights_only" in text.lower():
         return (
-            "the pickle wants more than tensors, and nothing of it was run; save its state_dict() "
-            "alone where you trust it"
+            "the pickle wants more than tensors, and nothing of it was run; where you trust it, "
+            "save its state_dict() alone"
         )
     line = (text.strip() or type(error).__name__).splitlines()[0]
     return f"cannot be read ({line}); the file is truncated or damaged: fetch it again"

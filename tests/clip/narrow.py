@@ -1,14 +1,16 @@
 """The narrow towers of the goldens, their weights under Hugging Face's names, and comparing."""
 
+import collections
 import functools
 import pathlib
 
+import jax
 import numpy as np
-from flax import traverse_util
+from flax import nnx, traverse_util
 
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import ClipText
-from promptmad_jax.clip.transformer import graph_and_shapes
+from promptmad_jax.clip.transformer import graph_and_shapes, run_layers
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.clip.weights.clip import read_canonical
 
@@ -49,6 +51,17 @@ def load(config, tensors):
     arrays = read_canonical(tensors, ClipConfig(**{side: config}), "the test")
     flat = {path.removeprefix(f"{side}/"): array for path, array in arrays.items()}
     return graph_and_shapes(tower, config)[0], traverse_util.unflatten_dict(flat, sep="/")
+
+
+VisionOutputs = collections.namedtuple("VisionOutputs", "embedding states")
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def encode_images(graph, params, images, taps=()):
+    """The vision tower on a batch: embedding [B, P], and the states [B, 1 + N, D] of `taps`."""
+    tower = nnx.merge(graph, params)
+    x, states = run_layers(tower.layers, tower.embed(images), taps=taps)
+    return VisionOutputs(tower.pool(x), states)
 
 
 def relative(actual, expected):

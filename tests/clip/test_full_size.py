@@ -9,8 +9,7 @@ import pytest
 
 from promptmad_jax.clip.config import ClipTextConfig, ClipVisionConfig
 from promptmad_jax.clip.text import encode_ids
-from promptmad_jax.clip.vision import encode_images
-from tests.clip.narrow import load, numpy_state, relative
+from tests.clip.narrow import encode_images, load, numpy_state, relative
 
 pytestmark = pytest.mark.full
 LARGE = {

@@ -8,11 +8,11 @@ from flax import traverse_util
 from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.transformer import graph_and_shapes
-from promptmad_jax.clip.vision import ClipVision, encode_images
+from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.clip.weights.clip import FORMATS, read_canonical, write_format
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.files import write_tensors
-from tests.clip.narrow import VISION, golden, golden_weights, relative
+from tests.clip.narrow import VISION, encode_images, golden, golden_weights, relative
 
 GOLDEN = golden("clip_vision")
 DOCUMENT = {

@@ -8,8 +8,16 @@ from flax import nnx
 
 from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.transformer import graph_and_shapes, run_layers
-from promptmad_jax.clip.vision import IMAGE_MEAN, IMAGE_STD, ClipVision, encode_images
-from tests.clip.narrow import VISION, golden, golden_weights, load, numpy_state, relative
+from promptmad_jax.clip.vision import IMAGE_MEAN, IMAGE_STD, ClipVision
+from tests.clip.narrow import (
+    VISION,
+    encode_images,
+    golden,
+    golden_weights,
+    load,
+    numpy_state,
+    relative,
+)
 
 GOLDEN = golden("clip_vision")
 WEIGHTS = golden_weights("clip_vision")
