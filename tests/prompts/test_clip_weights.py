@@ -133,7 +133,9 @@ def test_folder_in_openai_form_gives_the_vectors_of_hugging_face_form(tmp_path):
     tower = ClipTextConfig(
         vocabulary=515, context=24, width=64, hidden=32, layers=2, heads=1, projection=6, eos_id=514
     )
-    config = ClipConfig(tower, ClipVisionConfig(image=8, patch=4, width=64, hidden=8, layers=1))
+    config = ClipConfig(
+        tower, ClipVisionConfig(image=8, patch=4, width=64, hidden=8, layers=1, heads=1)
+    )
     rng = np.random.default_rng(0)
     arrays = {
         path: np.asarray(rng.standard_normal(shape), np.float32)
