@@ -1,4 +1,4 @@
-"""Builds a data set: every file is decoded first; what is wrong is named and left out."""
+"""Builds a data set: every file is decoded first; faulty ones are named and left out."""
 
 import contextlib
 import hashlib
@@ -16,24 +16,11 @@ from promptmad_jax.data.prepared import Prepared, find_prepared
 from promptmad_jax.runtime.errors import UserError
 
 SYNTHETIC = "synthetic_mvtec"
-
-
 FOLDER_DATASETS = (
-    "anomaly_folder",
-    "btad",
-    "mad_real",
-    "mad_sim",
-    "mpdd",
-    "mvtec_ad",
-    "mvtec_ad_2",
-    "real_iad",
-    "visa",
+    *("anomaly_folder", "btad", "mad_real", "mad_sim", "mpdd"),
+    *("mvtec_ad", "mvtec_ad_2", "real_iad", "visa"),
 )
-
-
 _REPORT = "report.json"
-
-
 _STAGING = ".preparing-"
 
 
@@ -47,16 +34,16 @@ def prepare(
 ) -> pathlib.Path:
     """Validates a source and writes the TFDS data set `data_dir/dataset/VERSION`.
 
-    An existing one is kept when its source is unchanged, and replaced, only after the new one is
-    complete, when it is not.
+    An existing data set is kept if its source is unchanged; otherwise it is replaced once the new
+    one is complete.
 
     Args:
       dataset: one of `FOLDER_DATASETS`, or "synthetic_mvtec".
       data_dir: the folder of all prepared data sets.
       source: folder, archive or list; none for "synthetic_mvtec".
       image_dir: the folder that a list's names are relative to, and that of Real-IAD's images.
-      overwrite: builds even when the source is unchanged.
-      arguments: for "synthetic_mvtec", of its builder.
+      overwrite: builds even if the source is unchanged.
+      arguments: of the builder of "synthetic_mvtec".
 
     Returns:
       The folder of the prepared data set, with `report.json` in it.
@@ -66,7 +53,7 @@ def prepare(
     """
     if dataset not in (*FOLDER_DATASETS, SYNTHETIC):
         known = ", ".join((*FOLDER_DATASETS, SYNTHETIC))
-        raise UserError(f"--dataset={dataset}: there are {known}")
+        raise UserError(f"--dataset={dataset} is unknown; the data sets are {known}")
     kwargs = _builder_arguments(dataset, source, image_dir, dict(arguments or {}))
     stamp = _stamp(dataset, kwargs)
     old = _existing(dataset, data_dir)
@@ -75,7 +62,8 @@ def prepare(
         print("(--overwrite builds it again)")
         return old.folder
     if old is not None:
-        _tell_replacement(old, kwargs)
+        what = f"from {printable(source)}" if "source" in kwargs else f"with {kwargs}"
+        print(f"{old.name} in {printable(old.folder)} is replaced by one built {what}")
     return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
 
 
@@ -91,7 +79,7 @@ def _builder_arguments(dataset: str, source: str, image_dir: str, arguments: dic
 
 
 def _stamp(dataset: str, kwargs: dict) -> str:
-    """Tells whether what is prepared is what is asked for."""
+    """A digest of the source or the arguments, by which a prepared data set is recognized."""
     if dataset == SYNTHETIC:
         drawn = {"version": str(_builder_class(dataset).VERSION), **kwargs}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
@@ -123,11 +111,6 @@ def _stamp_of(prepared: Prepared) -> str | None:
         return None
 
 
-def _tell_replacement(old: Prepared, kwargs: dict) -> None:
-    what = f"from {printable(kwargs['source'])}" if "source" in kwargs else f"with {kwargs}"
-    print(f"{old.name} in {printable(old.folder)} is replaced by one built {what}")
-
-
 def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pathlib.Path:
     import tensorflow_datasets as tfds
 
@@ -143,18 +126,18 @@ def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pa
             written = pathlib.Path(builder.data_dir)
             report = _complete_report(written, builder, kwargs, stamp)
             folder = data_dir / written.relative_to(staging)
-            _replace(written, folder, pathlib.Path(staging))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if folder.exists():
+                folder.rename(pathlib.Path(staging) / "replaced")
+            written.rename(folder)
     except OSError as error:
         raise UserError(
             f"{dataset} cannot be written to {data_dir} ({error.strerror or error}):"
             " make room there or choose another --data_dir"
         ) from error
-    prepared = Prepared(dataset, folder.name, folder)
-    shutil.rmtree(
-        image_cache.folder_of(prepared, image_cache.default_root(str(data_dir))),
-        ignore_errors=True,
-    )
-    _tell(report, folder)
+    caches = image_cache.folder_of(Prepared(dataset, folder.name, folder), data_dir)
+    shutil.rmtree(caches, ignore_errors=True)
+    _print_report(report, folder)
     return folder
 
 
@@ -162,27 +145,19 @@ def _complete_report(written: pathlib.Path, builder, kwargs: dict, stamp: str) -
     path = written / _REPORT
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    splits = {name: split.num_examples for name, split in builder.info.splits.items()}
     report = {
         "dataset": builder.name,
         "version": str(builder.version),
         "arguments": kwargs,
         "source_fingerprint": stamp,
-        "images": splits,
+        "images": {name: split.num_examples for name, split in builder.info.splits.items()},
         "problems": [],
     }
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
     return report
 
 
-def _replace(written: pathlib.Path, folder: pathlib.Path, staging: pathlib.Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rename(staging / "replaced")
-    written.rename(folder)
-
-
-def _tell(report: dict, folder: pathlib.Path) -> None:
+def _print_report(report: dict, folder: pathlib.Path) -> None:
     for problem in report["problems"]:
         print(f"{problem['file']}: {problem['reason']}: {problem['action']} [{problem['kind']}]")
     if "counts" in report:

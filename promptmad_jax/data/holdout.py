@@ -1,4 +1,4 @@
-"""Normal training images kept out of training, to set thresholds with."""
+"""Normal training images held out of training, to set thresholds with."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from promptmad_jax.data.image_set import ImageSet
 
 
 def hold_out(train: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
-    """Splits training images into those to train on and those kept out.
+    """Splits training images into those to train on and those held out.
 
-    Each class gives `fraction` of its images, rounded up, spread evenly over its files, but never
-    its first, which is its prompt. A class of one image has it on both sides.
+    Of each class `fraction` of the images is held out, rounded up and spread evenly over its files,
+    but never its first, which is its prompt. A class of one image has it on both sides.
 
     Args:
-        fraction: in [0, 0.5].
+        fraction: 0 to 0.5.
 
     Returns:
-        (kept, held); held is empty where fraction is 0.
+        (kept, held); held is empty if fraction is 0.
     """
     if fraction == 0:
         return train, train.select([])

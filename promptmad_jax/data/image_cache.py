@@ -1,14 +1,14 @@
-"""The resized cache below the data folder, one folder for each (data set, split, size, content).
+"""The cache of resized images, one folder for each (data set, split, size, content).
 
     resized/NAME-VERSION/contents.json                 rows and digests of the splits
-    resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]; SIZE-KERNEL- where it is
-                                                       not the bilinear one
+    resized/NAME-VERSION/SPLIT-SIZE-DIGEST/images.npy  uint8 [N, S, S, 3]
                                            masks.npy   bool [N, S, S]
-                                           ids.npy     uint8 [N, S, S], where the data set has ids
+                                           ids.npy     uint8 [N, S, S], if the data set has ids
                                            index.json  shape, digest, original sizes
 
-A cache is written to a folder of its own and renamed into place when it is complete. Of two
-processes that build the same one, the first to finish wins and the other takes over its result.
+SIZE is followed by the name of the kernel unless that is the bilinear one. A cache is written to a
+folder of its own and renamed into place once it is complete. If two processes build the same one,
+the first to finish wins and the other uses its result.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ _CHUNK = 32
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """An opened cache; arrays as in `ImageSet`, `original_sizes` N pairs (height, width)."""
+    """An opened cache: arrays as in `ImageSet`, and N pairs (height, width) in `original_sizes`."""
 
     images: np.ndarray
     masks: np.ndarray
@@ -61,27 +61,23 @@ class Cached:
     fingerprint: str
 
 
-def default_root(data_dir: str) -> pathlib.Path:
-    """Where caches lie unless told otherwise."""
-    return pathlib.Path(data_dir) / "resized"
-
-
-def folder_of(prepared: Prepared, root: pathlib.Path) -> pathlib.Path:
+def folder_of(prepared: Prepared, data_dir: str | pathlib.Path) -> pathlib.Path:
     """The folder of all caches of one data set."""
-    return root / f"{prepared.name.replace('/', '-')}-{prepared.version}"
+    name = f"{prepared.name.replace('/', '-')}-{prepared.version}"
+    return pathlib.Path(data_dir) / "resized" / name
 
 
 def open_or_build(
-    prepared: Prepared, root: pathlib.Path, split: str, size: int, kernel: str = "bilinear"
+    prepared: Prepared, data_dir: str, split: str, size: int, kernel: str = "bilinear"
 ) -> Cached:
-    """Opens the cache of a split at a size, building it where it is missing or damaged.
+    """Opens the cache of a split at a size, and builds it if it is missing or damaged.
 
     Raises:
-      UserError: the split is not there, a shard is damaged, or the cache cannot be written.
+      UserError: the split is missing, a shard is damaged, or the cache cannot be written.
     """
     if split not in splits(prepared):
         raise UserError(f"{printable(prepared.folder)} has no image in the split {split}")
-    folder = folder_of(prepared, root)
+    folder = folder_of(prepared, data_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         contents = _contents(prepared, folder)
@@ -95,16 +91,18 @@ def open_or_build(
             cached = _open(target, contents[split], class_names, size)
     except OSError as error:
         raise UserError(
-            f"the image cache {folder} cannot be written ({error.strerror or error}): make room or"
-            " give another cache folder"
+            f"the image cache {folder} cannot be written ({error.strerror or error}): make room"
+            " there, or copy the data set to another data.data_dir"
         ) from error
     if cached is None:
-        raise UserError(f"the image cache {target} is damaged as soon as it is written")
+        raise UserError(
+            f"the image cache {target} was damaged while it was written: check the disk"
+        )
     return cached
 
 
 def _contents(prepared: Prepared, folder: pathlib.Path) -> dict[str, Contents]:
-    """Rows and digest of each split; read from the shards only when these have changed."""
+    """Rows and digest of each split, read from the shards only if these have changed."""
     path = folder / "contents.json"
     stamps = shard_stamps(prepared)
     stored = _read_json(path)
@@ -135,11 +133,11 @@ def _read_json(path: pathlib.Path) -> dict | None:
 def _open(
     target: pathlib.Path, contents: Contents, class_names: tuple[str, ...], size: int
 ) -> Cached | None:
-    """The cache at `target`, or None where it is missing or not what it should be."""
+    """The cache at `target`, or None if it is missing, damaged or of other contents."""
     index = _read_json(target / "index.json")
     if index is None or index["fingerprint"] != contents.fingerprint:
         return None
-    # Caches from before there were ids do not say whether they have them: they have none.
+    # Caches of older versions have no ids and no such entry.
     specs = _arrays(len(contents.rows), size, with_ids="ids" in index)
     try:
         arrays = {name: np.load(target / f"{name}.npy", mmap_mode="r") for name in specs}
@@ -239,12 +237,14 @@ def _resize_record(record: dict, size: int, kernel: str) -> _Resized:
 def _write_arrays(
     folder: pathlib.Path, resized: Iterator[_Resized], specs: dict[str, tuple]
 ) -> list[list[int]]:
-    """Streams the arrays; plain writes, since a full disk under a memory map kills the process."""
+    """Streams the arrays by plain writes: a full disk under a memory map kills the process."""
     sizes = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in specs]
         for file, (shape, dtype) in zip(files, specs.values(), strict=True):
-            _write_header(file, shape, np.dtype(dtype))
+            descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
         for arrays, original_size in resized:
             for file, array in zip(files, arrays, strict=True):
                 file.write(np.ascontiguousarray(array).data)
@@ -255,13 +255,8 @@ def _write_arrays(
     return sizes
 
 
-def _write_header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
 def _remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what killed processes left, once it is too old to be still at work."""
+    """Removes folders of killed processes, once they are too old to be in use."""
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
             old = time.time() - path.stat().st_mtime > _STALE_SECONDS

@@ -1,8 +1,7 @@
-"""The images of one split, resized and held as arrays."""
+"""The images of one split, resized, as arrays."""
 
 import dataclasses
 import hashlib
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,21 +13,21 @@ from promptmad_jax.runtime.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """N images of one size with everything known of them, ordered by (class, file name).
+    """N images of one size with their masks and labels, ordered by (class, file name).
 
     Attributes:
-      images: uint8 [N, S, S, 3], RGB; memory-mapped where it is a whole split.
+      images: uint8 [N, S, S, 3], RGB; memory-mapped if it is a whole split.
       masks: bool [N, S, S], true where defective; all false for normal images.
       labels: int32 [N], 0 normal, 1 defective.
       class_ids: int32 [N], into `class_names`.
       class_names: sorted; of both splits, so that ids agree between them.
-      defect_types: N names, "good" for normal images. Where there are `defect_ids`, an image may
-        have several names, with commas between.
+      defect_types: N names, "good" for normal images. With `defect_ids`, an image may have several
+        names, separated by commas.
       filenames: N names, relative, with forward slashes.
       original_sizes: int32 [N, 2], (height, width) in pixels before resizing.
       fingerprint: digest of the stored files and their order; the same on every machine.
-      defect_ids: uint8 [N, S, S] or, for most data sets, None: 0 where normal, k where the defect
-        is of the k-th of the image's names, 255 where this is not known; memory-mapped.
+      defect_ids: uint8 [N, S, S], or None for most data sets: 0 where normal, k where the defect is
+        of the k-th of the image's names, 255 where its type is unknown; memory-mapped.
     """
 
     images: np.ndarray
@@ -48,7 +47,7 @@ class ImageSet:
     def select(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
         """The images at `indices` (int [M]), in that order; adjacent ones stay memory-mapped."""
         order = np.asarray(indices, np.int64).reshape(-1)
-        # A range taken as a slice is a view, which reads nothing before it is used.
+        # A slice is a view, which reads nothing before it is used.
         adjacent = len(order) > 0 and order[0] >= 0 and (np.diff(order) == 1).all()
         rows = slice(int(order[0]), int(order[-1]) + 1) if adjacent else order
         digest = hashlib.sha256(self.fingerprint.encode() + order.astype("<i8").tobytes())
@@ -72,7 +71,6 @@ def load_image_set(
     split: str,
     image_size: int,
     classes: tuple[str, ...] = (),
-    cache_dir: str = "",
     kernel: str = "bilinear",
 ) -> ImageSet:
     """Reads one split of a prepared data set at one size.
@@ -81,23 +79,19 @@ def load_image_set(
     processes, map that cache into memory. It is keyed by name, version, content, size and kernel.
 
     Args:
-      dataset: name of a data set below `data_dir`, with `/CONFIG` or `:VERSION` where it has those.
-      data_dir: the folder that `prepare` wrote to.
-      split: "train" or "test"; "validation" where the data set has it.
+      dataset: name of a data set below `data_dir`, optionally with `/CONFIG` or `:VERSION`.
+      data_dir: the folder that `prepare` wrote to; the cache is its subfolder `resized`.
+      split: "train", "test" or, if the data set has it, "validation".
       image_size: S, pixels.
-      classes: the classes to keep; all when empty. `class_names` are then these, sorted.
-      cache_dir: where the cache lies; `data_dir/resized` when empty.
+      classes: the classes to keep, all if empty; `class_names` are then these, sorted.
       kernel: of the images' resizing, see `preprocess.resize_image`.
 
     Raises:
       UserError: the data set is not prepared, lacks the split or a class, or the cache cannot be
         written.
     """
-    if image_size < 1:
-        raise UserError(f"image_size={image_size}: it must be at least 1 pixel")
     prepared = find_prepared(dataset, data_dir)
-    root = pathlib.Path(cache_dir) if cache_dir else image_cache.default_root(data_dir)
-    cached = image_cache.open_or_build(prepared, root, split, image_size, kernel)
+    cached = image_cache.open_or_build(prepared, data_dir, split, image_size, kernel)
     image_set = _image_set(cached)
     return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
 
@@ -125,7 +119,7 @@ def _only(image_set: ImageSet, classes: tuple[str, ...], where: str, split: str)
     unknown = [name for name in names if name not in image_set.class_names]
     if unknown:
         known = ", ".join(image_set.class_names)
-        raise UserError(f"{where}: no class {', '.join(unknown)}; there are {known}")
+        raise UserError(f"{where}: no class {', '.join(unknown)}; it has {known}")
     kept_ids = np.asarray([image_set.class_names.index(name) for name in names])
     kept = image_set.select(np.flatnonzero(np.isin(image_set.class_ids, kept_ids)))
     if not len(kept):

@@ -1,4 +1,4 @@
-"""Training batches: their order as a function of (seed, step), and the arrays they are cut from."""
+"""Training batches: their order as a function of (seed, step), and how arrays are cut into them."""
 
 import functools
 from collections.abc import Callable
@@ -20,10 +20,10 @@ class BatchIndices(NamedTuple):
 
 
 class BatchOrder:
-    """Which images make up the global batch of a step; the same on every process.
+    """The images of the global batch of a step, the same on every process.
 
-    Epochs are permutations drawn from (seed, epoch), laid end to end. A sample's prompt is drawn
-    from its own class, its texture from all textures, both from (seed, step). So a checkpoint
+    Epochs are permutations drawn from (seed, epoch), one after another. A sample's prompt is drawn
+    from its own class, its texture from all textures, both by (seed, step), so that a checkpoint
     needs no iterator state.
     """
 
@@ -34,7 +34,7 @@ class BatchOrder:
         self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
 
     def __call__(self, step: int) -> BatchIndices:
-        """The batch that step number `step`, from 0, is trained on."""
+        """The batch of step `step`, counted from 0."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         epochs, offsets = np.divmod(positions, len(self.class_ids))
         image = np.array(
@@ -50,12 +50,14 @@ class BatchOrder:
 
 
 class TrainArrays(NamedTuple):
-    """Everything training reads, first axis N (textures: their own number).
+    """The arrays that training reads.
 
     Attributes:
-        images: uint8 [N, S, S, 3]. textures: uint8 [M, S, S, 3].
-        class_ids: int32 [N]. features: any tree of arrays of the clean images, whose first leaf is
-            what a prompt is represented by.
+        images: uint8 [N, S, S, 3].
+        textures: uint8 [M, S, S, 3].
+        class_ids: int32 [N].
+        features: tree of arrays [N, ...] of the clean images; its first leaf is what represents an
+            image as a prompt.
     """
 
     images: Any
@@ -65,8 +67,8 @@ class TrainArrays(NamedTuple):
 
 
 class TrainBatch(NamedTuple):
-    """One global batch. image_ids int32 [B] are rows of the data set; prompt is the features' first
-    leaf of the prompt images."""
+    """One global batch: `image_ids` int32 [B] are rows of the data set, `prompt` is the features'
+    first leaf of the prompt images."""
 
     image_ids: Any
     images: Any
@@ -112,7 +114,7 @@ class ResidentSource:
 
 
 class HostSource:
-    """Arrays in host memory, as a rule memory-mapped; each process moves its rows only."""
+    """Arrays in host memory, usually memory-mapped; each process moves only its own rows."""
 
     def __init__(self, arrays: Any, mesh: Mesh, take: Take = take):
         self.arrays, self.sharding, self._take = arrays, batch_sharding(mesh), take
@@ -126,7 +128,7 @@ class HostSource:
 
 
 def make_source(arrays: Any, mesh: Mesh, resident: str, take: Take = take) -> Source:
-    """The source that `train.resident` asks for: "yes", "no", or "auto", which keeps the arrays on
-    accelerators but not on a CPU, where host memory is the device's."""
+    """Builds the source for `train.resident`: "auto" keeps the arrays on accelerators, but not on a
+    CPU, where host memory is the device's."""
     on_devices = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[resident]
     return (ResidentSource if on_devices else HostSource)(arrays, mesh, take)

@@ -10,7 +10,7 @@ from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
 _INFO = "dataset_info.json"
-DEFECT_IDS = "defect_ids"  # The feature of data sets whose images may have several defect types.
+DEFECT_IDS = "defect_ids"  # Feature of data sets whose images may have several defect types.
 _ENCODED = ("image", "mask", DEFECT_IDS)
 _CHUNK = 64
 
@@ -26,7 +26,7 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a record says of its image; `index` is its place in the shards."""
+    """The fields of a record that describe its image; `index` is its place in the shards."""
 
     index: int
     class_name: str
@@ -47,27 +47,22 @@ def find_prepared(dataset: str, data_dir: str) -> Prepared:
     """Finds `data_dir/dataset/VERSION`, the highest version unless `dataset` ends in `:VERSION`.
 
     Raises:
-      UserError: it is not there; the message tells how to prepare it.
+      UserError: it is not prepared; the message gives the command.
     """
     if "://" in data_dir:
         raise UserError(f"{data_dir}: data_dir must be a local or mounted folder")
     name, _, wanted = dataset.partition(":")
-    found = {path.parent.name: path.parent for path in _infos(pathlib.Path(data_dir), name)}
+    folders = [path.parent for path in pathlib.Path(data_dir, name).glob(f"*/{_INFO}")]
+    found = {folder.name: folder for folder in folders if folder.name[0].isdigit()}
     if wanted:
         found = {version: folder for version, folder in found.items() if version == wanted}
     if not name or not found:
         raise UserError(
             f"the data set {dataset} is not prepared in {data_dir}: run"
-            f" `promptmad prepare --dataset={name} --source=PATH"
-            f" --data_dir={data_dir}`"
+            f" `promptmad prepare --dataset={name} --source=PATH --data_dir={data_dir}`"
         )
     version = max(found, key=_version_key)
     return Prepared(name, version, found[version])
-
-
-def _infos(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-    folder = data_dir / name
-    return (path for path in folder.glob(f"*/{_INFO}") if path.parent.name[0].isdigit())
 
 
 def _version_key(version: str) -> tuple[int, ...]:
@@ -78,7 +73,7 @@ def splits(prepared: Prepared) -> tuple[str, ...]:
     """Names of the splits that hold images.
 
     Raises:
-      UserError: the folder's description is damaged, or it holds no image at all.
+      UserError: the folder's description is damaged, or no split holds an image.
     """
     names = tuple(name for name, count in split_sizes(prepared).items() if count)
     if not names:
@@ -87,7 +82,7 @@ def splits(prepared: Prepared) -> tuple[str, ...]:
 
 
 def split_sizes(prepared: Prepared) -> dict[str, int]:
-    """Number of images of each split, by the folder's description; no record is read.
+    """Number of images of each split, from the folder's description; no record is read.
 
     Raises:
       UserError: the description is damaged.
@@ -105,19 +100,16 @@ def _again(prepared: Prepared) -> str:
 
 
 def has_defect_ids(prepared: Prepared) -> bool:
-    """Whether the records say which pixel has which of an image's defect types."""
+    """Returns True if the records hold the defect type of each pixel."""
     import tensorflow_datasets as tfds
 
     return DEFECT_IDS in tfds.builder_from_directory(prepared.folder).info.features
 
 
 def shard_stamps(prepared: Prepared) -> dict[str, list[int]]:
-    """Size and time of every shard: when these are as before, so are the contents."""
-    stamps = {}
-    for path in sorted(prepared.folder.glob("*array_record*")):
-        status = path.stat()
-        stamps[path.name] = [status.st_size, status.st_mtime_ns]
-    return stamps
+    """Size and time of every shard; while these are unchanged, so are the contents."""
+    paths = sorted(prepared.folder.glob("*array_record*"))
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
 
 def read_contents(prepared: Prepared, split: str) -> Contents:
@@ -131,10 +123,8 @@ def read_contents(prepared: Prepared, split: str) -> Contents:
             filename=_text(record["filename"]),
             label=int(record["label"]),
         )
-        digests[row] = hashlib.sha256(record["image"]).digest()
-        digests[row] += hashlib.sha256(record["mask"]).digest()
-        if DEFECT_IDS in record:
-            digests[row] += hashlib.sha256(record[DEFECT_IDS]).digest()
+        encoded = (record[name] for name in _ENCODED if name in record)
+        digests[row] = b"".join(hashlib.sha256(data).digest() for data in encoded)
     rows = tuple(sorted(digests, key=lambda row: (row.class_name, row.filename)))
     total = hashlib.sha256()
     for row in rows:
@@ -146,11 +136,9 @@ def read_contents(prepared: Prepared, split: str) -> Contents:
 def read_records(
     prepared: Prepared, split: str, order: tuple[int, ...] | None = None
 ) -> Iterator[dict]:
-    """Yields the records of a split, `image`, `mask` and `defect_ids`, if any, as encoded bytes.
+    """Yields the records of a split, with `image`, `mask` and any `defect_ids` as encoded bytes.
 
     Args:
-      prepared: the data set.
-      split: the split.
       order: places in the shards; all in stored order by default.
 
     Raises:
@@ -167,8 +155,8 @@ def read_records(
         for start in range(0, len(places), _CHUNK):
             yield from source.__getitems__(places[start : start + _CHUNK])
     except (OSError, ValueError, IndexError, RuntimeError) as error:
-        message = f"the shards of {split} in {printable(prepared.folder)} cannot be read ({error})"
-        raise UserError(f"{message}: {_again(prepared)}") from error
+        where = f"the shards of {split} in {printable(prepared.folder)}"
+        raise UserError(f"{where} cannot be read ({error}): {_again(prepared)}") from error
 
 
 def _text(value: bytes | str) -> str:

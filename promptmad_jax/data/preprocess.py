@@ -1,7 +1,7 @@
 """Decoding and resizing of images and masks, and the normalisation of the backbones.
 
-Every reader of the project (training, evaluation, serving) goes through these functions, so that
-the same file gives the same array everywhere.
+Training, evaluation and serving all use these functions, so that a file gives the same array
+everywhere.
 """
 
 import io
@@ -16,7 +16,7 @@ from promptmad_jax.runtime.errors import UserError
 
 IMAGENET_MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.asarray([0.229, 0.224, 0.225], np.float32)
-CLIP_KERNEL = "bicubic"  # of its own preprocessing
+CLIP_KERNEL = "bicubic"  # as in CLIP's own preprocessing
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Source = bytes | str | os.PathLike[str]
@@ -59,7 +59,7 @@ def decode_image(source: Source) -> np.ndarray:
 def decode_mask(source: Source) -> np.ndarray:
     """Decodes a mask: foreground is every pixel with a value above 0 in any channel but alpha.
 
-    Small class ids, 255, colours and 16-bit values are thus all foreground.
+    This makes small class ids, 255, colours and 16-bit values foreground.
 
     Args:
       source: the encoded bytes, or the path of a file.
@@ -105,7 +105,7 @@ def open_image(source: Source) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, source: Source) -> np.ndarray:
-    """An opened image as upright uint8 [H, W, 3]; `source` is for the error alone."""
+    """An opened image as upright uint8 [H, W, 3]; `source` is named in errors."""
     image = _upright(image, source)
     if image.mode == "F":
         raise ImageFileError(source, "unreadable", "float pixels have no defined range")
@@ -116,7 +116,7 @@ def to_rgb(image: Image.Image, source: Source) -> np.ndarray:
 
 
 def to_mask(image: Image.Image, source: Source) -> np.ndarray:
-    """An opened mask as upright bool [H, W]; `source` is for the error alone."""
+    """An opened mask as upright bool [H, W]; `source` is named in errors."""
     image = _upright(image, source)
     if image.mode in ("LA", "La"):
         image = image.getchannel(0)
@@ -127,7 +127,7 @@ def to_mask(image: Image.Image, source: Source) -> np.ndarray:
 
 
 def to_ids(image: Image.Image, source: Source) -> np.ndarray:
-    """An opened mask's stored values, upright uint8 [H, W]; `source` is for the error alone."""
+    """An opened mask's stored values, upright uint8 [H, W]; `source` is named in errors."""
     if image.mode not in ("1", "L", "P"):
         raise ImageFileError(source, "unreadable", f"pixels of mode {image.mode} hold no class ids")
     return np.asarray(_upright(image, source)).astype(np.uint8)
@@ -141,10 +141,10 @@ def _upright(image: Image.Image, source: Source) -> Image.Image:
 
 
 def resize_image(image: np.ndarray, size: int, kernel: str = "bilinear") -> np.ndarray:
-    """Antialiased resize (Pillow) of uint8 [H, W, 3] to [size, size, 3], any aspect.
+    """Antialiased resize (Pillow) of uint8 [H, W, 3] to [size, size, 3], any aspect ratio.
 
     Args:
-      kernel: `bilinear`, or `bicubic` as CLIP's own preprocessing has it.
+      kernel: "bilinear", or "bicubic" as in CLIP's own preprocessing.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -164,12 +164,11 @@ def resize_ids(ids: np.ndarray, size: int) -> np.ndarray:
 
 
 def normalize(images: Any, mean: np.ndarray = IMAGENET_MEAN, std: np.ndarray = IMAGENET_STD) -> Any:
-    """Scales RGB values 0..255 as a network expects: (x / 255 - mean) / std.
+    """Normalises RGB values 0..255: (x / 255 - mean) / std.
 
     Args:
       images: numpy or JAX array [..., 3], uint8 or float, values 0..255.
-      mean: float32 [3], of values 0..1.
-      std: the same.
+      mean, std: float32 [3], of values 0..1.
 
     Returns:
       float32 of the same shape and kind.

@@ -1,4 +1,4 @@
-"""Textures for pseudo-anomalies."""
+"""Textures of the pseudo-anomalies."""
 
 from pathlib import Path
 
@@ -11,8 +11,10 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 def load_textures(directory: str, size: int, training_images: np.ndarray) -> np.ndarray:
-    """uint8 [M, size, size, 3]: all images below `directory`, in sorted order, or, where it is
-    empty, the training images themselves.
+    """Reads all images below `directory`, sorted, or takes the training images if it is empty.
+
+    Returns:
+        uint8 [M, size, size, 3].
 
     Raises:
         UserError: the folder has no images.
@@ -27,12 +29,12 @@ def texture_paths(directory: str) -> list[Path]:
     """All images below `directory`, sorted.
 
     Raises:
-        UserError: there are none.
+        UserError: it has none.
     """
     paths = sorted(p for p in Path(directory).rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not paths:
         raise UserError(
-            f"data.texture_dir={directory}: no .jpg, .png or .bmp below it; "
-            "leave it empty to paste from the training images"
+            f"config.data.texture_dir={directory}: no .jpg, .png or .bmp below it; leave it empty "
+            "to paste from the training images"
         )
     return paths

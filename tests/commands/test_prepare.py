@@ -87,7 +87,7 @@ def test_no_usable_training_image_leaves_no_data_set(tmp_path, source):
 
 def test_wrong_arguments(tmp_path, source):
     data_dir = str(tmp_path / "data")
-    with pytest.raises(UserError, match=r"--dataset=mvtec: there are anomaly_folder, .* mvtec_ad"):
+    with pytest.raises(UserError, match=r"mvtec is unknown; .* anomaly_folder, .* mvtec_ad"):
         prepare("mvtec", data_dir, str(source))
     with pytest.raises(UserError, match="no source is given"):
         prepare("mvtec_ad", data_dir)
@@ -174,4 +174,4 @@ def test_synthetic_command(tmp_path):
     assert "synthetic_mvtec: 1 train, 5 test images, 0 problems" in done.stdout
     done = command("--dataset=synthetic_mvtec", f"--data_dir={tmp_path}", "--class_names=kiwi")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: class_names=['kiwi']: choose from")
+    assert done.stderr.startswith("error: synthetic_mvtec: class_names=['kiwi']: choose from")

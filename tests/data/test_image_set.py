@@ -155,14 +155,12 @@ def test_what_is_not_there_is_said(data_dir):
     with pytest.raises(UserError, match="not prepared in"):
         load_image_set("anomaly_folder:2.0.0", str(data_dir), "train", SIZE)
     assert len(load_image_set("anomaly_folder:1.0.0", str(data_dir), "train", SIZE)) == 7
-    with pytest.raises(UserError, match="no class kiwi; there are apple, mole, zebra"):
+    with pytest.raises(UserError, match="no class kiwi; it has apple, mole, zebra"):
         load(data_dir, classes=("kiwi", "apple"))
     with pytest.raises(UserError, match="the split test has no image of mole"):
         load(data_dir, "test", classes=("mole",))
     with pytest.raises(UserError, match="no image in the split validation"):
         load(data_dir, "validation")
-    with pytest.raises(UserError, match="image_size=0"):
-        load(data_dir, size=0)
     with pytest.raises(UserError, match="local or mounted"):
         load("gs://bucket/data")
 
@@ -224,13 +222,10 @@ def test_fingerprint_does_not_depend_on_the_place(prepared, tmp_path):
     assert load(prepared, "train").fingerprint != load(prepared, "test").fingerprint
 
 
-def test_cache_folder_of_ones_own(data_dir, tmp_path):
-    load(data_dir, cache_dir=str(tmp_path / "fast disk"))
-    assert not (data_dir / "resized").exists()
-    assert list((tmp_path / "fast disk" / "anomaly_folder-1.0.0").glob("train-*"))
-    (tmp_path / "file").write_text("")
+def test_cache_folder_that_cannot_be_written(data_dir):
+    (data_dir / "resized").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        load(data_dir, cache_dir=str(tmp_path / "file"))
+        load(data_dir)
 
 
 def test_full_disk_leaves_nothing_behind(data_dir, monkeypatch):
@@ -239,7 +234,7 @@ def test_full_disk_leaves_nothing_behind(data_dir, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(image_cache, "_write_header", full)
+    monkeypatch.setattr(image_cache, "_write_arrays", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         load(data_dir)
     folder = data_dir / "resized" / "anomaly_folder-1.0.0"

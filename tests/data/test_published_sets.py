@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
 from promptmad_jax.commands.prepare import FOLDER_DATASETS, prepare
-from promptmad_jax.data.builders import btad, mad, mpdd, mvtec_ad_2, real_iad, visa, visa_labels
+from promptmad_jax.data.builders import btad, mad, mpdd, mvtec_ad_2, real_iad, visa
 from promptmad_jax.data.image_set import load_image_set
 from promptmad_jax.runtime.errors import UserError
 from tests.data.image_trees import report_of, spot, write_class, write_image
@@ -258,7 +258,7 @@ def test_visa_names_faults(tmp_path, visa_source):
         "split_csv/1cls.csv: line 10": "split val, label normal: not train or test, normal or"
         " anomaly",
         "split_csv/1cls.csv: line 11": "a defective image in the training list",
-        "split_csv/1cls.csv: line 13": "3 fields in place of 5",
+        "split_csv/1cls.csv: line 13": "3 fields instead of 5",
         "pcb1/gone.JPG": "No such file or directory",
         "pcb1/Data/Images/Normal/0001.JPG": "listed twice",
         "pcb1/Data/Images/Anomaly/000.JPG": "no label in pcb1/image_anno.csv",
@@ -298,7 +298,7 @@ def test_visa_from_an_archive_and_the_usual_single_defect_list(tmp_path, visa_so
 
 
 def test_ids_of_visa_are_those_of_its_labels():
-    assert visa_labels.mask_id("pcb4", "wrong place") == 6
-    assert visa_labels.mask_id("pcb4", "bubble") == visa_labels.mask_id("cup", "bent") == 0
-    numbers = {name: len(labels) for name, labels in visa_labels.LABELS.items()}
+    assert visa.mask_id("pcb4", "wrong place") == 6
+    assert visa.mask_id("pcb4", "bubble") == visa.mask_id("cup", "bent") == 0
+    numbers = {name: len(labels) for name, labels in visa.LABELS.items()}
     assert list(numbers.values()) == [8, 5, 9, 6, 8, 7, 7, 4, 4, 4, 7, 9]

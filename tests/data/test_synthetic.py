@@ -155,10 +155,10 @@ def test_other_counts_keep_the_bytes_of_a_picture(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
-        ({"seed": -1}, "seed=-1"),
-        ({"image_size": 20}, "image_size=20: an integer from 64"),
-        ({"train_per_class": 0}, "train_per_class=0"),
-        ({"test_per_defect": 1.5}, "test_per_defect=1.5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"image_size": 20}, "image_size is 20; it must be int, from 64"),
+        ({"train_per_class": 0}, "train_per_class is 0"),
+        ({"test_per_defect": 1.5}, "test_per_defect is 1.5"),
         ({"class_names": ("bolt",)}, "choose from bottle_cap"),
         ({"class_names": ()}, "choose from bottle_cap"),
     ],

@@ -1,11 +1,11 @@
 """BTAD, the beanTech anomaly detection data set (Mishra et al., ISIE 2021)."""
 
-from promptmad_jax.data.builders.known import KnownBuilder, typed
+from promptmad_jax.data.builders.known import KnownBuilder, published
 
 EXPECTED = {
-    "01": typed(400, 21, "ko 49"),
-    "02": typed(399, 30, "ko 200"),
-    "03": typed(1000, 400, "ko 41"),
+    "01": published(400, 21, "ko 49"),
+    "02": published(399, 30, "ko 200"),
+    "03": published(1000, 400, "ko 41"),
 }
 
 

@@ -1,31 +1,25 @@
-"""Validation: every file is decoded completely before anything is written."""
+"""Validation of a source: every file is decoded completely before anything is written."""
 
-import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from promptmad_jax.data import preprocess
-from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem
+from promptmad_jax.data.builders.records import GOOD, LEFT_OUT, Entry, Found, Problem
 from promptmad_jax.data.paths import printable
 
-_LEFT_OUT = "left out"
 _EXIF_ORIENTATION = 0x0112
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Checked:
-    """An entry that passed.
-
-    Attributes:
-      entry: the entry.
-      height, width: pixels, upright.
-      verbatim: the file can be stored byte for byte, since every reader decodes it alike.
-    """
+    """A usable entry, its upright size in pixels, and whether its file can be stored as it is,
+    because every reader decodes it alike."""
 
     entry: Entry
     height: int
@@ -33,14 +27,14 @@ class Checked:
     verbatim: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Inventory:
     """The usable images of a source, and everything wrong with it.
 
     Attributes:
       class_names: the classes with at least one usable training image, sorted.
       images: in the order (split, class, filename).
-      problems: by file.
+      problems: sorted by file.
     """
 
     class_names: tuple[str, ...]
@@ -55,10 +49,9 @@ Track = Callable[[Iterable, int], Iterable]
 
 
 def check(found: Found, track: Track) -> Inventory:
-    """Decodes all images and masks on a pool of threads and sorts out the unusable ones.
+    """Decodes all images and masks on a pool of threads and leaves out the unusable ones.
 
     Args:
-      found: the listing.
       track: wraps the iterable of results, given their number, to show progress.
     """
     images: list[Checked] = []
@@ -89,98 +82,88 @@ def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Probl
         stored = preprocess.open_image(entry.image)
         height, width, _ = preprocess.to_rgb(stored, entry.image).shape
     except preprocess.ImageFileError as error:
-        return None, [Problem(entry.filename, error.kind, error.reason, _LEFT_OUT)]
-    remarks = _check_mask(entry, found, height, width)
-    if any(remark.action == _LEFT_OUT for remark in remarks):
+        return None, [Problem(entry.filename, error.kind, error.reason)]
+    remarks = list(_check_mask(entry, found, height, width)) if entry.split == "test" else []
+    if any(remark.action == LEFT_OUT for remark in remarks):
         return None, remarks
     plain = stored.format in ("PNG", "JPEG") and stored.mode in ("L", "RGB")
     verbatim = plain and stored.getexif().get(_EXIF_ORIENTATION, 1) == 1
     return Checked(entry, height, width, verbatim), remarks
 
 
-def _check_mask(entry: Entry, found: Found, height: int, width: int) -> list[Problem]:
-    if entry.split != "test":
-        return []
+def _check_mask(entry: Entry, found: Found, height: int, width: int) -> Iterator[Problem]:
+    file = entry.filename
     if entry.mask is None:
-        return _without_mask(entry)
-    name = _mask_name(entry, found)
+        if entry.without_mask == "error":
+            yield Problem(file, "mask_missing", "no mask for a defect")
+        if entry.without_mask == "one":
+            action = "kept, the whole image as defective"
+            yield Problem(file, "mask_missing", "the list names no mask", action)
+        return
+    base = found.source if found.source.is_dir() else found.source.parent
+    name = printable(os.path.relpath(entry.mask, base))
     if not entry.mask.exists():
-        return [Problem(entry.filename, "mask_missing", f"no mask {name}", _LEFT_OUT)]
+        yield Problem(file, "mask_missing", f"no mask {name}")
+        return
     try:
         stored = preprocess.open_image(entry.mask)
         mask = preprocess.to_mask(stored, entry.mask)
     except preprocess.ImageFileError as error:
-        return [Problem(entry.filename, f"mask_{error.kind}", f"{name}: {error.reason}", _LEFT_OUT)]
+        yield Problem(file, f"mask_{error.kind}", f"{name}: {error.reason}")
+        return
     if mask.shape != (height, width):
         sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
-        return [Problem(entry.filename, "mask_size", f"the mask {name} is {sizes}", _LEFT_OUT)]
-    lossy = _lossy(entry, name) if stored.format == "JPEG" else []
-    return _contradictions(entry, name, mask) + _strange_ids(entry, name, stored) + lossy
+        yield Problem(file, "mask_size", f"the mask {name} is {sizes}")
+        return
+    yield from _check_values(entry, name, stored, mask)
 
 
-def _lossy(entry: Entry, name: str) -> list[Problem]:
-    reason = f"the mask {name} is compressed with loss: its noise above 0 counts as defective"
-    return [Problem(entry.filename, "mask_lossy", reason, "kept")]
-
-
-def _without_mask(entry: Entry) -> list[Problem]:
-    if entry.without_mask == "error":
-        return [Problem(entry.filename, "mask_missing", "no mask for a defect", _LEFT_OUT)]
-    if entry.without_mask == "one":
-        action = "kept, the whole image as defective"
-        return [Problem(entry.filename, "mask_missing", "the list names no mask", action)]
-    return []
-
-
-def _contradictions(entry: Entry, name: str, mask: np.ndarray) -> list[Problem]:
+def _check_values(
+    entry: Entry, name: str, stored: Image.Image, mask: np.ndarray
+) -> Iterator[Problem]:
+    file = entry.filename
     if entry.label and not mask.any():
-        return [Problem(entry.filename, "mask_empty", f"the mask {name} marks nothing", _LEFT_OUT)]
+        yield Problem(file, "mask_empty", f"the mask {name} marks nothing")
     if not entry.label and mask.any():
-        reason = f"a good image whose mask {name} marks a defect"
-        return [Problem(entry.filename, "mask_on_good", reason, _LEFT_OUT)]
-    return []
+        yield Problem(file, "mask_on_good", f"a good image whose mask {name} marks a defect")
+    if entry.label_ids:
+        yield from _check_ids(entry, name, stored)
+    if stored.format == "JPEG":
+        reason = f"the mask {name} is compressed with loss: its noise above 0 counts as defective"
+        yield Problem(file, "mask_lossy", reason, "kept")
 
 
-def _strange_ids(entry: Entry, name: str, stored: Image.Image) -> list[Problem]:
-    """Values of a mask of class ids that are none of the image's labels."""
-    if not entry.label_ids:
-        return []
+def _check_ids(entry: Entry, name: str, stored: Image.Image) -> Iterator[Problem]:
+    """Finds values in a mask of class ids that are none of the image's labels."""
     try:
         values = np.unique(preprocess.to_ids(stored, entry.mask))
     except preprocess.ImageFileError as error:
-        return [Problem(entry.filename, "mask_ids", f"{name}: {error.reason}", _LEFT_OUT)]
-    strange = sorted(set(values.tolist()) - {0, *entry.label_ids})
-    if not strange:
-        return []
-    ids = ", ".join(str(value) for value in strange)
-    reason = f"the mask {name} has the ids {ids}, which are none of its labels {entry.defect_type}"
-    single = len(entry.label_ids) == 1
-    action = "kept, all of it as that label" if single else "kept, these pixels without a type"
-    return [Problem(entry.filename, "mask_ids", reason, action)]
+        yield Problem(entry.filename, "mask_ids", f"{name}: {error.reason}")
+        return
+    if strange := sorted(set(values.tolist()) - {0, *entry.label_ids}):
+        ids = ", ".join(map(str, strange))
+        labels = f"which are none of its labels {entry.defect_type}"
+        single = len(entry.label_ids) == 1
+        action = "kept, all of it as that label" if single else "kept, these pixels without a type"
+        yield Problem(
+            entry.filename, "mask_ids", f"the mask {name} has the ids {ids}, {labels}", action
+        )
 
 
-def _mask_name(entry: Entry, found: Found) -> str:
-    base = found.source if found.source.is_dir() else found.source.parent
-    return printable(os.path.relpath(entry.mask, base))
-
-
-def _class_problems(found: Found, images: list[Checked], usable: set[str]) -> list[Problem]:
+def _class_problems(found: Found, images: list[Checked], usable: set[str]) -> Iterator[Problem]:
     count = Counter((image.entry.class_name, image.entry.split) for image in images)
-    problems = []
     for name in sorted(found.class_names):
         tests = count[name, "test"]
         if name not in usable:
             action = f"class left out, with {tests} test images"
-            reason = "no usable training image"
-            problems.append(Problem(name, "empty_class", reason, action))
+            yield Problem(name, "empty_class", "no usable training image", action)
         elif tests == 0:
-            problems.append(Problem(name, "no_test", "no usable test image", "kept for training"))
-    return problems
+            yield Problem(name, "no_test", "no usable test image", "kept for training")
 
 
 def counts(inventory: Inventory) -> dict[str, dict]:
-    """Per class: `train`, `test` by defect type, `masks` (test images with a defect), and
-    `validation` where there are such images."""
+    """Counts the images per class: `train`, `test` by defect type, `masks` (test images with a
+    defect), and `validation` if it has any."""
     table = {name: {"train": 0, "test": Counter(), "masks": 0} for name in inventory.class_names}
     for image in inventory.images:
         row = table[image.entry.class_name]

@@ -1,6 +1,10 @@
-"""The one record format of all data sets of the project."""
+"""The record format of all data sets of the project."""
 
+import io
+
+import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 LABELS = ("good", "defective")
 UNKNOWN_ID = 255
@@ -19,9 +23,9 @@ def dataset_info(
     `defect_type` is "good" for a normal image; `filename` is relative, with forward slashes, and
     unique within a split.
 
-    With `defect_ids` an image may have several defect types, which `defect_type` names with commas
-    between, and a further PNG says which pixel has which: 0 is normal, k the k-th of these names,
-    `UNKNOWN_ID` a defect of which this is not known.
+    With `defect_ids` an image may have several defect types: `defect_type` names them, separated by
+    commas, and a further PNG gives each pixel's: 0 is normal, k the k-th of these names,
+    `UNKNOWN_ID` a defect of unknown type.
     """
     image_of_ids = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
     return tfds.core.DatasetInfo(
@@ -41,3 +45,10 @@ def dataset_info(
             }
         ),
     )
+
+
+def encode_png(pixels: np.ndarray, compress_level: int = 6) -> bytes:
+    """Encodes uint8 pixels [H, W] or [H, W, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()

@@ -1,8 +1,7 @@
-"""The TFDS builder behind every data set that comes as files of images and masks."""
+"""The TFDS builder of every data set that consists of image and mask files."""
 
 import dataclasses
 import functools
-import io
 import json
 import pathlib
 import tempfile
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from promptmad_jax.data import preprocess
 from promptmad_jax.data.builders import features
 from promptmad_jax.data.builders.check import Checked, Inventory, check, counts
+from promptmad_jax.data.builders.features import encode_png
 from promptmad_jax.data.builders.layout import find_in_folder
 from promptmad_jax.data.builders.records import SPLITS, Entry, Found, Problem
 from promptmad_jax.data.builders.source import existing, find, fingerprint
@@ -25,15 +24,15 @@ REPORT = "report.json"
 
 
 class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Validates a source, writes its usable images as ArrayRecord, and `report.json` beside them.
+    """Validates a source, and writes its usable images as ArrayRecord and a `report.json`.
+
+    Preparing raises `UserError` if the source is missing or has no usable training image.
 
     Args:
-      source: folder, archive or list file; needed to prepare, not to read. When empty, TFDS' manual
+      source: folder, archive or list file; needed to prepare, not to read. If empty, TFDS' manual
         folder (`<data_dir>/downloads/manual`) is the source.
       image_dir: for a list file, the folder that its names are relative to.
       kwargs: of the TFDS builder: `data_dir`, `version`.
-
-    Preparing raises `UserError` when the source is missing or has no usable training image.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -44,7 +43,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     DESCRIPTION = ""
     HOMEPAGE: str | None = None
     CITATION: str | None = None
-    DEFECT_IDS = False  # Whether one image may have several defect types; see `features`.
+    DEFECT_IDS = False  # True if an image may have several defect types; see `features`.
 
     def __init__(self, *, source: str = "", image_dir: str = "", **kwargs):
         self._source = source
@@ -63,15 +62,15 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return fingerprint(source, image_dir, cls.list_folder)
 
     def default_source(self, manual_dir: pathlib.Path) -> str:
-        """Hook: the source in TFDS' manual folder, for a builder that was given none."""
+        """Hook: returns the source in TFDS' manual folder, for a builder that was given none."""
         return str(manual_dir)
 
     def select(self, found: Found) -> Found:
-        """Hook: restricts a listing to what the data set consists of."""
+        """Hook: restricts a listing to the data set's own classes."""
         return found
 
     def review(self, inventory: Inventory) -> list[Problem]:
-        """Hook: compares what is usable with what is known of the data set."""
+        """Hook: compares the usable images with what is known of the data set."""
         del inventory
         return []
 
@@ -82,7 +81,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         source = self._source or self.default_source(pathlib.Path(dl_manager.manual_dir))
-        # Taken first: a file that changes while it is read makes the next run build again.
+        # Taken first, so that a file that changes while it is read makes the next run rebuild.
         stamp = self.fingerprint(source, self._image_dir)
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=self.data_dir) as scratch:
             listing = find(source, self._image_dir, pathlib.Path(scratch), self.list_folder)
@@ -150,27 +149,27 @@ def _stored_image(image: Checked) -> bytes:
         return data
     rgb = preprocess.decode_image(data)
     grey = (rgb == rgb[:, :, :1]).all()
-    return _png(rgb[:, :, 0] if grey else rgb)
+    return encode_png(rgb[:, :, 0] if grey else rgb)
 
 
 def _stored_mask(image: Checked) -> bytes:
     entry = image.entry
     if entry.mask is not None:
-        return _png(preprocess.decode_mask(entry.mask).astype(np.uint8) * 255)
+        return encode_png(preprocess.decode_mask(entry.mask).astype(np.uint8) * 255)
     return _uniform_png(image.height, image.width, 255 if entry.without_mask == "one" else 0)
 
 
 def _stored_ids(image: Checked) -> bytes:
-    """PNG of `features`' defect_ids."""
+    """The PNG of `defect_ids`; see `features`."""
     entry = image.entry
     if entry.mask is None:
         return _uniform_png(image.height, image.width, features.UNKNOWN_ID if entry.label else 0)
     foreground = preprocess.decode_mask(entry.mask)
-    return _png(np.where(foreground, _ids_of(entry), 0).astype(np.uint8))
+    return encode_png(np.where(foreground, _ids_of(entry), 0).astype(np.uint8))
 
 
 def _ids_of(entry: Entry) -> np.ndarray:
-    """The place of each pixel's label in the entry's labels, from 1; of one label it is sure."""
+    """The place of each pixel's label in the entry's labels, from 1."""
     if "," not in entry.defect_type:
         return np.ones((1, 1), np.uint8)
     places = np.full(256, features.UNKNOWN_ID, np.uint8)
@@ -181,10 +180,4 @@ def _ids_of(entry: Entry) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _uniform_png(height: int, width: int, value: int) -> bytes:
-    return _png(np.full((height, width), value, np.uint8))
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode_png(np.full((height, width), value, np.uint8))

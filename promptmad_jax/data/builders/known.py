@@ -1,6 +1,7 @@
 """Builders of published data sets: their classes, and how many images each should have."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,11 +12,8 @@ from promptmad_jax.runtime.errors import UserError
 
 
 class Expected(NamedTuple):
-    """Published counts of one class: training images, good test images, defective ones.
-
-    Attributes:
-      defects: by type, or nothing where the types' counts are not published.
-    """
+    """Published counts of one class: training images, good and defective test images, and the
+    defective ones by type, or None if these are not published."""
 
     train: int
     good: int
@@ -23,19 +21,19 @@ class Expected(NamedTuple):
     defects: dict[str, int] | None
 
 
-def typed(train: int, good: int, defects: str) -> Expected:
-    """Counts with `defects` as "TYPE NUMBER, TYPE NUMBER"."""
+def published(train: int, good: int, defects: str) -> Expected:
+    """Published counts, with `defects` as "TYPE NUMBER, TYPE NUMBER"."""
     pairs = (item.rsplit(" ", 1) for item in defects.split(", "))
     numbers = {name: int(number) for name, number in pairs}
     return Expected(train, good, sum(numbers.values()), numbers)
 
 
 class KnownBuilder(FolderBuilder, skip_registration=True):
-    """Keeps the classes of the data set and tells what differs from its published counts.
+    """Keeps the classes of a published data set and reports what differs from its counts.
 
     Attributes:
       TITLE: the name of the data set in words.
-      EXPECTED: class -> counts, None where they are not published.
+      EXPECTED: class -> counts, or None if they are not published.
     """
 
     TITLE = ""
@@ -45,21 +43,14 @@ class KnownBuilder(FolderBuilder, skip_registration=True):
         known = found.class_names & self.EXPECTED.keys()
         if not known:
             raise UserError(
-                f"{found.source}: none of the {len(self.EXPECTED)} classes of {self.TITLE} is there"
+                f"{found.source}: has none of the {len(self.EXPECTED)} classes of {self.TITLE}"
                 f" (found: {', '.join(sorted(found.class_names))});"
                 " prepare a data set of your own with --dataset=anomaly_folder"
             )
-        strange = [
-            Problem(name, "stray", f"not a class of {self.TITLE}", "ignored")
-            for name in sorted(found.class_names - known)
-        ]
-        return Found(
-            source=found.source,
-            class_names=known,
-            entries=[entry for entry in found.entries if entry.class_name in known],
-            problems=found.problems + strange,
-            lists=found.lists,
-        )
+        for name in sorted(found.class_names - known):
+            found.note(name, "stray", f"not a class of {self.TITLE}", "ignored")
+        entries = [entry for entry in found.entries if entry.class_name in known]
+        return replace(found, class_names=known, entries=entries)
 
     def review(self, inventory: Inventory) -> list[Problem]:
         usable = counts(inventory)
@@ -73,7 +64,7 @@ class KnownBuilder(FolderBuilder, skip_registration=True):
 
 
 def differing(name: str, differences: list[str]) -> Problem:
-    """The problem of a class, or of the data set, that has other counts than the published ones."""
+    """The problem of a class or data set whose counts differ from the published ones."""
     reason = f"differs from the published data set: {', '.join(differences)}"
     return Problem(name, "count", reason, "prepared as it is")
 

@@ -2,21 +2,14 @@
 
     CLASS/train/good/IMAGE  CLASS/test/DEFECT/IMAGE  CLASS/ground_truth/DEFECT/{STEM_mask|STEM}.EXT
 
-Folder names `train`, `test`, `ground_truth`, `good` and all extensions are matched without case;
-`ok` counts as `good` (the layout of BTAD).
+The folder names `train`, `test`, `ground_truth`, `good` and all extensions are matched without
+regard to case; `ok` counts as `good` (the layout of BTAD).
 """
 
 import pathlib
 from collections.abc import Iterator
 
-from promptmad_jax.data.builders.records import (
-    GOOD,
-    SPLITS,
-    Entry,
-    Found,
-    Problem,
-    is_image_name,
-)
+from promptmad_jax.data.builders.records import GOOD, SPLITS, Entry, Found, is_image_name
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
@@ -33,7 +26,6 @@ def find_in_folder(
     """Lists a folder of classes, a single class folder, or a folder that holds only one of these.
 
     Args:
-      folder: the source.
       image_dir: for lists; not used here.
       lister: lists one class folder; `ClassLister` by default.
 
@@ -48,7 +40,7 @@ def find_in_folder(
         if child.is_dir():
             (lister or ClassLister)(found, child).run()
         else:
-            stray(found, child, "not part of a class folder")
+            found.stray(child, "not part of a class folder")
     return found
 
 
@@ -68,7 +60,7 @@ def _is_class(folder: pathlib.Path) -> bool:
 
 
 def children(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What lies in a folder, sorted."""
+    """The files and folders in a folder, sorted."""
     return sorted(folder.iterdir())
 
 
@@ -77,17 +69,11 @@ def folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     return (child for child in children(folder) if child.is_dir())
 
 
-def stray(found: Found, path: pathlib.Path, reason: str) -> None:
-    """Notes a file or folder that is no part of the layout."""
-    name = printable(path.relative_to(found.source)) + ("/" if path.is_dir() else "")
-    found.problems.append(Problem(name, "stray", reason, "ignored"))
-
-
 class ClassLister:
     """Lists one class folder into a `Found`.
 
-    A subclass names other folders with `parts`, and with `PASSED_OVER` those inside a split that
-    hold no images of it.
+    A subclass names other folders with `parts`, and with `PASSED_OVER` the folders inside a split
+    that hold none of its images.
     """
 
     PASSED_OVER: frozenset[str] = frozenset()
@@ -99,18 +85,18 @@ class ClassLister:
         self._masks: dict[tuple[str, str], pathlib.Path] = {}
 
     def parts(self) -> dict[str, pathlib.Path]:
-        """Hook: the folders of the splits and of the masks, "ground_truth"; notes the others."""
+        """Hook: returns the folders of the splits and of the masks, "ground_truth"."""
         parts: dict[str, pathlib.Path] = {}
         for child in children(self.folder):
             part = child.name.lower()
             if child.is_dir() and part in _PARTS and part not in parts:
                 parts[part] = child
             else:
-                stray(self.found, child, "not train, test or ground_truth")
+                self.found.stray(child, "not train, test or ground_truth")
         return parts
 
     def run(self) -> None:
-        """Adds the class's entries and problems to what is found."""
+        """Adds the class's entries and problems to the listing."""
         self.found.class_names.add(self._name)
         parts = self.parts()
         self._list_masks(parts)
@@ -120,16 +106,15 @@ class ClassLister:
                 self.found.entries.append(entry)
                 unused.discard(entry.mask)
         for mask in sorted(unused):
-            stray(self.found, mask, "a mask without an image")
+            self.found.stray(mask, "a mask without an image")
 
     def _list_masks(self, parts: dict[str, pathlib.Path]) -> None:
         if "ground_truth" not in parts:
             return
         for defect, path in self._images(parts["ground_truth"]):
-            stem = path.stem.lower()
-            key = (defect, stem)
+            key = (defect, path.stem.lower())
             if key in self._masks:
-                stray(self.found, path, f"a second mask beside {self._masks[key].name}")
+                self.found.stray(path, f"a second mask beside {self._masks[key].name}")
             else:
                 self._masks[key] = path
 
@@ -138,7 +123,7 @@ class ClassLister:
             return
         for defect, path in self._images(parts[split]):
             if split != "test" and defect != GOOD:
-                stray(self.found, path, f"{_USE[split]} images must be in {split}/good")
+                self.found.stray(path, f"{_USE[split]} images must be in {split}/good")
                 continue
             yield Entry(
                 split=split,
@@ -156,10 +141,10 @@ class ClassLister:
         return named_mask or self._masks.get((defect, stem))
 
     def _images(self, part: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-        """(defect type, image file) of `part/DEFECT/*`; everything else is a stray."""
+        """Yields (defect type, image file) of `part/DEFECT/*`; everything else is a stray."""
         for folder in children(part):
             if not folder.is_dir():
-                stray(self.found, folder, f"lies beside the folders of {part.name}")
+                self.found.stray(folder, f"lies beside the folders of {part.name}")
                 continue
             if folder.name.lower() in self.PASSED_OVER:
                 continue
@@ -167,8 +152,8 @@ class ClassLister:
             defect = GOOD if name.lower() in _GOOD_FOLDERS else name
             for path in children(folder):
                 if path.is_dir():
-                    stray(self.found, path, "a folder among images")
+                    self.found.stray(path, "a folder among images")
                 elif not is_image_name(path):
-                    stray(self.found, path, "not the name of an image")
+                    self.found.stray(path, "not the name of an image")
                 else:
                     yield defect, path

@@ -1,6 +1,6 @@
-"""Listing by the interchange lists of the field.
+"""Listing by the interchange lists of other projects.
 
-- JSON lines (UniAD, OneNIP), a file each for train and test: `{"filename", "clsname", "label",
+- JSON lines (UniAD, OneNIP), one file for train and one for test: `{"filename", "clsname", "label",
   "label_name", "maskname"}`; no `maskname` means an all-zero mask for label 0, all one for label 1.
 - `meta.json` (AnomalyCLIP and relatives): `{"train"|"test": {class: [{"img_path", "mask_path",
   "cls_name", "specie_name", "anomaly"}]}}`.
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem
+from promptmad_jax.data.builders.records import GOOD, Entry, Found
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
@@ -22,16 +22,16 @@ _UNTYPED = "defective"
 
 
 class _BadEntry(Exception):
-    """An entry of a list that says too little or contradicts itself."""
+    """An entry of a list that is incomplete or contradicts itself."""
 
 
 def find_in_list(path: pathlib.Path, image_dir: str = "") -> Found:
     """Lists the images that a list file names.
 
     Args:
-      path: a `meta.json`, or a JSON-lines file. The name of the latter says "train" or "test"; the
-        other half is the file beside it with the other word. Without such a word the folders of
-        the image names decide.
+      path: a `meta.json`, or a JSON-lines file. If the name of the latter contains "train" or
+        "test", the other half is the file beside it with the other word; otherwise the folders in
+        the image names decide the split.
       image_dir: the folder that the names are relative to; the list's own folder by default.
 
     Raises:
@@ -58,7 +58,7 @@ def find_in_list(path: pathlib.Path, image_dir: str = "") -> Found:
 
 
 def list_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The list file and, for JSON lines, its other half where that is there."""
+    """The list file and, for JSON lines, its other half if it exists."""
     match = re.search("train|test", path.stem)
     if match is None or _as_meta(_read(path)) is not None:
         return [path]
@@ -87,12 +87,11 @@ def _as_meta(text: str) -> dict[str, Any] | None:
 def _both_lists(found: Found, path: pathlib.Path) -> list[pathlib.Path]:
     files = list_files(path)
     if len(files) == 1 and re.search("train|test", path.stem):
-        problem = Problem(path.name, "list", "no list of the other split beside it", "used alone")
-        found.problems.append(problem)
+        found.note(path.name, "list", "no list of the other split beside it", "used alone")
     return files
 
 
-# Where in the list, split, and the fields of an entry (or why there are none).
+# Position in the list, split, and the fields of an entry (or why it has none).
 _Item = tuple[str, str, dict[str, Any] | _BadEntry]
 
 
@@ -188,25 +187,22 @@ def _add(found: Found, base: pathlib.Path, path: pathlib.Path, items: Iterator[_
     for where, split, fields in items:
         place = f"{path.name}: {where}"
         if isinstance(fields, _BadEntry):
-            found.problems.append(Problem(place, "bad_entry", str(fields), "left out"))
+            found.note(place, "bad_entry", str(fields))
         elif not split:
-            reason = "neither the list nor its folders say train or test"
-            found.problems.append(Problem(place, "bad_entry", reason, "left out"))
+            found.note(place, "bad_entry", "neither the list nor its folders say train or test")
         else:
             times[split, fields["filename"]] += 1
             if times[split, fields["filename"]] == 1:
                 _add_entry(found, base, split, fields)
     for (split, filename), count in times.items():
         if count > 1:
-            reason = f"listed {count} times in {split}"
-            found.problems.append(Problem(filename, "duplicate", reason, "kept once"))
+            found.note(filename, "duplicate", f"listed {count} times in {split}", "kept once")
 
 
 def _add_entry(found: Found, base: pathlib.Path, split: str, fields: dict[str, Any]) -> None:
     found.class_names.add(fields["class_name"])
     if split == "train" and fields["defect_type"] != GOOD:
-        reason = "a defective image in the training list"
-        found.problems.append(Problem(fields["filename"], "bad_entry", reason, "left out"))
+        found.note(fields["filename"], "bad_entry", "a defective image in the training list")
         return
     found.entries.append(
         Entry(
@@ -222,12 +218,11 @@ def _add_entry(found: Found, base: pathlib.Path, split: str, fields: dict[str, A
 
 
 def _drop_leaks(found: Found) -> None:
-    """A test image that was trained on would flatter the figures."""
+    """Drops test images that are training images too, which would flatter the metrics."""
     train = {entry.filename for entry in found.entries if entry.split == "train"}
     for entry in found.entries:
         if entry.split == "test" and entry.filename in train:
-            reason = "listed in train and in test"
-            found.problems.append(Problem(entry.filename, "leak", reason, "kept in train alone"))
+            found.note(entry.filename, "leak", "listed in train and in test", "kept in train alone")
     found.entries = [e for e in found.entries if e.split == "train" or e.filename not in train]
 
 

@@ -1,14 +1,14 @@
 """MPDD, metal parts (Jezek et al., ICUMT 2021)."""
 
-from promptmad_jax.data.builders.known import KnownBuilder, typed
+from promptmad_jax.data.builders.known import KnownBuilder, published
 
 EXPECTED = {
-    "bracket_black": typed(289, 32, "hole 12, scratches 35"),
-    "bracket_brown": typed(185, 26, "bend_and_parts_mismatch 17, parts_mismatch 34"),
-    "bracket_white": typed(110, 30, "defective_painting 13, scratches 17"),
-    "connector": typed(128, 30, "parts_mismatch 14"),
-    "metal_plate": typed(54, 26, "major_rust 14, scratches 34, total_rust 23"),
-    "tubes": typed(122, 32, "flattening 69"),
+    "bracket_black": published(289, 32, "hole 12, scratches 35"),
+    "bracket_brown": published(185, 26, "bend_and_parts_mismatch 17, parts_mismatch 34"),
+    "bracket_white": published(110, 30, "defective_painting 13, scratches 17"),
+    "connector": published(128, 30, "parts_mismatch 14"),
+    "metal_plate": published(54, 26, "major_rust 14, scratches 34, total_rust 23"),
+    "tubes": published(122, 32, "flattening 69"),
 }
 
 

@@ -3,8 +3,8 @@
 import pathlib
 
 from promptmad_jax.data.builders.known import KnownBuilder
-from promptmad_jax.data.builders.layout import ClassLister, children, find_in_folder, stray
-from promptmad_jax.data.builders.records import Found, Problem, is_image_name
+from promptmad_jax.data.builders.layout import ClassLister, children, find_in_folder
+from promptmad_jax.data.builders.records import Found, is_image_name
 from promptmad_jax.data.paths import printable
 
 CLASSES = (
@@ -29,7 +29,7 @@ class _Lister(ClassLister):
             elif child.is_dir() and name in _PRIVATE:
                 self._note_private(child)
             else:
-                stray(self.found, child, f"not one of {', '.join((*_PARTS, *_PRIVATE))}")
+                self.found.stray(child, f"not one of {', '.join((*_PARTS, *_PRIVATE))}")
         masks = parts["test"] / "ground_truth" if "test" in parts else None
         if masks is not None and masks.is_dir():
             parts["ground_truth"] = masks
@@ -39,15 +39,15 @@ class _Lister(ClassLister):
         number = sum(is_image_name(path) for path in folder.rglob("*"))
         name = printable(folder.relative_to(self.found.source)) + "/"
         reason = f"{number} images without ground truth, which only the benchmark's server has"
-        action = "not prepared: give the folder to promptmad_jax.predict"
-        self.found.problems.append(Problem(name, "private", reason, action))
+        action = "not prepared: give the folder to promptmad predict"
+        self.found.note(name, "private", reason, action)
 
 
 class MvtecAd2(KnownBuilder):
     """`tfds.builder("mvtec_ad_2", data_dir=..., source=PATH)`: 8 classes, over 8,000 images.
 
     `test_public` becomes the split "test"; `validation`, normal images, a split of its own. The
-    private test sets have no ground truth: they are named in the report and left out. The one
+    private test sets have no ground truth: the report names them and they are left out. The only
     defect type is `bad`; counts by class are not published.
     """
 

@@ -16,7 +16,7 @@ CLASSES = (
     *("toothbrush", "toy", "toy_brick", "transistor1", "u_block", "usb", "usb_adaptor"),
     *("vcpill", "wooden_beads", "woodstick", "zipper"),
 )
-# Folder of lists -> images of train and test. The spread of its noisy lists is not checked.
+# Folder of lists -> number of images of train and test. The noisy lists are not checked.
 PUBLISHED = {"realiad_jsons": (36_465, 114_585), "realiad_jsons_sv": (10_408, 19_802)}
 _LISTS = "realiad_jsons"
 _IMAGES = ("realiad_256", "realiad_512", "realiad_1024", "realiad_raw")
@@ -28,9 +28,9 @@ class RealIad(KnownBuilder):
 
     The source holds `realiad_{256,512,1024,raw}/CLASS` and `realiad_jsons/CLASS.json`; or it is a
     folder of lists itself, `realiad_jsons_sv` for the single view. `image_dir` names the folder of
-    the images, `realiad_256`, where there are several. The lists alone say what is normal: many
-    images below `NG` are, for their view does not show the defect. Defect types are the codes of
-    the folders: AK, BX, CH, HS, PS, QS, YW, ZW.
+    the images, such as `realiad_256`, if the source has several. The lists alone decide what is
+    normal: many images below `NG` are, because their view does not show the defect. Defect types
+    are the codes of the folders: AK, BX, CH, HS, PS, QS, YW, ZW.
     """
 
     TITLE = "Real-IAD"
@@ -64,7 +64,7 @@ class RealIad(KnownBuilder):
 
 
 def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The lists in the folder itself, or in `realiad_jsons`, once or twice nested, below it."""
+    """The lists in the folder itself, or in `realiad_jsons` one or two levels below it."""
     for place in (folder, folder / _LISTS, folder / _LISTS / _LISTS):
         lists = sorted(place.glob("*.json"))
         if lists:
@@ -105,7 +105,7 @@ def _add(found: Found, path: pathlib.Path) -> None:
         for number, item in enumerate(items):
             where = f"{path.name}: {split}[{number}]"
             if (fault := _fault(item, path.stem, split, normal)) is not None:
-                found.problems.append(Problem(where, "bad_entry", fault, "left out"))
+                found.note(where, "bad_entry", fault)
             else:
                 found.entries.append(_entry(found.source, prefix, split, item, normal))
 

@@ -1,28 +1,30 @@
-"""What a source holds (`Entry`), what is wrong with it (`Problem`), and both together (`Found`)."""
+"""The listing of a source: its images (`Entry`), its faults (`Problem`), and both (`Found`)."""
 
-import dataclasses
 import pathlib
+from dataclasses import dataclass, field
+
+from promptmad_jax.data.paths import printable
 
 GOOD = "good"
 SPLITS = ("train", "validation", "test")
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+LEFT_OUT = "left out"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Entry:
     """One image of a source.
 
     Attributes:
-      split: "train", "test" or, where the source has it, "validation" (normal images too).
+      split: "train", "test" or, if the source has it, "validation" (normal images too).
       class_name: the object or texture.
-      defect_type: "good" for a normal image; several names are separated by commas where
-        `label_ids` says so.
+      defect_type: "good" for a normal image; several names are separated by commas.
       filename: name within the data set, relative, with forward slashes.
       image: the file.
-      mask: the mask file, or None where the source names none.
-      without_mask: what stands for a mask that the source does not name: "zero" (nothing is
-        defective), "one" (everything is), or "error" (the image cannot be used).
-      label_ids: where the mask holds class ids, the id of each name in `defect_type`; else empty.
+      mask: the mask file, or None if the source names none.
+      without_mask: meaning of a missing mask: "zero" (nothing is defective), "one" (everything
+        is), or "error" (the image cannot be used).
+      label_ids: for a mask that holds class ids, the id of each name in `defect_type`; else empty.
     """
 
     split: str
@@ -39,17 +41,17 @@ class Entry:
         return int(self.defect_type != GOOD)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a source: the file, the kind of fault, the reason, what was done."""
+    """A fault of a source: the file, the kind of fault, the reason, and what was done."""
 
     file: str
     kind: str
     reason: str
-    action: str
+    action: str = LEFT_OUT
 
 
-@dataclasses.dataclass
+@dataclass
 class Found:
     """The listing of a source, nothing decoded yet.
 
@@ -57,17 +59,26 @@ class Found:
       source: the folder or list file.
       class_names: every class that the source names, usable or not.
       entries: images, unique by (split, filename).
-      problems: what the listing alone shows.
-      lists: the files that the listing was read from, where it is not the folders alone.
+      problems: faults that the listing alone shows.
+      lists: the files that the listing was read from, if not from the folders alone.
     """
 
     source: pathlib.Path
-    class_names: set[str] = dataclasses.field(default_factory=set)
-    entries: list[Entry] = dataclasses.field(default_factory=list)
-    problems: list[Problem] = dataclasses.field(default_factory=list)
-    lists: list[pathlib.Path] = dataclasses.field(default_factory=list)
+    class_names: set[str] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lists: list[pathlib.Path] = field(default_factory=list)
+
+    def note(self, file: str, kind: str, reason: str, action: str = LEFT_OUT) -> None:
+        """Adds a problem."""
+        self.problems.append(Problem(file, kind, reason, action))
+
+    def stray(self, path: pathlib.Path, reason: str) -> None:
+        """Adds the problem of a file or folder that is not part of the layout."""
+        name = printable(path.relative_to(self.source)) + ("/" if path.is_dir() else "")
+        self.note(name, "stray", reason, "ignored")
 
 
 def is_image_name(path: pathlib.Path) -> bool:
-    """Whether the file name ends as an image's; hidden files (`._a.png`) are none."""
+    """Returns True for the file name of an image; hidden files (`._a.png`) are none."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

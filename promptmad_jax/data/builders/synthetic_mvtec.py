@@ -1,72 +1,68 @@
 """A small inspection data set drawn from a seed, in the form of MVTec-AD; nothing is downloaded."""
 
-import dataclasses
-import io
 from collections.abc import Iterator
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from promptmad_jax.data import synthetic
 from promptmad_jax.data.builders import features
-from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.dataclass_parser import parse_dataclass
+from promptmad_jax.runtime.field_types import Bound
 
 DESCRIPTION = (
     "Synthetic inspection pictures: four objects and four textures with four defect types each,"
     " rendered from a seed, with the exact mask of every defect."
 )
-LARGEST_SEED = 2**32 - 1
+Seed = Annotated[int, Bound("from 0 to 2**32 - 1", lambda n: 0 <= n < 2**32)]
+Size = Annotated[int, Bound("from 64 to 2048", lambda n: 64 <= n <= 2048)]
+Count = Annotated[int, Bound("from 1 to 100000", lambda n: 1 <= n <= 100_000)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Contents:
-    """What is drawn: the seed, the size in pixels and the number of pictures of each kind."""
+    """The pictures to draw.
 
-    seed: int
-    image_size: int
-    train_per_class: int
-    test_good_per_class: int
-    test_per_defect: int
-    class_names: tuple[str, ...]
+    Attributes:
+      seed: of all pictures.
+      image_size: side of the square pictures in pixels.
+      train_per_class: normal training pictures per class.
+      test_good_per_class: normal test pictures per class.
+      test_per_defect: test pictures per defect type; a class has four types.
+      class_names: the classes to draw.
+    """
+
+    seed: Seed = 0
+    image_size: Size = 256
+    train_per_class: Count = 70
+    test_good_per_class: Count = 10
+    test_per_defect: Count = 4
+    class_names: tuple[str, ...] = synthetic.CLASS_NAMES
 
     def __post_init__(self):
-        _check("seed", self.seed, 0, LARGEST_SEED)
-        _check("image_size", self.image_size, 64, 2048)
-        _check("train_per_class", self.train_per_class, 1, 100_000)
-        _check("test_good_per_class", self.test_good_per_class, 1, 100_000)
-        _check("test_per_defect", self.test_per_defect, 1, 100_000)
-        unknown = sorted(set(self.class_names) - set(synthetic.CLASS_NAMES))
-        if unknown or not self.class_names:
+        if not self.class_names or set(self.class_names) - set(synthetic.CLASS_NAMES):
             known = ", ".join(synthetic.CLASS_NAMES)
-            raise UserError(f"class_names={list(self.class_names)}: choose from {known}")
+            raise ValueError(f"class_names={list(self.class_names)}: choose from {known}")
 
     def of_split(self, split: str, class_name: str) -> Iterator[tuple[str, int]]:
-        """(defect type, index) of every picture of a class."""
-        if split == "train":
-            yield from ((synthetic.GOOD, index) for index in range(self.train_per_class))
-            return
-        yield from ((synthetic.GOOD, index) for index in range(self.test_good_per_class))
-        for defect in synthetic.defect_types(class_name):
+        """Yields (defect type, index) of every picture of a class."""
+        good = self.train_per_class if split == "train" else self.test_good_per_class
+        yield from ((synthetic.GOOD, index) for index in range(good))
+        for defect in synthetic.defect_types(class_name) if split == "test" else ():
             yield from ((defect, index) for index in range(self.test_per_defect))
 
 
 class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
     """`tfds.builder("synthetic_mvtec", data_dir=..., seed=0, ...)`: 560 + 208 pictures of 256 px.
 
-    Each picture depends on (seed, image_size, class, split, defect, index) alone, so other counts
-    or classes keep the rest as it was. The arguments describe what to prepare; a prepared data set
-    is read without them, whatever it was made with.
+    Each picture depends only on (seed, image_size, class, split, defect, index), so other counts or
+    classes leave the rest as it was. The arguments say what to prepare; a prepared data set is read
+    without them.
 
     Args:
-      seed: 0 to 2**32 - 1.
-      image_size: side of the square pictures in pixels, 64 or more.
-      train_per_class: normal training pictures of a class.
-      test_good_per_class: normal test pictures of a class.
-      test_per_defect: defective test pictures of a defect type (four types a class).
-      class_names: the classes to draw, all eight by default.
-      kwargs: of the TFDS builder: `data_dir`, `version`.
+      arguments: fields of `Contents`, and those of the TFDS builder: `data_dir`, `version`.
 
     Raises `UserError` for a value out of range and for an unknown class.
     """
@@ -77,26 +73,11 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
         " pictures a class.",
     }
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        image_size: int = 256,
-        train_per_class: int = 70,
-        test_good_per_class: int = 10,
-        test_per_defect: int = 4,
-        class_names: tuple[str, ...] = synthetic.CLASS_NAMES,
-        **kwargs,
-    ):
-        self._contents = Contents(
-            seed=seed,
-            image_size=image_size,
-            train_per_class=train_per_class,
-            test_good_per_class=test_good_per_class,
-            test_per_defect=test_per_defect,
-            class_names=tuple(class_names),
-        )
-        super().__init__(file_format="array_record", **kwargs)
+    def __init__(self, **arguments):
+        names = [field.name for field in fields(Contents) if field.name in arguments]
+        drawn = {name: arguments.pop(name) for name in names}
+        self._contents = parse_dataclass(Contents, drawn, self.name)
+        super().__init__(file_format="array_record", **arguments)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return features.dataset_info(self, DESCRIPTION)
@@ -113,26 +94,12 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
                     contents.seed, class_name, split, defect, index, contents.image_size
                 )
                 filename = f"{class_name}/{split}/{defect}/{index:03d}.png"
-                yield (
-                    filename,
-                    {
-                        "image": _png(image),
-                        "mask": _png(mask.astype(np.uint8) * 255),
-                        "label": int(defect != synthetic.GOOD),
-                        "class_name": class_name,
-                        "defect_type": defect,
-                        "filename": filename,
-                    },
-                )
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"{name}={value!r}: an integer from {low} to {high} is needed")
-
-
-def _png(pixels: np.ndarray) -> io.BytesIO:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-    buffer.seek(0)
-    return buffer
+                record = {
+                    "image": features.encode_png(image, 1),
+                    "mask": features.encode_png(mask.astype(np.uint8) * 255, 1),
+                    "label": int(defect != synthetic.GOOD),
+                    "class_name": class_name,
+                    "defect_type": defect,
+                    "filename": filename,
+                }
+                yield filename, record

@@ -1,6 +1,7 @@
 """VisA (Zou et al., ECCV 2022) from its archive: one-class split, the type of each pixel."""
 
 import csv
+import json
 import pathlib
 from collections.abc import Iterator
 
@@ -8,16 +9,20 @@ from promptmad_jax.data.builders.check import Inventory
 from promptmad_jax.data.builders.known import Expected, KnownBuilder, differing
 from promptmad_jax.data.builders.layout import folders
 from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem
-from promptmad_jax.data.builders.visa_labels import LABELS, mask_id
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
 SPLIT_FILE = "split_csv/1cls.csv"
-SINGLE_DEFECT = 916  # Defective images with one label, by the lists of others.
+SINGLE_DEFECT = 916  # Defective images with one label, as counted by other projects.
 _SPLIT_HEADER = ["object", "split", "label", "image", "mask"]
 _LABEL_FILE = "image_anno.csv"
 _LABEL_HEADER = ["image", "label", "mask"]
 _UNLABELLED = "anomaly"
+# The labels of each class, a fact of the data set published with it: id k in a mask of class ids
+# is the k-th label. Letter case as in `image_anno.csv`.
+LABELS: dict[str, list[str]] = json.loads(
+    pathlib.Path(__file__).with_name("visa_labels.json").read_text()
+)
 _TRAIN = (900, 542, 450, 453, 450, 900, 900, 904, 901, 905, 904, 450)
 _TEST = (200, 160, 150, 150, 150, 200, 200, 200, 200, 201, 201, 150)
 EXPECTED = {
@@ -31,7 +36,7 @@ class Visa(KnownBuilder):
 
     The source is `VisA.tar` or the folder extracted from it, with `split_csv/1cls.csv` and, for
     each class, `CLASS/image_anno.csv` and `CLASS/Data`. The defect types of an image are its raw
-    labels, with commas between; `defect_ids` gives each pixel's (see `features`).
+    labels, separated by commas; `defect_ids` gives that of each pixel (see `features`).
     """
 
     TITLE = "VisA"
@@ -84,9 +89,9 @@ def _list(root: pathlib.Path) -> Found:
     for number, row in _rows(path, _SPLIT_HEADER):
         place = f"{SPLIT_FILE}: line {number}"
         if (fault := _fault(row)) is not None:
-            found.problems.append(Problem(place, "bad_entry", fault, "left out"))
+            found.note(place, "bad_entry", fault)
         elif row[3] in seen:
-            found.problems.append(Problem(row[3], "duplicate", "listed twice", "kept once"))
+            found.note(row[3], "duplicate", "listed twice", "kept once")
         else:
             seen.add(row[3])
             if row[0] not in labels:
@@ -97,7 +102,7 @@ def _list(root: pathlib.Path) -> Found:
 
 
 def _rows(path: pathlib.Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of a CSV file with this header."""
+    """Yields (line number, fields) of a CSV file with this header."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -114,7 +119,7 @@ def _rows(path: pathlib.Path, header: list[str]) -> Iterator[tuple[int, list[str
 
 def _fault(row: list[str]) -> str | None:
     if len(row) != len(_SPLIT_HEADER):
-        return f"{len(row)} fields in place of {len(_SPLIT_HEADER)}"
+        return f"{len(row)} fields instead of {len(_SPLIT_HEADER)}"
     class_name, split, label, image, mask = row
     if not class_name or not image:
         return "no class or no image"
@@ -126,11 +131,10 @@ def _fault(row: list[str]) -> str | None:
 
 
 def _labels_of(found: Found, path: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    """image -> its labels, cleaned."""
+    """The labels of each image of a class, cleaned."""
     if not path.is_file():
         name = printable(path.relative_to(found.source))
-        problem = Problem(name, "labels", "no such file", "its defects are kept without a type")
-        found.problems.append(problem)
+        found.note(name, "labels", "no such file", "its defects are kept without a type")
         return {}
     found.lists.append(path)
     rows = (row for _, row in _rows(path, _LABEL_HEADER) if len(row) >= 2)
@@ -142,14 +146,21 @@ def _clean(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
+def mask_id(class_name: str, label: str) -> int:
+    """The id of a label in the masks of a class; 0 for an unknown label."""
+    labels = LABELS.get(class_name, [])
+    return labels.index(label) + 1 if label in labels else 0
+
+
 def _entry(
     found: Found, root: pathlib.Path, row: list[str], labels: dict[str, tuple[str, ...]]
 ) -> Entry:
     class_name, split, label, image, mask = row
     names = (GOOD,) if label == "normal" else labels.get(image, ())
     if not names and labels:
-        reason = f"no label in {class_name}/{_LABEL_FILE}"
-        found.problems.append(Problem(image, "labels", reason, "kept without a type"))
+        found.note(
+            image, "labels", f"no label in {class_name}/{_LABEL_FILE}", "kept without a type"
+        )
     return Entry(
         split=split,
         class_name=class_name,

@@ -14,13 +14,13 @@ from promptmad_jax.data.pipeline import BatchIndices
 
 @dataclasses.dataclass(frozen=True)
 class DefectTypeImages:
-    """Images and their masks of types.
+    """N images with the defect type of each pixel.
 
     Attributes:
-      images: N images.
+      images: the images.
       type_masks: uint8 [N, S, S]: 0 normal, k the type `taxonomy.types[k - 1]`, 255 (`UNKNOWN`) a
-        defect of which the type is not known.
-      type_ids: N times the ids of the image's defects; none for a normal image.
+        defect of unknown type.
+      type_ids: the ids of each image's defects; empty for a normal image.
       taxonomy: the types.
     """
 
@@ -43,7 +43,7 @@ class DefectTypeImages:
         )
 
     def types_of(self, class_name: str) -> tuple[str, ...]:
-        """The names of the types that images of a class have, in the order of the taxonomy."""
+        """Names of the types that the images of a class show, in the order of the taxonomy."""
         wanted = self.images.class_names.index(class_name)
         rows = np.flatnonzero(self.images.class_ids == wanted)
         present = frozenset().union(*(self.type_ids[row] for row in rows))
@@ -57,7 +57,6 @@ def load_defect_type_images(
     image_size: int,
     taxonomy: str = "",
     classes: tuple[str, ...] = (),
-    cache_dir: str = "",
     kernel: str = "bilinear",
 ) -> DefectTypeImages:
     """Reads a split of a prepared data set with the types of its defects.
@@ -66,20 +65,20 @@ def load_defect_type_images(
       taxonomy: see `find_taxonomy`; the rest as in `load_image_set`.
 
     Raises:
-      UserError: as those two; a defect folder whose type the taxonomy does not have.
+      UserError: as those two; or the taxonomy lacks a defect folder.
     """
-    images = load_image_set(dataset, data_dir, split, image_size, classes, cache_dir, kernel)
+    images = load_image_set(dataset, data_dir, split, image_size, classes, kernel)
     return with_types(images, find_taxonomy(dataset, taxonomy, _folders(images)))
 
 
 def with_types(images: ImageSet, taxonomy: Taxonomy) -> DefectTypeImages:
-    """Adds masks of types: the binary masks times the images' types, or from `defect_ids`.
+    """Adds type masks: from `defect_ids`, or the binary masks times each image's type.
 
     Raises:
-      UserError: the taxonomy does not have the type of a defect folder.
+      UserError: the taxonomy lacks a defect folder.
     """
     ids = {folder: taxonomy.id_of(folder) for folder in _folders(images)}
-    per_image = [_ids(images, row, ids) for row in range(len(images))]
+    per_image = [[ids[name] for name in _names(images, row)] for row in range(len(images))]
     masks = np.zeros(images.masks.shape, np.uint8)
     for row, image_ids in enumerate(per_image):
         if image_ids:
@@ -88,18 +87,12 @@ def with_types(images: ImageSet, taxonomy: Taxonomy) -> DefectTypeImages:
 
 
 def renumber(type_masks: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
-    """Masks of types in the ids of another list of names.
+    """Renumbers type masks uint8 [...]: ids into `names` become ids into `wanted`.
 
-    Args:
-      type_masks: uint8 [...], k the type `names[k - 1]`.
-      names: the types' names.
-      wanted: the new list; it has all types that the masks have.
-
-    Returns:
-      uint8 [...]: k the type `wanted[k - 1]`; 0 and 255 stay.
+    Ids count from 1; 0 and 255 stay.
 
     Raises:
-      ValueError: a type of the masks is not wanted.
+      ValueError: a type of the masks is not among `wanted`.
     """
     table = np.zeros(256, np.uint8)
     table[UNKNOWN] = UNKNOWN
@@ -113,7 +106,7 @@ def renumber(type_masks: np.ndarray, names: tuple[str, ...], wanted: tuple[str, 
 
 
 def _names(images: ImageSet, row: int) -> list[str]:
-    """The folders or labels of an image's defects."""
+    """Folders or labels of an image's defects."""
     if not images.labels[row]:
         return []
     text = images.defect_types[row]
@@ -123,10 +116,6 @@ def _names(images: ImageSet, row: int) -> list[str]:
 def _folders(images: ImageSet) -> list[str]:
     names = (name for row in range(len(images)) for name in _names(images, row))
     return list(dict.fromkeys(names))
-
-
-def _ids(images: ImageSet, row: int, ids: dict[str, int]) -> list[int]:
-    return [ids[name] for name in _names(images, row)]
 
 
 def _type_mask(images: ImageSet, row: int, image_ids: list[int]) -> np.ndarray:
@@ -139,13 +128,13 @@ def _type_mask(images: ImageSet, row: int, image_ids: list[int]) -> np.ndarray:
 
 
 class DefectTypeExamples(NamedTuple):
-    """N examples, or a batch of them; one of the first two is None.
+    """N training examples, or a batch of them; one of the first two fields is None.
 
     Attributes:
         images: uint8 [N, S, S, 3].
-        states: what a frozen image tower gives of the images, any tree of arrays.
+        states: a frozen image tower's features of the images, any tree of arrays.
         type_masks: uint8 [N, S, S], 0 normal, k the k-th trained type.
-        labels: bool [N], whether the image is defective.
+        labels: bool [N], true for a defective image.
     """
 
     images: Any

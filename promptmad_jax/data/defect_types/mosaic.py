@@ -1,4 +1,4 @@
-"""Mosaics: four images of a batch in one, each tile with its own mask of types."""
+"""Mosaics: four images of a batch in one, each tile with its own type mask."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,7 @@ import jax.numpy as jnp
 
 
 class Mosaic(NamedTuple):
-    """Attributes:
-    images: [B, S, S, 3], of the type given.
-    type_masks: [B, S, S], of the type given.
-    labels: bool [B], whether a tile is of a defective image.
-    """
+    """A batch: images [B, S, S, 3] and type masks [B, S, S] of the given types, labels bool [B]."""
 
     images: jax.Array
     type_masks: jax.Array
@@ -25,21 +21,21 @@ def mosaic(
     labels: jax.Array,
     probability: float = 0.0,
 ) -> Mosaic:
-    """Puts an image and three others of its batch, at half size, into 2 x 2 tiles.
+    """Replaces images by 2 x 2 mosaics of themselves and three others of the batch at half size.
 
     Images are halved by the mean of 2 x 2 pixels, masks by Pillow's nearest, so that a pixel keeps
-    one type. Which three others, and which tile is whose, is drawn for each image. A label follows
-    from the images' labels, for halving may lose a small defect from its mask.
+    one type. The three others and the order of the tiles are drawn per image. A mosaic is defective
+    if one of its images is: halving may lose a small defect from its mask.
 
     Args:
       key: of this batch.
       images: [B, S, S, 3], uint8 or float; S is even and B at least 4.
       type_masks: integers [B, S, S].
       labels: [B], true or non-zero for defective images.
-      probability: that an image becomes a mosaic; with 0, the default, nothing is done.
+      probability: that an image becomes a mosaic; 0 returns the batch as it is.
 
     Raises:
-      ValueError: B or S does not allow it.
+      ValueError: B or S is too small or odd.
     """
     labels = labels.astype(bool)
     if not probability:
@@ -60,7 +56,7 @@ def mosaic(
 
 
 def _tiles(key: jax.Array, count: int) -> jax.Array:
-    """The images of each mosaic, int [B, 4], all different: its own and three others."""
+    """The images of each mosaic, int [B, 4]: its own and three different others."""
 
     def draw(key: jax.Array, own: jax.Array) -> jax.Array:
         key_others, key_order = jax.random.split(key)

@@ -34,10 +34,10 @@ class SourceConfig:
 
 
 class SourceData(NamedTuple):
-    """What to train on.
+    """Training data of a zero-shot detector.
 
     Attributes:
-      data: images whose every defective pixel has a type, so that ids are 0 to K.
+      data: images whose defective pixels all have a type, so that ids are 0 to K.
       fact: a top-level entry of the manifest, `trained_on_test_split`.
     """
 
@@ -52,23 +52,21 @@ def load_source(
     taxonomy: str = "",
     classes: tuple[str, ...] = (),
     single_defect_only: bool = False,
-    cache_dir: str = "",
     kernel: str = "bilinear",
 ) -> SourceData:
-    """Reads the test split of a source data set, normal and defective images, to train on.
+    """Reads the test split of a data set, normal and defective images, to train on.
 
-    Defective images with a defect of unknown type are left out, and where `single_defect_only` is
-    true those of more than one type.
+    Images with a defect of unknown type are left out.
 
     Args:
-      single_defect_only: one type an image; what is usual with VisA.
-      taxonomy, ...: as in `load_defect_type_images`.
+      single_defect_only: leave out images of more than one type as well, as is usual with VisA.
+      dataset, ...: as in `load_defect_type_images`.
 
     Raises:
-      UserError: as there; no defective image is left.
+      UserError: as there; or no defective image is left.
     """
     every = load_defect_type_images(
-        dataset, data_dir, "test", image_size, taxonomy, classes, cache_dir, kernel
+        dataset, data_dir, "test", image_size, taxonomy, classes, kernel
     )
     # A small defect may have lost its last pixel in resizing.
     unknown = (every.type_masks == UNKNOWN).any(axis=(1, 2)) | np.asarray(

@@ -1,4 +1,4 @@
-"""The defect types of data sets: which folder or label is of which type, and words for types."""
+"""Defect types of the data sets: the type of each folder or label, and words for the types."""
 
 import dataclasses
 import functools
@@ -12,13 +12,12 @@ from promptmad_jax.runtime.strict_yaml import mapping, read_document, texts
 
 FOLDERS = "folders"
 NORMAL = 0
-UNKNOWN = 255  # The id of a defect of which the type is not known.
+UNKNOWN = 255  # Id of a defect of unknown type.
 LARGEST_ID = UNKNOWN - 1
 _GOOD = "good"
 _SETTING = "data.taxonomy"
-_SOURCE = "(source.taxonomy for what is trained on)"
+_SOURCE = "(source.taxonomy for the training data)"
 _FORM = "types: {TYPE: {words: [...], folders: [...]}}, without_type: [...]"
-_TYPE_KEYS = ("words", "folders")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class DefectType:
 
     Attributes:
       name: the type.
-      words: what it is called in prompts; the first stands for the type.
+      words: its names in prompts, of which the first is used.
       folders: the folders or labels of the data set that are of this type.
     """
 
@@ -44,7 +43,7 @@ class Taxonomy:
       dataset: the data set.
       types: in the order of their ids.
       without_type: folders or labels that are known to have no type.
-      source: "shipped", "folders" (each folder is a type), or the user's file.
+      source: "shipped", "folders" (each folder is a type), or the path of the user's file.
     """
 
     dataset: str
@@ -54,19 +53,19 @@ class Taxonomy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """K names; that of id k at place k - 1."""
+        """Names of the K types; that of id k is at place k - 1."""
         return tuple(defect.name for defect in self.types)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """K times the words that stand for a type in prompts."""
+        """The word for each of the K types in prompts."""
         return tuple(defect.words[0] for defect in self.types)
 
     def id_of(self, folder: str) -> int:
-        """The id of a folder's or label's type, in any letter case; `UNKNOWN` for one without.
+        """The id of a folder's or label's type, in any letter case; `UNKNOWN` if it has no type.
 
         Raises:
-          UserError: the taxonomy does not have it.
+          UserError: the taxonomy lacks the folder.
         """
         key = _key(folder)
         for number, defect in enumerate(self.types, start=1):
@@ -75,24 +74,23 @@ class Taxonomy:
         if key in map(_key, self.without_type):
             return UNKNOWN
         raise UserError(
-            f"{self.dataset}: the type of the defect folder {folder!r} is not known"
-            f" (taxonomy: {self.source}); name it in a .yaml file ({_FORM}) with {_SETTING}=FILE"
-            f" {_SOURCE}"
+            f"{self.dataset}: the type of the defect folder {folder!r} is not known (taxonomy:"
+            f" {self.source}); name it in a .yaml file ({_FORM}) with {_SETTING}=FILE {_SOURCE}"
         )
 
 
 def find_taxonomy(dataset: str, setting: str, folders: Iterable[str]) -> Taxonomy:
-    """The taxonomy of a data set.
+    """Finds the taxonomy of a data set.
 
     Args:
-      dataset: its name, with `:VERSION` or without.
-      setting: "" for the shipped one; "folders" to take each folder as a type of its own, named
-        after it; or a user's .yaml or .json file of the form `types: {TYPE: {words: [...],
-        folders: [...]}}, without_type: [...]`. What the file says comes before what is shipped.
-      folders: the data set's defect folders, for "folders"; "good" is passed over.
+      dataset: its name, with or without `:VERSION`.
+      setting: "" for the shipped one; "folders" to make each folder a type named after it; or a
+        user's .yaml or .json file of the form `types: {TYPE: {words: [...], folders: [...]}},
+        without_type: [...]`, which takes precedence over the shipped one.
+      folders: the data set's defect folders, for "folders"; "good" is ignored.
 
     Raises:
-      UserError: nothing is known of the data set's types, or the file is malformed.
+      UserError: the data set's types are not known, or the file is malformed.
     """
     name = dataset.partition(":")[0]
     if setting == FOLDERS:
@@ -104,28 +102,23 @@ def find_taxonomy(dataset: str, setting: str, folders: Iterable[str]) -> Taxonom
         return _overlay(own, shipped[name]) if name in shipped else own
     if name in shipped:
         return shipped[name]
-    if name in untyped:
-        reason = untyped[name]
-    else:
-        reason = f"there are those of {', '.join(sorted(shipped))}"
+    others = f"only those of {', '.join(sorted(shipped))} are"
+    reason = untyped.get(name, others)
     raise UserError(
         f"{name}: its defect types are not known: {reason}; name them in a .yaml file ({_FORM})"
         f" with {_SETTING}=FILE, or take each folder as a type with {_SETTING}={FOLDERS} {_SOURCE}"
     )
 
 
-def shipped_datasets() -> tuple[str, ...]:
-    """The data sets whose types are shipped, sorted."""
-    return tuple(sorted(_shipped()[0]))
-
-
 @functools.cache
 def _shipped() -> tuple[Mapping[str, Taxonomy], Mapping[str, str]]:
-    """The taxonomies, and the reasons of the data sets that have none."""
+    """The shipped taxonomies, and for the other data sets the reason why they have none."""
     file = resources.files("promptmad_jax.data.defect_types") / "taxonomy.json"
     document = json.loads(file.read_text(encoding="utf-8"))
-    known = document["datasets"].items()
-    taxonomies = {name: _parse(value, f"{file}: {name}", name, "shipped") for name, value in known}
+    taxonomies = {
+        name: _parse(value, f"{file}: {name}", name, "shipped")
+        for name, value in document["datasets"].items()
+    }
     return taxonomies, document["untyped"]
 
 
@@ -142,11 +135,7 @@ def _in_words(folder: str) -> str:
 
 
 def _parse(document: object, where: str, dataset: str, source: str) -> Taxonomy:
-    fields = mapping(document, where, _FORM)
-    unknown = [key for key in fields if key not in ("types", "without_type")]
-    if unknown or "types" not in fields:
-        fault = f"has {', '.join(unknown)}" if unknown else "lacks types"
-        raise UserError(f"{where}: {fault}; the form is {_FORM}")
+    fields = _check_keys(mapping(document, where, _FORM), where, ("types",), ("without_type",))
     types = mapping(fields["types"], f"{where}: types", "types to words and folders")
     without: tuple[str, ...] = ()
     if fields.get("without_type"):
@@ -160,13 +149,23 @@ def _parse(document: object, where: str, dataset: str, source: str) -> Taxonomy:
 def _parse_type(name: str, entry: object, where: str) -> DefectType:
     where = f"{where}: {name}"
     fields = mapping(entry, where, "words and folders to lists")
-    missing = [key for key in _TYPE_KEYS if key not in fields]
-    unknown = [key for key in fields if key not in _TYPE_KEYS]
-    if missing or unknown:
-        fault = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(unknown)}"
-        raise UserError(f"{where}: {fault}; the form is {_FORM}")
+    _check_keys(fields, where, ("words", "folders"))
     words = texts(fields["words"], f"{where}: words", "word")
     return DefectType(name, words, texts(fields["folders"], f"{where}: folders", "folder"))
+
+
+def _check_keys(
+    fields: Mapping[str, object],
+    where: str,
+    needed: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+) -> Mapping[str, object]:
+    missing = [key for key in needed if key not in fields]
+    unknown = [key for key in fields if key not in needed + optional]
+    if missing or unknown:
+        fault = f"has {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise UserError(f"{where}: {fault}; the form is {_FORM}")
+    return fields
 
 
 def _check(taxonomy: Taxonomy, where: str) -> None:
@@ -177,7 +176,7 @@ def _check(taxonomy: Taxonomy, where: str) -> None:
         for folder in folders:
             if _key(folder) in places:
                 other = places[_key(folder)]
-                raise UserError(f"{where}: the folder {folder!r} stands in {other} and in {place}")
+                raise UserError(f"{where}: the folder {folder!r} is in {other} and in {place}")
             places[_key(folder)] = place
     if _GOOD in places:
         raise UserError(f"{where}: {places[_GOOD]}: the folder good is normal, not a defect")
@@ -190,7 +189,7 @@ def _places(taxonomy: Taxonomy) -> Iterable[tuple[str, tuple[str, ...]]]:
 
 
 def _overlay(own: Taxonomy, shipped: Taxonomy) -> Taxonomy:
-    """The user's types and folders, and of the shipped ones what the user's do not mention."""
+    """The user's types and folders, and those shipped ones that the user's do not mention."""
     taken = {_key(folder) for _, folders in _places(own) for folder in folders}
     taken |= set(map(_key, own.without_type))
     mine = {defect.name: defect for defect in own.types}

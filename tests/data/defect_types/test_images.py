@@ -1,4 +1,6 @@
 import dataclasses
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -87,24 +89,25 @@ def test_type_of_each_pixel_from_class_ids(data_dir):
     assert some.type_ids == (typed.type_ids[3], typed.type_ids[0])
 
 
-def test_binary_methods_read_no_ids(data_dir, tmp_path, monkeypatch):
-    cache = str(tmp_path / "cache")
-    one = load_image_set("mpdd", data_dir, "test", SIZE, cache_dir=cache)
+def test_binary_methods_read_no_ids(data_dir, monkeypatch):
+    cache = pathlib.Path(data_dir) / "resized"
+    shutil.rmtree(cache, ignore_errors=True)
+    one = load_image_set("mpdd", data_dir, "test", SIZE)
     assert one.defect_ids is None
-    assert not list((tmp_path / "cache").rglob("ids.npy"))
-    visa = load_image_set("visa", data_dir, "test", SIZE, cache_dir=cache)
+    assert not list(cache.rglob("ids.npy"))
+    visa = load_image_set("visa", data_dir, "test", SIZE)
     assert isinstance(visa.defect_ids, np.memmap)
     ids = np.array(visa.defect_ids)  # The file below the map is about to shrink.
-    (folder,) = (tmp_path / "cache" / "visa-1.0.0").glob(f"test-{SIZE}-*")
+    (folder,) = (cache / "visa-1.0.0").glob(f"test-{SIZE}-*")
     (folder / "ids.npy").write_bytes(b"damaged")
-    again = load_image_set("visa", data_dir, "test", SIZE, cache_dir=cache)
+    again = load_image_set("visa", data_dir, "test", SIZE)
     np.testing.assert_array_equal(again.defect_ids, ids)
 
     def refuse(*args):
         raise AssertionError("built again")
 
     monkeypatch.setattr(image_cache, "_build", refuse)
-    load_image_set("visa", data_dir, "test", SIZE, cache_dir=cache)
+    load_image_set("visa", data_dir, "test", SIZE)
 
 
 def test_fingerprint_follows_the_ids(tmp_path):
