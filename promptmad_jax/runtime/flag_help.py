@@ -19,7 +19,7 @@ _VALUES = {
 
 
 def describe_command(module: ModuleType) -> str:
-    """The docstring of a command, its own flags, then those of the project's modules it imports."""
+    """Returns a command's docstring, its flags, and those of the project's modules it imports."""
     lines = [module.__doc__.rstrip(), "", "Flags:"]
     lines += _describe(flags.FLAGS.get_key_flags_for_module(module))
     for name, shared in flags.FLAGS.flags_by_module_dict().items():

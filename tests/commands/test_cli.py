@@ -80,6 +80,12 @@ def test_help_shows_the_command_first_and_nothing_of_absl(directory):
     assert places == sorted(places) and "verbosity" not in text
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(directory, command):
+    done = call(directory, "-m", "promptmad_jax", command, "--help")
+    assert done.returncode == 0 and f"\n    promptmad {command} " in done.stdout
+
+
 # A mistake that shows only once the configuration was read, with its override.
 BAD_BATCH = ("-m", "promptmad_jax", "train", "--config=quickstart:smoke", "--dry_run_on=cpu:8")
 BAD_BATCH += ("--config.train.batch_size=12",)
