@@ -238,17 +238,16 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     assert losses and all(row["loss"] == 4 * row["feature"] for row in losses)
 
 
-# absl itself reports a value that is not of the flag's type, with status 1.
 @pytest.mark.parametrize(
-    ("override", "message", "status"),
+    ("override", "message"),
     [
-        ("--config.train.bach_size=4", "did you mean batch_size?", 2),
-        ("--config.train.batch_size=x", "batch_size", 1),
-        ("--config.model=unet", "can be 'promptmad', 'onenip'", 2),
+        ("--config.train.bach_size=4", "did you mean batch_size?"),
+        ("--config.train.batch_size=x", "batch_size"),
+        ("--config.model=unet", "can be 'promptmad', 'onenip'"),
     ],
 )
-def test_train_refuses_wrong_settings(data, tmp_path, override, message, status):
-    text = run("train", *train_args(data, tmp_path), override, status=status)
+def test_train_refuses_wrong_settings(data, tmp_path, override, message):
+    text = run("train", *train_args(data, tmp_path), override, status=2)
     assert message in text and "Traceback" not in text
 
 
