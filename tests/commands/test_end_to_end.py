@@ -243,7 +243,7 @@ def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     [
         ("--config.train.bach_size=4", "did you mean batch_size?"),
         ("--config.train.batch_size=x", "batch_size"),
-        ("--config.model=unet", "can be 'promptmad', 'onenip'"),
+        ("--config.model=unet", "must be 'promptmad', 'onenip'"),
     ],
 )
 def test_train_refuses_wrong_settings(data, tmp_path, override, message):
