@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.clip.config import LEGACY_EOS, ClipTextConfig
-from promptmad_jax.clip.transformer import causal, layer_norm, make_layers, run_layers
+from promptmad_jax.clip.transformer import (
+    causal,
+    layer_norm,
+    make_layers,
+    make_projection,
+    run_layers,
+)
 
 
 class ClipText(nnx.Module):
@@ -24,11 +30,7 @@ class ClipText(nnx.Module):
         self.position_embedding = nnx.Param(unit(rngs.params(), (config.context, config.width)))
         self.layers = make_layers(config, rngs)
         self.final_norm = layer_norm(config, rngs)
-        self.projection = (
-            None
-            if config.projection is None
-            else nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)
-        )
+        self.projection = make_projection(config, rngs)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Token ids, int32 [B, L], to float32 [B, P], not normalised."""

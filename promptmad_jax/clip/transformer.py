@@ -70,6 +70,13 @@ def make_layers(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Dict:
     return nnx.Dict({str(i): Layer(config, rngs) for i in range(config.layers)})
 
 
+def make_projection(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Linear | None:
+    """The projection into the space shared by images and texts, if the tower has one."""
+    if config.projection is not None:
+        return nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)
+    return None
+
+
 def run_layers(
     layers: nnx.Dict,
     x: jax.Array,

@@ -6,7 +6,7 @@ from flax import nnx
 
 from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.positions import resize_positions
-from promptmad_jax.clip.transformer import layer_norm, make_layers
+from promptmad_jax.clip.transformer import layer_norm, make_layers, make_projection
 
 # Of pixels in 0..1, red, green, blue.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -28,11 +28,7 @@ class ClipVision(nnx.Module):
         self.pre_norm = layer_norm(config, rngs)
         self.layers = make_layers(config, rngs)
         self.post_norm = layer_norm(config, rngs)
-        self.projection = (
-            None
-            if config.projection is None
-            else nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)
-        )
+        self.projection = make_projection(config, rngs)
 
     def embed(self, images: jax.Array) -> jax.Array:
         """Images to the first layer's input.

@@ -13,21 +13,11 @@ import numpy as np
 from promptmad_jax.clip.weights import clip
 from promptmad_jax.clip.weights.config_file import config_of, config_path, write_config
 from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
+from promptmad_jax.models.backbone import efficientnet as networks
 from promptmad_jax.models.backbone.backbone import layer_shapes
-from promptmad_jax.models.backbone.efficientnet import (
-    ARCHITECTURES,
-    EFFICIENTNET_B4,
-    EFFICIENTNETV2_B0,
-)
 from promptmad_jax.models.backbone.weights import efficientnet
-from promptmad_jax.models.reconstruction.weights import onenip
-from promptmad_jax.models.reconstruction.weights.model_file import (
-    BACKBONE,
-    OURS,
-    Canonical,
-    read_checkpoint,
-    write_checkpoint,
-)
+from promptmad_jax.models.reconstruction.weights import model_file, onenip
+from promptmad_jax.models.reconstruction.weights.model_file import OURS, Canonical
 from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -36,7 +26,7 @@ from promptmad_jax.weights.hub import resolve_file
 from promptmad_jax.weights.key_table import Shapes, Tensors
 
 CLIP = "CLIP"
-_NETWORK_OF = {"keras": EFFICIENTNETV2_B0}  # formats that EfficientNet-B4 does not come in
+_NETWORK_OF = {"keras": networks.EFFICIENTNETV2_B0}  # formats that EfficientNet-B4 does not come in
 
 
 @dataclass(frozen=True)
@@ -130,7 +120,7 @@ def trained_tensors(workdir: str) -> Canonical:
         layers = layer_shapes(architecture)
         backbone = efficientnet.read_canonical(read_tensors(path), layers, str(path))
     model = onenip.join_params_stats(state.params, state.stats)
-    model |= {BACKBONE + path: value for path, value in backbone.items()}
+    model |= {model_file.BACKBONE + path: value for path, value in backbone.items()}
     return {path: np.asarray(value) for path, value in model.items()}
 
 
@@ -147,14 +137,14 @@ def _checkpoint_family(title: str, name: str, own_key: str) -> Family:
             return name if found == name else None
         return OURS if own_key in tensors else None
 
-    write = lambda ours, format: write_checkpoint(ours, format, name)
-    return Family(title, (name, OURS), detect, read_checkpoint, write)
+    write = lambda ours, format: model_file.write_checkpoint(ours, format, name)
+    return Family(title, (name, OURS), detect, model_file.read_checkpoint, write)
 
 
 def _layers(tensors: Tensors, format: str, origin: str) -> Shapes:
     """Shapes of the EfficientNet whose first convolution has as many channels as the file's."""
-    layers = {a: layer_shapes(a) for a in ARCHITECTURES.values()}
-    rows = efficientnet.key_rows(format, layers[_NETWORK_OF.get(format, EFFICIENTNET_B4)])
+    layers = {a: layer_shapes(a) for a in networks.ARCHITECTURES.values()}
+    rows = efficientnet.key_rows(format, layers[_NETWORK_OF.get(format, networks.EFFICIENTNET_B4)])
     name = next(row.theirs for row in rows if row.ours == ("stem/kernel",))
     stem = next((value.shape for key, value in tensors.items() if key.endswith(name)), ())
     for shapes in layers.values():
@@ -163,7 +153,7 @@ def _layers(tensors: Tensors, format: str, origin: str) -> Shapes:
             return shapes
     raise UserError(
         f"{origin}: the first convolution has shape {stem}, that of no EfficientNet here; "
-        f"known are {', '.join(ARCHITECTURES)}"
+        f"known are {', '.join(networks.ARCHITECTURES)}"
     )
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from absl import logging
 from etils import epath
 
 from promptmad_jax.prompts.config import TextConfig
@@ -47,8 +46,6 @@ def encode_classes(
             a vector, or nothing to shuffle.
     """
     classes = find_classes(class_names, config.vocabulary, config.defects)
-    for name, words in zip(class_names, classes, strict=True):
-        logging.info("text of class %s: %s words, %d states", name, words.source, len(words.states))
     groups = [group for words in classes for _, group in words.states]
     phrases = tuple(dict.fromkeys(phrase for group in groups for phrase in group))
     vectors = _unit(phrase_vectors(config, phrases, cache_dir))

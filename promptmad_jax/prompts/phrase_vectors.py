@@ -36,7 +36,7 @@ def phrase_vectors(
         return read_vectors(Path(config.weights).expanduser(), phrases)
     encoder = clip_encoder(config.weights) if config.source == "clip" else random_encoder(config)
     if cache_dir is None:
-        return _encode(encoder, phrases)
+        return encoder.encode(phrases)
     return _cached(encoder, phrases, epath.Path(cache_dir))
 
 
@@ -84,11 +84,6 @@ def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return phrases, vectors
 
 
-def _encode(encoder: TextEncoder, phrases: tuple[str, ...]) -> np.ndarray:
-    logging.info("encoding %d phrases (%s)", len(phrases), encoder.fingerprint[:24])
-    return encoder.encode(phrases)
-
-
 def _cached(encoder: TextEncoder, phrases: tuple[str, ...], folder: epath.Path) -> np.ndarray:
     content = "\n".join((str(_FORMAT), encoder.fingerprint, *map(repr, phrases)))
     path = folder / f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
@@ -101,7 +96,7 @@ def _cached(encoder: TextEncoder, phrases: tuple[str, ...], folder: epath.Path) 
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             reason = str(error)
         logging.warning("%s: a damaged cache of text vectors (%s), computed again", path, reason)
-    vectors = _encode(encoder, phrases)
+    vectors = encoder.encode(phrases)
     buffer = io.BytesIO()
     np.savez(buffer, phrases=np.array(phrases), vectors=vectors)
     write_bytes_atomic(path, buffer.getvalue())

@@ -22,9 +22,8 @@ def deranged(groups: Sequence[Hashable], rng: np.random.Generator) -> np.ndarray
     """
     if max(Counter(groups).values()) * 2 > len(groups):
         groups = range(len(groups))
-    labels = np.unique(
-        [list(dict.fromkeys(groups)).index(group) for group in groups], return_inverse=True
-    )[1]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    labels = np.array([numbers[group] for group in groups])
     order = _shifted(labels, rng)
     for first, second in rng.integers(len(order), size=(_SWAPS * len(order), 2)):
         if labels[order[second]] != labels[first] and labels[order[first]] != labels[second]:

@@ -63,7 +63,7 @@ def find_classes(
         own = read_user_file(Path(user_file).expanduser())
         unused = sorted(own.keys() - set(class_names))
         if unused:
-            logging.info("%s: not classes of this data set: %s", user_file, ", ".join(unused))
+            logging.warning("%s: not classes of this data set: %s", user_file, ", ".join(unused))
         known |= own
     found = (known[name] if name in known else generic_phrases(name) for name in class_names)
     if defects == "named":

@@ -32,7 +32,7 @@ def resolve_file(spec: str, *names: str, setting: str) -> Path:
     if hub_id is None or (hub_id[2] is None and _looks_like_path(path)):
         raise UserError(
             f"{spec}: no such file or folder; set {setting} to a file, to a folder that holds "
-            f"{_listing(names)}, or to a hub id: owner/name, or owner/name@main where a folder "
+            f"{' or '.join(names)}, or to a hub id: owner/name, or owner/name@main where a folder "
             "`owner` exists here"
         )
     return _from_hub(hub_id[1], hub_id[2], names, setting)
@@ -42,16 +42,12 @@ def _looks_like_path(path: Path) -> bool:
     return path.suffix in (*SUFFIXES, *pickles.SUFFIXES) or Path(path.parts[0]).is_dir()
 
 
-def _listing(names: tuple[str, ...]) -> str:
-    return " or ".join(names)
-
-
 def _in_folder(folder: Path, names: tuple[str, ...], setting: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise UserError(
-        f"{folder}: holds no {_listing(names)}; put it there or set {setting} to the file"
+        f"{folder}: holds no {' or '.join(names)}; put it there or set {setting} to the file"
     )
 
 
@@ -74,11 +70,11 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"{setting}={repository}: cannot fetch {name} ({reason}); download "
-                f"{_listing(names)} of the Hugging Face repository {repository} on a connected "
+                f"{' or '.join(names)} of the Hugging Face repository {repository} on a connected "
                 f"machine, put it into a folder here and set {setting} to that folder"
             ) from error
     raise UserError(
-        f"{setting}={repository}: the Hugging Face repository holds no {_listing(names)} on "
+        f"{setting}={repository}: the Hugging Face repository holds no {' or '.join(names)} on "
         f"{revision or 'its main branch'}; name a revision that does (owner/name@REVISION), or "
         f"set {setting} to a folder; `promptmad convert` reads pickled weights"
     )

@@ -11,12 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptmad_jax.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from promptmad_jax.clip.weights.names import (
-    flax_rows,
-    openai_rows,
-    promptmad_rows,
-    transformers_rows,
-)
+from promptmad_jax.clip.weights import names
 from promptmad_jax.clip.weights.shapes import clip_shapes, text_from_shapes, vision_from_shapes
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.key_table import Row, Shapes, Tensors, to_ours, to_theirs
@@ -45,26 +40,26 @@ _TEXT = r"text_model.(?:encoder.layers.(\d+).)?.+|text_projection.\w+"
 _VISION = r"vision_model.(?:encoder.layers.(\d+).)?.+|visual_projection.\w+"
 FORMATS = {
     "promptmad": Format(
-        promptmad_rows,
+        names.promptmad_rows,
         "text/token_embedding/embedding|vision/patch_embedding/kernel",
         r"text/(?:layers/(\d+)/)?.+",
         r"vision/(?:layers/(\d+)/)?.+",
     ),
     "transformers": Format(
-        transformers_rows,
+        names.transformers_rows,
         r"((text|vision)_model\.)?embeddings\.(token|patch)_embedding\.weight",
         _TEXT,
         _VISION,
         r".+\.position_ids",
     ),
     "flax": Format(
-        flax_rows,
+        names.flax_rows,
         "(text|vision)_model/embeddings/(token|patch)_embedding/(embedding|kernel)",
         _TEXT,
         _VISION,
     ),
     "openai": Format(
-        openai_rows,
+        names.openai_rows,
         r"(token_embedding|visual\.conv1)\.weight",
         r"transformer\.resblocks\.(\d+)\..+|token_embedding\.weight|positional_embedding"
         r"|ln_final\..+|text_projection",

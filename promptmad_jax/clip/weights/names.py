@@ -5,15 +5,8 @@ from collections.abc import Iterator
 
 from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.clip.weights.shapes import clip_shapes
-from promptmad_jax.weights.key_table import (
-    CONVOLUTION,
-    DENSE,
-    PACKED_BIAS,
-    PACKED_KERNEL,
-    SAME,
-    Row,
-    Transform,
-)
+from promptmad_jax.weights import key_table
+from promptmad_jax.weights.key_table import DENSE, SAME, Row, Transform
 
 Rows = Iterator[Row]
 Rules = tuple[tuple[str, str], ...]  # pattern and replacement, applied in order
@@ -77,8 +70,10 @@ def openai_rows(config: ClipConfig) -> Rows:
     for path in clip_shapes(config):
         name = _renamed(path, _OPENAI + _TORCH)
         if "/attention/query/" in path:
+            kernel = path.endswith("kernel")
+            transform = key_table.PACKED_KERNEL if kernel else key_table.PACKED_BIAS
             parts = tuple(path.replace("query", part) for part in ("query", "key", "value"))
-            yield Row(name, parts, PACKED_KERNEL if path.endswith("kernel") else PACKED_BIAS)
+            yield Row(name, parts, transform)
         elif not re.search("/attention/(key|value)/", path):
             # Projections are matrices there, not a Linear: stored as [width, projection].
             yield Row(name, (path,), SAME if "projection" in path else _transform(path))
@@ -92,5 +87,5 @@ def _renamed(path: str, rules: Rules) -> str:
 
 def _transform(path: str) -> Transform:
     if path.endswith("patch_embedding/kernel"):
-        return CONVOLUTION
+        return key_table.CONVOLUTION
     return DENSE if path.endswith("kernel") else SAME

@@ -1,4 +1,4 @@
-"""A detector with CLIP's weights from files, or with random ones."""
+"""Zero-shot detectors on CLIP's weights from files, or on random ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -67,7 +67,7 @@ class ClipSource:
 
 
 class Loaded(NamedTuple):
-    """A detector, the frozen weights of its CLIP, and the tokenizer of its texts."""
+    """A detector, the frozen weights of its CLIP, and CLIP's tokenizer."""
 
     detector: ZeroShotDetector
     frozen: FrozenClip
@@ -75,18 +75,17 @@ class Loaded(NamedTuple):
 
 
 def open_detector(config: DapoConfig, source: ClipSource) -> Loaded:
-    """`load_detector` or `random_detector`, as `source.weights` says."""
+    """Builds a detector on the CLIP of `source`; see `load_detector` and `random_detector`."""
     if source.weights == "random":
         return random_detector(config, source.random_config(), source.seed)
     return load_detector(config, source.weights, "clip.weights")
 
 
 def load_detector(config: DapoConfig, weights: str, setting: str) -> Loaded:
-    """A detector on a whole CLIP model.
+    """Builds a detector on a CLIP model with both towers.
 
     Args:
-        weights: a Hugging Face id such as `openai/clip-vit-large-patch14-336`, a weight file, or a
-            folder with weights, config.json and tokenizer.
+        weights: as `ClipSource.weights`, from files.
         setting: the config key that holds `weights`, for messages.
 
     Raises:
@@ -99,12 +98,12 @@ def load_detector(config: DapoConfig, weights: str, setting: str) -> Loaded:
 
 
 def random_detector(config: DapoConfig, clip: ClipConfig, seed: int) -> Loaded:
-    """A detector on towers without training over single bytes; its maps mean nothing.
+    """Builds a detector on untrained towers over bytes, whose maps mean nothing.
 
-    The text tower's vocabulary and end token are those of the bytes, whatever `clip` has.
+    The text tower's vocabulary and end token are those of the bytes, whatever `clip` says.
 
     Raises:
-        UserError: `clip` does not fit to `config`.
+        UserError: `clip` does not fit `config`.
     """
     tokenizer = byte_tokenizer()
     text = replace(clip.text, vocabulary=len(tokenizer), eos_id=tokenizer.end)
@@ -121,9 +120,9 @@ def random_detector(config: DapoConfig, clip: ClipConfig, seed: int) -> Loaded:
 def _draw(
     tower: type[nnx.Module], config: TowerConfig, embedding: float, rng: np.random.Generator
 ) -> dict:
-    """Parameters of a tower, `embedding` the deviation of its embeddings.
+    """Draws the parameters of a tower; `embedding` is the deviation of its embeddings.
 
-    On the host: the initialisers of the modules compile for seconds, which short runs would feel.
+    On the host: the modules' own initialisers compile for seconds.
     """
 
     def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
