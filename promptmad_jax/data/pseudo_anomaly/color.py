@@ -1,8 +1,8 @@
 """Pillow's colour operations on planar RGB images.
 
-Images here are float32 [3, H, W] with integer values 0..255. Channels come first because a
-last axis of three wastes vector lanes on every backend. The arithmetic, including its
-truncations, is Pillow's `ImageEnhance` and HSV mode, which torchvision's ColorJitter uses.
+Images are float32 [3, H, W] with integer values 0..255; channels come first because a last axis of
+three wastes vector lanes on every backend. The arithmetic and its truncations are those of Pillow's
+`ImageEnhance` and HSV mode, which torchvision's ColorJitter uses.
 """
 
 import jax
@@ -88,7 +88,7 @@ def shift_hsv(image: jax.Array, hue: jax.Array, saturation: jax.Array) -> jax.Ar
 
 
 def adjust_hue(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Turns the hue of [3, H, W] by `factor` of a full circle."""
+    """Rotates the hue of [3, H, W] by `factor` of a full circle."""
     return shift_hsv(image, jnp.trunc(factor * 255.0), jnp.zeros_like(factor))
 
 
@@ -98,7 +98,7 @@ def color_jitter(key: jax.Array, image: jax.Array, mask: jax.Array) -> jax.Array
     Args:
       key: typed PRNG key.
       image: float32 [3, H, W], integer values 0..255.
-      mask: bool [H, W], the pixels that belong to the patch: the contrast is relative to them.
+      mask: bool [H, W], the pixels of the patch, whose mean the contrast is relative to.
 
     Returns:
       float32 [3, H, W], integer values 0..255.

@@ -1,4 +1,4 @@
-"""CutPaste: a piece of the image, jittered in colour, pasted somewhere else.
+"""CutPaste: a piece of the image, jittered in colour and pasted elsewhere.
 
 Source: Li et al., "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization"
 (CVPR 2021), with OneNIP's sizes. Images are planar float32 [3, S, S] (see `color`).
@@ -35,7 +35,7 @@ class Cut(NamedTuple):
 
 
 def draw_patch(key: jax.Array, size: int) -> Cut:
-    """Area 2 to 15 % of the image; aspect U(0.3, 1) or U(1, 3.3) with equal chance."""
+    """Draws a patch of 2 to 15 % of the image, of aspect U(0.3, 1) or U(1, 3.3) at equal odds."""
     area_key, side_key, aspect_key, place_key = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, (), minval=PATCH_AREA[0], maxval=PATCH_AREA[1]) * size**2
     ranges = jnp.where(jax.random.bernoulli(side_key), jnp.array(PATCH_TALL), jnp.array(PATCH_FLAT))
@@ -46,7 +46,7 @@ def draw_patch(key: jax.Array, size: int) -> Cut:
 
 
 def draw_scar(key: jax.Array, size: int) -> Cut:
-    """Width 2..16 and height 10..25 pixels at image size 224, scaled with the image size."""
+    """Draws a scar 2..16 pixels wide and 10..25 high at image size 224, scaled with the size."""
     width_key, height_key, place_key = jax.random.split(key, 3)
     width = jax.random.randint(width_key, (), SCAR_WIDTH[0], SCAR_WIDTH[1] + 1)
     height = jax.random.randint(height_key, (), SCAR_HEIGHT[0], SCAR_HEIGHT[1] + 1)
@@ -133,7 +133,7 @@ def _cut_out(image: jax.Array, cut: Cut, rows: int, columns: int) -> tuple[jax.A
 def _paste(
     image: jax.Array, window: jax.Array, alpha: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Pastes window [3, K, K] where alpha [K, K] is set; what leaves the image is dropped."""
+    """Pastes window [3, K, K] where alpha [K, K] is set, cropped at the border of the image."""
     size, side = image.shape[-1], alpha.shape[-1]
     padded = jnp.pad(image, ((0, 0), (0, side), (0, side)))
     below = lax.dynamic_slice(padded, (0, *target), window.shape)

@@ -14,10 +14,8 @@ MAX_BETA = 0.8
 
 
 def perlin_noise(key: jax.Array, size: int, exponents: tuple[int, int]) -> jax.Array:
-    """Perlin noise [S, S] with 2**a rows and 2**b columns of cells.
-
-    The exponents a and b are drawn independently from `exponents`, (smallest, largest).
-    """
+    """Perlin noise [S, S] with 2**a rows and 2**b columns of cells; a and b are drawn independently
+    from `exponents`, (smallest, largest)."""
     cells_key, angle_key = jax.random.split(key)
     low, high = exponents
     rows, columns = 2 ** jax.random.randint(cells_key, (2,), low, high + 1)
@@ -30,8 +28,8 @@ def gradient_noise(angles: jax.Array, rows: jax.Array, columns: jax.Array, size:
     """Perlin noise of given gradients, times sqrt(2).
 
     Pixel y lies at y * rows / S cells, so S need not be divisible by the number of cells.
-    Bilinear blending separates into rows and columns: the noise is two matrix products with
-    the gradient grid, and no gather.
+    Bilinear blending separates into rows and columns, so that the noise is two matrix products with
+    the gradient grid, without a gather.
 
     Args:
       angles: float32 [n, n], the direction of the gradient at each node, in radians from the
@@ -83,9 +81,9 @@ def rotate_noise(noise: jax.Array, degrees: jax.Array) -> jax.Array:
 
 
 def perlin_mask(key: jax.Array, size: int) -> jax.Array:
-    """Bool [S, S]: Perlin noise of 2 to 32 cells an axis, turned by up to 5 degrees, > 0.5.
+    """Mask bool [S, S]: Perlin noise of 2 to 32 cells per axis, rotated by up to 5 degrees, > 0.5.
 
-    The mask is empty in under one per cent of the draws, and is kept so.
+    The mask is empty in under 1 % of the draws.
     """
     noise_key, angle_key = jax.random.split(key)
     noise = perlin_noise(noise_key, size, MASK_EXPONENTS)

@@ -1,4 +1,4 @@
-"""Pseudo-anomalies for a batch, one PRNG key an image."""
+"""Pseudo-anomalies of a batch, one PRNG key per image."""
 
 import functools
 
@@ -18,15 +18,15 @@ def synthesize(
 ) -> tuple[jax.Array, jax.Array]:
     """Pastes one pseudo-anomaly into each image.
 
-    An image's result depends on its own key, image and texture, not on the batch around it.
-    Where the mask is zero, the image is unchanged. Follows OneNIP's training data, except that
-    textures are RGB, scars scale with the image size and any image size is possible.
+    An image's result depends on its own key, image and texture, not on the rest of the batch.
+    Where the mask is zero, the image is unchanged. As OneNIP's training data, except that textures
+    are RGB, scars scale with the image size and any image size is possible.
 
     Args:
       keys: typed PRNG keys [B].
       images: uint8 RGB [B, S, S, 3].
-      textures: uint8 RGB [B, S, S, 3], the texture for each image: other training images,
-        or a folder of textures. Not read where `config.textures` is `noise`.
+      textures: uint8 RGB [B, S, S, 3], the texture of each image: other training images, or
+        images of a folder. Not read if `config.textures` is "noise".
       config: static.
 
     Returns:
@@ -43,7 +43,7 @@ def synthesize(
 
 
 def draw_kind(key: jax.Array, config: PseudoAnomalyConfig) -> jax.Array:
-    """0 for Perlin, 1 for patch, 2 for scar, with the configured shares."""
+    """Draws 0 for Perlin, 1 for patch or 2 for scar, with the configured shares."""
     u = jax.random.uniform(key, ())
     return (u >= config.perlin).astype(jnp.int32) + (u >= config.perlin + config.patch)
 

@@ -1,8 +1,8 @@
-"""The ten operations, three of which change a texture before it is pasted.
+"""Ten augmentations, three of which are applied to a texture before it is pasted.
 
 They follow imgaug's augmenters of the same names as DRAEM and OneNIP use them, on planar
-float32 [3, H, W] images of integers 0..255. Six are tables of 256 levels a channel; the tables
-are tiny, so choosing among them is free on every backend and one lookup serves them all.
+float32 [3, H, W] images of integers 0..255. Six are tables of 256 levels per channel: choosing
+among these tiny tables costs nothing on any backend, and one lookup serves all six.
 """
 
 import jax
@@ -52,13 +52,13 @@ def look_up(table: jax.Array, image: jax.Array) -> jax.Array:
 def histogram(image: jax.Array) -> jax.Array:
     """Counts of the 256 levels of each channel, int32 [3, 256]."""
     levels = image.astype(jnp.int32).reshape(3, -1)
-    # Measured on a CPU: scattering is ten times faster than the product. Accelerators have no
-    # fast scatter to few addresses.
+    # On a CPU the scatter was measured ten times faster than the product; accelerators have no fast
+    # scatter to few addresses.
     return lax.platform_dependent(levels, cpu=count_by_scatter, default=count_by_product)
 
 
 def count_by_scatter(levels: jax.Array) -> jax.Array:
-    """Histogram of int32 levels [3, P], one addition a pixel."""
+    """Histogram of int32 levels [3, P], one addition per pixel."""
     channel = jnp.arange(3)[:, None]
     return jnp.zeros((3, 256), jnp.int32).at[channel, levels].add(1)
 
@@ -71,7 +71,7 @@ def count_by_product(levels: jax.Array) -> jax.Array:
 
 
 def gamma(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Table of 255 * (v / 255)**g with g from U(0.5, 2), one g a channel."""
+    """Table of 255 * (v / 255)**g with g from U(0.5, 2), one g per channel."""
     del image
     exponent = jax.random.uniform(key, (3, 1), minval=0.5, maxval=2.0)
     return jnp.floor(255.0 * (_levels() / 255.0) ** exponent)
@@ -174,7 +174,7 @@ def brightness(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def hue_saturation(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Adds -50..50 to the hue and, drawn apart, to the saturation, in units of 1/255."""
+    """Adds -50..50 to the hue and, drawn independently, to the saturation, in units of 1/255."""
     hue, saturation = jax.random.randint(key, (2,), -50, 51).astype(jnp.float32)
     return color.shift_hsv(image, hue, saturation)
 

@@ -1,4 +1,4 @@
-"""Where the texture of a Perlin anomaly comes from."""
+"""Sources of the texture of a Perlin anomaly."""
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,11 @@ NOISE_SPREAD = 160.0
 
 
 def draw_texture(key: jax.Array, texture: jax.Array, source: str) -> jax.Array:
-    """A texture by `PseudoAnomalyConfig.textures`.
+    """Draws a texture from one of the sources of `PseudoAnomalyConfig.textures`.
 
     Args:
       key: typed PRNG key.
-      texture: float32 [3, S, S], integer values 0..255; not read where the source is `noise`.
-      source: `images`, `noise` or `mixed`.
+      texture: float32 [3, S, S], integer values 0..255; not read if the source is "noise".
 
     Returns:
       float32 [3, S, S], integer values 0..255.
@@ -34,7 +33,7 @@ def draw_texture(key: jax.Array, texture: jax.Array, source: str) -> jax.Array:
 
 
 def noise_texture(key: jax.Array, size: int) -> jax.Array:
-    """Three Perlin fields of 2 to 64 cells an axis, mixed at random into a random colour.
+    """Three Perlin fields of 2 to 64 cells per axis, mixed at random into a random colour.
 
     Returns:
       float32 [3, S, S], integer values 0..255.

@@ -1,4 +1,4 @@
-"""From a drawn scene to a photograph: exposure, uneven light, lens blur, sensor noise."""
+"""Photographs of drawn scenes: exposure, uneven light, lens blur, sensor noise."""
 
 import numpy as np
 from scipy import ndimage

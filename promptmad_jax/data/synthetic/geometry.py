@@ -36,7 +36,7 @@ def make_grid(image_size: int) -> Grid:
 
 
 def rotated(grid: Grid, angle: float, shift=(0.0, 0.0), scale: float = 1.0):
-    """Coordinates (u, v) of a part that was scaled, turned by `angle` (radians) and shifted."""
+    """Coordinates (u, v) of a part that is scaled, rotated by `angle` (radians) and shifted."""
     cos, sin = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
     x, y = grid.x - np.float32(shift[0]), grid.y - np.float32(shift[1])
     return cos * x + sin * y, cos * y - sin * x
@@ -48,7 +48,7 @@ def coverage(grid: Grid, distance: np.ndarray) -> np.ndarray:
 
 
 def box(u, v, half_u: float, half_v: float, corner: float = 0.0) -> np.ndarray:
-    """Signed distance to a rectangle with rounded corners (exact outside, by max inside)."""
+    """Signed distance to a rectangle with rounded corners: exact outside, larger axis inside."""
     du, dv = np.abs(u) - np.float32(half_u - corner), np.abs(v) - np.float32(half_v - corner)
     outside = np.sqrt(np.maximum(du, 0) ** 2 + np.maximum(dv, 0) ** 2)
     return outside + np.minimum(np.maximum(du, dv), 0) - np.float32(corner)

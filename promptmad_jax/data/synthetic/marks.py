@@ -1,4 +1,4 @@
-"""Shapes that defects are made of: strokes, wandering paths, irregular spots."""
+"""Shapes of defects: strokes, wandering paths, irregular spots."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -7,7 +7,7 @@ from promptmad_jax.data.synthetic.geometry import Grid
 
 
 def wander(rng: np.random.Generator, start, angle: float, length: float, steps: int, wobble: float):
-    """Path [steps + 1, 2] from `start` whose direction changes by about `wobble` a step."""
+    """Path [steps + 1, 2] from `start` whose direction changes by about `wobble` per step."""
     angles = angle + np.cumsum(rng.normal(0, wobble, steps))
     moves = np.stack([np.cos(angles), np.sin(angles)], 1) * (length / steps)
     return np.concatenate([np.zeros((1, 2)), np.cumsum(moves, 0)]) + np.asarray(start)

@@ -1,4 +1,4 @@
-"""The classes, and one picture of a class with its exact mask."""
+"""The classes, and the rendering of one picture of a class with its exact mask."""
 
 import zlib
 
@@ -31,7 +31,7 @@ SCENES = {
 }
 CLASS_NAMES = tuple(SCENES)
 VISIBLE = 0.04  # smallest difference of a channel (0..1) that counts as changed
-CORE = 0.25  # ... and the same as a share of the defect's own strong differences
+CORE = 0.25  # ... and the same as a share of the defect's own large differences
 AREA = (0.003, 0.08)  # share of the picture that a defect may cover
 PORE, SPECK = 0.003, 0.0005  # holes filled and islands dropped below this share
 ATTEMPTS = 20
@@ -44,7 +44,7 @@ def defect_types(class_name: str) -> tuple[str, ...]:
 def render_sample(
     seed: int, class_name: str, split: str, defect: str, index: int, image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture `index` of a class: image uint8 [S, S, 3] and mask bool [S, S].
+    """Renders picture `index` of a class: image uint8 [S, S, 3] and mask bool [S, S].
 
     All randomness comes from (seed, class, split, defect, index). A defective part is drawn twice
     from the same random state, without and with its defect; the mask is where the two noiseless
@@ -78,7 +78,7 @@ def _damaged(intact: np.ndarray, photograph, stream) -> tuple[np.ndarray, np.nda
 
 
 def changed_pixels(intact: np.ndarray, damaged: np.ndarray) -> np.ndarray:
-    """Mask [S, S] of the visible difference of two pictures [3, S, S], without specks and pores."""
+    """Mask [S, S] of the visible difference of two pictures [3, S, S], specks and pores removed."""
     difference = np.abs(damaged - intact).max(0)
     seen = difference > VISIBLE
     if not seen.any():

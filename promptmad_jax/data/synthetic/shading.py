@@ -20,7 +20,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """A lamp at the upper left, its position a little different for every picture."""
+    """Draws a lamp at the upper left, whose position varies a little from picture to picture."""
     azimuth = np.deg2rad(rng.normal(-130, 14))
     elevation = np.deg2rad(rng.uniform(48, 60))
     flat = np.cos(elevation)
@@ -66,7 +66,7 @@ def metal(normal, light: Light) -> np.ndarray:
 
 
 def cast_shadow(mask: np.ndarray, light: Light, offset: float, softness: float) -> np.ndarray:
-    """Shadow 0..1 that a part with coverage `mask` throws; lengths in coordinates."""
+    """Shadow 0..1 of a part with coverage `mask`; lengths in coordinates."""
     side = mask.shape[0]
     small = mask[1::4, 1::4]
     unit = small.shape[0] / 2
