@@ -1,4 +1,4 @@
-"""The rules that make one map of a model's reconstruction and segmentation."""
+"""Fusion rules: one final map from a model's reconstruction and segmentation maps."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from promptmad_jax.models.reconstruction.outputs import fuse
 # A float32 probability cannot come nearer to 1 than 6e-8.
 _LEAST_PROBABILITY = 1e-7
 
-# Of the log-odds in "standardized": a whole one ranks images better and pixels worse. Chosen on
+# Of the log-odds in "standardized": a weight of 1 ranks images better and pixels worse. Chosen on
 # synthetic test images of another seed than the quickstart's.
 SEGMENTATION_WEIGHT = np.float32(0.5)
 
@@ -25,18 +25,18 @@ class Moments(NamedTuple):
 
 
 class NormalMaps(NamedTuple):
-    """A class's normal pixels: the reconstruction's distances and the segmentor's log-odds, None
-    for a model that segments nothing."""
+    """Moments of a class's normal pixels: of the reconstruction's distances, and of the segmentor's
+    log-odds (None for a model that segments nothing)."""
 
     reconstruction: Moments
     segmentation: Moments | None
 
 
 def final_map(maps: Maps, fusion: str, scale: float, normal: Sequence[NormalMaps]) -> np.ndarray:
-    """The map that is measured, of the model's maps [n, S, S].
+    """Fuses the model's maps [n, S, S] into the final map.
 
     Args:
-        fusion: the rule, one of `config.eval.fusion`.
+        fusion: the rule, `EvalConfig.fusion`.
         scale: brings the probability to the reconstruction map's scale, for "calibrated".
         normal: of each image's class, [n], for "standardized".
     """
@@ -50,10 +50,8 @@ def final_map(maps: Maps, fusion: str, scale: float, normal: Sequence[NormalMaps
         case "calibrated":
             return fuse(reconstruction, probability, np.float32(scale))
         case "image_local":
-            highest, lowest = (
-                extreme((1, 2), keepdims=True)
-                for extreme in (reconstruction.max, reconstruction.min)
-            )
+            highest = reconstruction.max((1, 2), keepdims=True)
+            lowest = reconstruction.min((1, 2), keepdims=True)
             return fuse(reconstruction, probability, (highest + lowest) / 2)
         case "standardized":
             odds = _standardize(log_odds(probability), [n.segmentation for n in normal])
@@ -63,7 +61,7 @@ def final_map(maps: Maps, fusion: str, scale: float, normal: Sequence[NormalMaps
 
 
 def segmentation(maps: Maps) -> np.ndarray | None:
-    """The refined map, or a model's coarse one; None where it segments nothing."""
+    """The refined map, else the coarse one, else None for a model that segments nothing."""
     return next((maps[name] for name in ("refined", "coarse") if name in maps), None)
 
 
@@ -81,11 +79,11 @@ def normal_maps(maps: Maps) -> NormalMaps:
 
 
 def _standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:
-    """Maps [n, S, S] less their class's normal mean, in its standard deviations."""
+    """Standardizes maps [n, S, S] by the normal mean and deviation of their classes."""
     mean, deviation = np.asarray(moments, np.float32).reshape(-1, 2).T[..., None, None]
     return (maps - mean) / deviation
 
 
 def _moments(pixels: np.ndarray) -> Moments:
-    # A dead map, constant on normal images, must not turn its noise into a score.
+    # Bounded, so that a map that is constant on normal images does not turn noise into a score.
     return Moments(float(pixels.mean()), max(float(pixels.std()), 1e-6))

@@ -1,4 +1,4 @@
-"""The score of every test image, as a CSV file beside metrics.json."""
+"""The scores of all test images, as a CSV file beside metrics.json."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ class ImageScore(NamedTuple):
 
 
 def write_scores(directory: epath.PathLike, scores: Sequence[ImageScore]) -> epath.Path:
-    """Writes `image_scores.csv`; the scores are read back to the bit."""
+    """Writes `image_scores.csv`, from which the scores are read back to the bit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ImageScore._fields)
@@ -35,24 +35,22 @@ def write_scores(directory: epath.PathLike, scores: Sequence[ImageScore]) -> epa
 
 
 def read_scores(directory: epath.PathLike) -> list[ImageScore]:
-    """Reads what `write_scores` wrote.
+    """Reads `image_scores.csv`.
 
     Raises:
-      UserError: where the file is missing or is not such a file.
+      UserError: the file is missing or damaged.
     """
     path = epath.Path(directory) / SCORES_FILE
     if not path.exists():
-        raise UserError(
-            f"{path} is missing; `promptmad evaluate --workdir={path.parent}` writes it"
-        )
+        raise UserError(f"{path} is missing; promptmad evaluate --workdir={path.parent} writes it")
     try:
         text = path.read_bytes().decode("utf-8")
         rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows or tuple(rows[0]) != ImageScore._fields:
-            raise ValueError("its first line does not name the columns")
+            raise ValueError("its first line is not the header")
         return [ImageScore(c, f, d, int(label), float(s)) for c, f, d, label, s in rows[1:]]
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged ({error}); `promptmad evaluate "
-            f"--workdir={path.parent}` writes it again"
+            f"{path} is damaged ({error}); promptmad evaluate --workdir={path.parent} writes it "
+            "again"
         ) from error

@@ -1,4 +1,4 @@
-"""The evaluation protocol: class after class in, metrics.json out."""
+"""The evaluation protocol: the maps of each class in, metrics.json out."""
 
 from collections.abc import Mapping
 
@@ -36,22 +36,21 @@ def describe(config: EvalConfig) -> dict:
 
 
 class Evaluator:
-    """Takes the maps of one class at a time and keeps on disk what the whole test set needs.
+    """Takes the maps of one class at a time; what concerns the whole test set waits on disk.
 
-    `maps["final"]` makes the figures of `classes`; every other map gets a block of its own under
+    `maps["final"]` gives the metrics of `classes`; every other map gets a block of its own under
     `maps`. Memory is bounded by the largest class. As a context manager it removes its temporary
-    files at the end; otherwise `close` does, or the garbage collector.
+    files at the end; otherwise the garbage collector does.
 
-    Where several processes evaluate together, each adds its own images of every class, possibly
-    none, with their `indices` in the class (`ClassMaps.share`), in one order of classes. The
-    result is equal on all of them, and to that of one process, to the bit.
+    If several processes evaluate together, each adds its own images of every class, possibly none,
+    with their `indices` in the class (`ClassMaps.share`), in the same order of classes. The result
+    is the same on all of them, and that of one process, to the bit.
 
     Args:
       config: `image_pool`, `aupro_limit` and `compat` are read.
-      thresholds: class -> thresholds of a pixel and of an image, which make the block
-        `thresholds`; there is none without them.
-      thresholds_from: where they come from, in words.
-      communicator: the processes, `distributed.this_run()` for those of `jax.distributed`.
+      thresholds: class -> thresholds of a pixel and of an image, for the block `thresholds`.
+      thresholds_from: their origin, in words.
+      communicator: the processes.
     """
 
     def __init__(
@@ -81,16 +80,16 @@ class Evaluator:
         """Measures one class.
 
         Raises:
-          UserError: where a class comes twice, has no images or no thresholds, or a map holds NaN
-            or infinity; the message names the image.
-          ValueError: where the processes give different classes or maps, or one image twice.
+          UserError: a class comes twice, has no images or no thresholds, or a map holds NaN or
+            infinity; the message names the image.
+          ValueError: the processes add different classes or maps, or an image twice.
         """
         agree(self._communicator, _form(class_maps))
         jointly(self._communicator, lambda: self._check(class_maps))
         name = class_maps.class_name
         truth = GroundTruth(class_maps.masks, class_maps.indices, self._communicator)
         if not truth.count:
-            raise UserError(f"class {name} has no test images; leave it out or add some")
+            raise UserError(f"class {name} has no test images: leave it out or add some")
         labels = truth.images(np.asarray(class_maps.labels).astype(bool))
         for key, values in class_maps.maps.items():
             own = class_maps.image_scores if key == "final" else None
@@ -105,19 +104,19 @@ class Evaluator:
         self._sizes.add(class_maps.masks.shape[1:])
 
     def result(self) -> dict:
-        """The content of metrics.json, for all classes added so far.
+        """The content of metrics.json for all classes added so far.
 
         Returns:
           `classes`, `mean`, `defined_classes` and `undefined` of the final maps (see
           `Block.result`), `pooled` (metric -> value over all images and pixels together), `maps`
-          (map -> block), `compat` (mode -> block), `thresholds` (a block) where thresholds were
-          given, and `protocol`, the choices in words.
+          (map -> block), `compat` (mode -> block), `thresholds` (a block) if thresholds were given,
+          and `protocol`, the choices in words.
 
         Raises:
-          UserError: before the first class.
+          UserError: no class was added.
         """
         if not self._images:
-            raise UserError("there is no class to evaluate; the test split is empty")
+            raise UserError("no class to evaluate: the test split is empty")
         block = self._final.result()
         pooled, missing = self._pooled.figures(self._config.aupro_limit)
         if missing:
@@ -132,15 +131,11 @@ class Evaluator:
             "protocol": self._describe(),
         }
 
-    def close(self) -> None:
-        """Removes the temporary files."""
-        self._scratch.close()
-
     def __enter__(self) -> "Evaluator":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._scratch.close()
 
     def _keep(self, array: np.ndarray) -> np.ndarray:
         return jointly(self._communicator, lambda: self._scratch.keep(array))
@@ -148,7 +143,7 @@ class Evaluator:
     def _check(self, class_maps: ClassMaps) -> None:
         name = class_maps.class_name
         if name in self._images:
-            raise UserError(f"class {name} was evaluated already; give every class once")
+            raise UserError(f"class {name} was added twice")
         if self._decisions is not None:
             self._decisions.check(name)
         for key, values in class_maps.maps.items():
@@ -179,7 +174,7 @@ class Evaluator:
 
 
 def _form(class_maps: ClassMaps) -> list:
-    """What must be the same on all processes, as JSON has it."""
+    """The facts that must be the same on all processes, as JSON values."""
     maps = [[key, str(values.dtype)] for key, values in class_maps.maps.items()]
     size = list(class_maps.masks.shape[1:])
     given = [class_maps.original_masks is not None, class_maps.image_scores is not None]

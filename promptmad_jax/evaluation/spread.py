@@ -1,4 +1,4 @@
-"""How much figures depend on a choice, such as that of the prompt images."""
+"""Spread of the metrics over several evaluations, such as over the choice of prompt images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +10,19 @@ _BLOCKS = ("maps", "compat")
 
 
 def spread(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merges the results of several evaluations of one test set, one a choice.
+    """Merges the results of several evaluations of one test set.
 
     Args:
-      results: from `Evaluator.result`, in the order of the choices.
+      results: from `Evaluator.result`.
 
     Returns:
       `count`, the number of results, and `classes`, `mean`, `pooled`, `maps`, `compat` and
-      `thresholds` as in a result, with {"mean", "std", "min", "max", "defined"} in each value's
-      place. They are taken over the results that define the value, `defined` of them. `std` is
-      that of a sample (divided by n - 1), None below two.
+      `thresholds` as in a result, with {"mean", "std", "min", "max", "defined"} for each value:
+      statistics over the `defined` results that define it. `std` is that of a sample (divided by
+      n - 1), None below two.
 
     Raises:
-      ValueError: where the results have different classes, metrics, maps or modes, or there is
-        none.
+      ValueError: the results differ in classes, metrics, maps or modes, or none is given.
     """
     if not results:
         raise ValueError("there are no results to merge")

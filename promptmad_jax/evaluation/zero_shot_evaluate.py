@@ -1,4 +1,4 @@
-"""One evaluation of a zero-shot detector: its maps measured as others', and type by type."""
+"""The evaluation of a zero-shot detector: its maps, measured as a whole and by defect type."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ VOCABULARIES = {
 
 
 class TypeFigures:
-    """Collects the multi-type figures of both vocabularies.
+    """The metrics by defect type, for both vocabularies.
 
     Args:
         communicator: the processes, which all add the same.
@@ -31,28 +31,27 @@ class TypeFigures:
 
     def __init__(self, communicator: Communicator = ALONE):
         self.communicator = communicator
-        self._evaluators = {name: DefectTypeEvaluator(name, communicator) for name in VOCABULARIES}
-        self._measured = dict.fromkeys(VOCABULARIES, False)
+        self._evaluators: dict[str, DefectTypeEvaluator] = {}
 
     def add(self, vocabulary: str, product: str, scores, masks: np.ndarray, names) -> None:
         """As `DefectTypeEvaluator.add`."""
+        if vocabulary not in self._evaluators:
+            self._evaluators[vocabulary] = DefectTypeEvaluator(vocabulary, self.communicator)
         self._evaluators[vocabulary].add(product, scores, masks, names)
-        self._measured[vocabulary] = True
 
     def result(self, words: dict[str, str]) -> dict:
-        """`multi_type` of metrics.json: `words` (type -> what the prompts call it), and a block a
-        vocabulary."""
+        """`multi_type` of metrics.json: `words` (type -> its word in the prompts), and the block of
+        each vocabulary that has products."""
         blocks = {
-            name: evaluator.result() | {"means": VOCABULARIES[name]}
-            for name, evaluator in self._evaluators.items()
-            if self._measured[name]
+            name: self._evaluators[name].result() | {"means": meaning}
+            for name, meaning in VOCABULARIES.items()
+            if name in self._evaluators
         }
         return {"words": words, **blocks}
 
 
 class _Made(NamedTuple):
-    """A product's maps: what stays of them, and the scores of all states and of its own ones,
-    batches that wait on disk to be measured."""
+    """A product's maps, and on disk the batches of scores of all states and of its own states."""
 
     anomaly: np.ndarray
     image_scores: np.ndarray
@@ -68,7 +67,7 @@ def zero_shot_class_maps(
     target: DefectTypeImages,
     figures: TypeFigures | None = None,
 ) -> Iterator[ClassMaps]:
-    """Yields the maps of each class that has test images, and measures its types in `figures`.
+    """Yields the maps of each class that has test images, and adds its types to `figures`.
 
     The final map is among all states of the data set. Each process gets all maps.
     """
@@ -99,7 +98,7 @@ def zero_shot_class_maps(
 
 
 def _own_states(target: DefectTypeImages, class_name: str) -> np.ndarray:
-    """bool [K + 1]: normal and the product's types; all where its images have no known type."""
+    """States bool [K + 1] of a product: normal and its types, or all if it has no known type."""
     own = target.types_of(class_name)
     if not own:
         return np.ones(len(target.taxonomy.names) + 1, bool)
@@ -108,7 +107,7 @@ def _own_states(target: DefectTypeImages, class_name: str) -> np.ndarray:
 
 @contextmanager
 def _shelf(communicator: Communicator) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-    """Puts arrays aside on disk, on every process or, with a UserError, on none."""
+    """Keeps arrays on disk, on every process or, with a UserError, on none."""
     scratch = jointly(communicator, Scratch)
     try:
         yield lambda array: jointly(communicator, lambda: scratch.keep(array))
@@ -124,7 +123,7 @@ def _make(
     product: DefectTypeImages,
     keep: Callable[[np.ndarray], np.ndarray | None],
 ) -> _Made:
-    """Makes the maps of one product. All processes take part in a batch: none may leave alone."""
+    """Computes the maps of one product; all processes take part in every batch."""
     made, columns = _Made([], [], [], [], []), np.flatnonzero(own)
     for maps in maker.batches(params, states, own, product.images.images):
         own_types = maps["own_types"][..., columns]

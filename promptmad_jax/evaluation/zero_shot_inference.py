@@ -1,4 +1,4 @@
-"""A zero-shot detector's maps of many images, in batches of one size."""
+"""Zero-shot maps of many images in fixed-size batches."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ from promptmad_jax.runtime.mesh import batch_sharding, replicated
 class ZeroShotMapMaker:
     """A detector with its frozen weights on a mesh.
 
-    Where several processes hold the mesh, all of them call the same methods in the same order.
+    If several processes share the mesh, all of them call the same methods in the same order.
 
     Args:
-        batch_size: images a forward pass, rounded up to a multiple of the devices.
+        batch_size: images per forward pass, rounded up to a multiple of the devices.
     """
 
     def __init__(self, detector: ZeroShotDetector, frozen: FrozenClip, mesh: Mesh, batch_size: int):
@@ -39,13 +39,13 @@ class ZeroShotMapMaker:
     def batches(
         self, params: Params, states: jax.Array, own: np.ndarray, images: np.ndarray
     ) -> Iterator[dict[str, np.ndarray]]:
-        """`ZeroShotDetector.readout` of images uint8 [n, S, S, 3], a batch at a time.
+        """Yields `ZeroShotDetector.readout` of images uint8 [n, S, S, 3], batch by batch.
+
+        Several processes share the work: each passes all images, and gets all results.
 
         Args:
             own: bool [K + 1], the states of the images' product; `own_types` [B, S, S, K + 1] are
-                the probabilities among them. Everything else is among all states.
-
-        Several processes share the work: each gives all images, and gets everything.
+                the probabilities among them. All other results are among all states.
         """
         for (batch,), count in self._placement.batches(images):
             maps = self._maps(params, self.frozen, states, own, batch)

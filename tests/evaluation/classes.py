@@ -1,4 +1,4 @@
-"""Small classes with maps, and brute-force figures of them."""
+"""Small classes with maps, and brute-force metrics of them."""
 
 import itertools
 
@@ -6,6 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.metrics.exact import build_curve, image_sample, measure
+from promptmad_jax.evaluation.metrics.metrics import IMAGE_FIGURES
 
 SIZE = 24
 PARTS = ("reconstruction", "coarse", "refined")
@@ -48,6 +50,10 @@ def random_case(seed, levels, images=4, size=12):
     masks[1, 3, 3] = True
     maps = rng.random((images, size, size)) + 0.5 * masks
     return (np.floor(maps * levels) / levels).astype(np.float32), masks
+
+
+def image_metrics(scores, labels):
+    return measure(build_curve([image_sample(scores, labels)]), IMAGE_FIGURES)
 
 
 def regions_of(masks):

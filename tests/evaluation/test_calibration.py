@@ -105,5 +105,5 @@ def test_to_disk_and_back(tmp_path):
 
 def test_calibration_of_an_older_version(tmp_path):
     (tmp_path / "calibration.json").write_text('{"fusion_scale": 1.0, "score_range": {}}')
-    with pytest.raises(UserError, match=r"calibration\.json.*older.*promptmad_jax\.evaluate"):
+    with pytest.raises(UserError, match=r"calibration\.json.*older.*promptmad evaluate"):
         Workdir(str(tmp_path)).read_calibration()

@@ -14,7 +14,7 @@ from promptmad_jax.evaluation.metrics import metrics
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.tables import format_table
 from promptmad_jax.runtime.errors import UserError
-from tests.evaluation.classes import SIZE, make_class
+from tests.evaluation.classes import SIZE, image_metrics, make_class
 
 
 def evaluate(*classes):
@@ -36,7 +36,7 @@ def result(two_classes):
 
 def expected(class_maps, maps, labels=None):
     labels = class_maps.labels if labels is None else labels
-    images, _ = metrics.image_metrics(metrics.image_scores(maps), labels)
+    images, _ = image_metrics(metrics.image_scores(maps), labels)
     return images | metrics.pixel_metrics(maps, class_maps.masks)[0]
 
 
@@ -81,7 +81,7 @@ def test_pooled_equals_one_big_class(result, two_classes):
     maps = np.concatenate([c.maps["final"] for c in two_classes])
     masks = np.concatenate([c.masks for c in two_classes])
     labels = np.concatenate([c.labels for c in two_classes])
-    images, _ = metrics.image_metrics(metrics.image_scores(maps), labels)
+    images, _ = image_metrics(metrics.image_scores(maps), labels)
     pixels, _ = metrics.pixel_metrics(maps, masks)
     assert result["pooled"] == pytest.approx(images | pixels, abs=1e-12)
 
@@ -116,9 +116,9 @@ def test_mask_that_vanished_counts_as_normal_in_compat_only():
     mode = result["compat"]["resized_mask_label"]
     assert mode["differ"] == {"tile": ["tile/test/003.png"]}
     scores = metrics.image_scores(class_maps.maps["final"])
-    changed, _ = metrics.image_metrics(scores, np.array([0, 0, 0, 0, 1, 1]))
+    changed, _ = image_metrics(scores, np.array([0, 0, 0, 0, 1, 1]))
     assert mode["classes"]["tile"] == changed
-    own, _ = metrics.image_metrics(scores, class_maps.labels)
+    own, _ = image_metrics(scores, class_maps.labels)
     assert result["classes"]["tile"]["image_auroc"] == own["image_auroc"]
 
 
@@ -151,7 +151,7 @@ def test_nan_is_refused_with_the_file_and_the_map():
 def test_refusals(two_classes, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="test split is empty"):
         evaluate()
-    with pytest.raises(UserError, match="class tile was evaluated already"):
+    with pytest.raises(UserError, match="class tile was added twice"):
         evaluate(two_classes[0], two_classes[0])
     with pytest.raises(UserError, match="class none has no test images"):
         evaluate(make_class("none", 1, normal=0, defective=0))
@@ -162,10 +162,9 @@ def test_refusals(two_classes, tmp_path, monkeypatch):
 
 def test_scratch_is_removed(two_classes, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    evaluator = Evaluator(EvalConfig())
-    evaluator.add(two_classes[0])
-    assert list(tmp_path.glob("promptmad-*/*.raw"))
-    evaluator.close()
+    with Evaluator(EvalConfig()) as evaluator:
+        evaluator.add(two_classes[0])
+        assert list(tmp_path.glob("promptmad-*/*.raw"))
     assert list(Path(tmp_path).iterdir()) == []
 
 

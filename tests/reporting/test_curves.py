@@ -5,7 +5,7 @@ import pytest
 
 from promptmad_jax.evaluation.metrics.exact import build_curve, image_sample
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
-from promptmad_jax.evaluation.metrics.metrics import image_metrics, image_scores, pixel_metrics
+from promptmad_jax.evaluation.metrics.metrics import image_scores, pixel_metrics
 from promptmad_jax.reporting.chart_data import training_series
 from promptmad_jax.reporting.curves import (
     POINTS,
@@ -17,6 +17,7 @@ from promptmad_jax.reporting.curves import (
     thin,
 )
 from promptmad_jax.reporting.pages.charts import number, ticks, training_chart
+from tests.evaluation.classes import image_metrics
 from tests.reporting.report_cases import HISTORY, make_class
 
 

@@ -61,7 +61,7 @@ def test_the_page(class_maps, tmp_path):
     multi_type = {"words": {"dent": "a dent", "rust <b>": "rust <b>", "hole": "hole"}}
     for name in ("filtered", "unfiltered"):
         evaluator = DefectTypeEvaluator(name)
-        evaluator.add("nut", scores, class_maps.types.true, NAMES)
+        evaluator.add("nut", [scores], class_maps.types.true, NAMES)
         multi_type[name] = evaluator.result()
     report = Report(tmp_path)
     report.add(class_maps)

@@ -1,6 +1,7 @@
-"""Definitions of the usual figures that other code bases use, of one class's scores."""
+"""Metrics of one class's scores as other code bases define them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,11 +23,11 @@ PRO_LIMIT = 0.3
 
 
 def pro(scored: ClassScores, count: int) -> tuple[Values, Reasons]:
-    """OneNIP's dormant PRO.
+    """PRO by OneNIP's unused function.
 
-    `count` thresholds rise from the least pixel in equal steps below the greatest; pixels above
-    them are found. Of the points with a false-positive rate below 0.3, the rates are stretched to
-    [0, 1] and the mean overlap of the regions is integrated by trapezoids.
+    `count` thresholds rise from the smallest pixel in equal steps to below the largest; pixels
+    above them are predicted. Of the points with a false-positive rate below 0.3, the rates are
+    stretched to [0, 1] and the mean overlap of the regions is integrated by trapezoids.
     """
     pixels, reason = scored.pixels, scored.pixel_curve.missing()
     if reason is not None:
@@ -44,35 +45,24 @@ def pro(scored: ClassScores, count: int) -> tuple[Values, Reasons]:
 
 
 def _overlap(pixels: Sample, thresholds: np.ndarray) -> np.ndarray:
-    """The mean overlap [U] of the regions with what lies above thresholds [U]."""
+    """The mean overlap [U] of the regions with the pixels above thresholds [U]."""
     order = np.argsort(-pixels.positives, kind="stable")
     overlap = np.append(0.0, np.cumsum(pixels.weights[order]))
     return overlap[count_above(pixels.positives[order[::-1]], thresholds)[0]] / overlap[-1]
 
 
 def binned(scored: ClassScores, count: int, limit: float) -> tuple[Values, Reasons]:
-    """Pixel figures where scores count as equal within one of `count` equal bins.
-
-    The bins span the class's pixels, from the least to the greatest.
-    """
+    """Pixel metrics of scores in `count` equal bins over the range of the class's pixels."""
     pixels = scored.pixels
     if scored.pixel_curve.missing() is None:
         low, high = pixels.bounds()
-        pixels = Sample(
-            pixels.unit,
-            _bins(pixels.negatives, low, high, count),
-            _bins(pixels.positives, low, high, count),
-            pixels.weights,
-            pixels.negative_count,
-            pixels.communicator,
-        )
+
+        def bins(values: np.ndarray) -> np.ndarray:
+            position = (values.astype(np.float64) - low) / ((high - low) or 1.0) * count
+            return np.minimum(position.astype(np.int32), count - 1)
+
+        pixels = replace(pixels, negatives=bins(pixels.negatives), positives=bins(pixels.positives))
     return measure(build_curve([pixels]), pixel_figures(limit))
-
-
-def _bins(values: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
-    width = (high - low) or 1.0
-    position = (values.astype(np.float64) - low) / width * count
-    return np.minimum(position.astype(np.int32), count - 1)
 
 
 def trapezoid_ap(scored: ClassScores) -> tuple[Values, Reasons]:
@@ -84,18 +74,17 @@ def precision_recall_area(curve: Curve) -> float:
     """The trapezoid area below scikit-learn's precision-recall points.
 
     Between two positives the precision falls at one recall, so each line starts from the last of
-    the negatives above it. The first point is (0, 1), and (0, 0) where a negative comes first.
+    the negatives above it. The first point is (0, 1), or (0, 0) if the highest score is negative.
     """
     after = curve.tp_after / (curve.tp_after + curve.fp_at)
     found = curve.tp_before + curve.fp_above
     before = np.divide(curve.tp_before, found, out=np.ones(len(found)), where=found > 0)
-    return float(np.sum((curve.tp_after - curve.tp_before) * (before + after) / 2)) / (
-        curve.positives
-    )
+    area = np.sum((curve.tp_after - curve.tp_before) * (before + after) / 2)
+    return float(area) / curve.positives
 
 
 def f1_max_of(scored: ClassScores, count: int) -> tuple[Values, Reasons]:
-    """F1-max over `count` evenly spaced thresholds from the least to the greatest score."""
+    """F1-max over `count` evenly spaced thresholds from the smallest to the largest score."""
     images = image_sample(scored.scores, scored.labels)
     return scored.measure(
         {"image_f1max": lambda _: _best_f1(images, count)},
@@ -113,18 +102,18 @@ def _best_f1(sample: Sample, count: int) -> float:
 def figures_of_scores(
     scored: ClassScores, score: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[Values, Reasons]:
-    """Image figures with scores float64 [n] that `score` reads off maps [n, H, W]."""
+    """Image metrics of the scores float64 [n] that `score` computes from maps [n, H, W]."""
     scores = scored.truth.images(score(scored.maps))
     return measure(build_curve([image_sample(scores, scored.labels)]), IMAGE_FIGURES)
 
 
 def plain_max(maps: np.ndarray) -> np.ndarray:
-    """The greatest pixel of each map."""
+    """The largest pixel of each map."""
     return image_scores(maps, 1)
 
 
 def mean_top_percent(maps: np.ndarray) -> np.ndarray:
-    """The mean of the highest 1 % of the pixels of each map, rounded down, at least one."""
+    """The mean of the highest 1 % of the pixels of each map (rounded down, at least one pixel)."""
     count = max(1, maps[0].size // 100) if len(maps) else 1
     highest = [np.sort(values, axis=None)[-count:].astype(np.float64) for values in maps]
     return np.array([values.mean() for values in highest], np.float64)

@@ -1,4 +1,4 @@
-"""Figures as other code bases define them, each mode a block under its own name."""
+"""Compatibility modes: metrics as other code bases define them, one block per mode."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -29,19 +29,19 @@ COMPAT_MODES = {
     "onenip_fusion": "half the reconstruction map plus half the segmentor's, scaled by the middle "
     "of the reconstruction maps of the whole test set; label of resized_mask_label",
     "resized_mask_label": "an image is defective where its resized mask is not empty",
-    "plain_max": "the image score is the greatest pixel",
+    "plain_max": "the image score is the largest pixel",
     "mean_top_1pct": "the image score is the mean of the highest 1 % of the pixels",
     "trapezoid_ap": "AP is the area below the precision-recall points joined by straight lines",
-    "f1max_N": "F1-max over N evenly spaced thresholds from the least to the greatest score",
+    "f1max_N": "F1-max over N evenly spaced thresholds from the smallest to the largest score",
     "pro_N": "AUPRO from N evenly spaced thresholds, over the false-positive rates below 0.3 "
     "stretched to 0..1",
-    "bins_N": "pixel scores in N equal bins from the least to the greatest of the class",
+    "bins_N": "pixel scores in N equal bins from the smallest to the largest of the class",
     "original_size": "pixels at the size of the files, maps enlarged bilinearly",
     "size_N": "at N x N pixels: masks of the files resized with nearest, maps enlarged bilinearly",
 }
 _NOT_THERE = {
-    "mask_127": "prepared data sets keep only whether a mask is above 0; the figures agree where "
-    "masks hold 0 and 255 alone"
+    "mask_127": "prepared data sets keep only whether a mask is above 0; the metrics agree if "
+    "masks hold only 0 and 255"
 }
 
 
@@ -62,12 +62,12 @@ def describe_mode(name: str) -> str:
 
 
 def needs_original_masks(names: Sequence[str]) -> bool:
-    """Whether one of the modes measures the masks of the files."""
+    """Returns True if one of the modes measures the masks of the files."""
     return any(_split(name)[0] in ("original_size", "size_N") for name in names)
 
 
 def _split(name: str) -> tuple[str, int | None]:
-    """The key of `COMPAT_MODES` and N: those of bins_50 are bins_N and 50. N may be None."""
+    """The key of `COMPAT_MODES` and N or None: bins_50 gives bins_N and 50."""
     found = re.fullmatch(r"(bins|f1max|pro|size)_([1-9]\d*)", name)
     if found is None or not 2 <= int(found[2]) <= 100_000:
         return name, None
@@ -75,25 +75,25 @@ def _split(name: str) -> tuple[str, int | None]:
 
 
 class Mode(Protocol):
-    """A block in the making.
+    """Collects the classes of a block.
 
     Attributes:
-      left_out: why there is no block; empty where there is one.
+      left_out: the reason why the block is left out; empty if it is not.
     """
 
     left_out: str
 
     def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
-        """Takes a class and its final map, scored; all processes do so together."""
+        """Adds a class and its scored final map; all processes call this together."""
         ...
 
     def result(self) -> dict:
-        """The block of all classes; all processes ask for it together."""
+        """The block of all classes; all processes call this together."""
         ...
 
 
 class ClassByClass:
-    """A mode whose figures need the final map of one class at a time."""
+    """A mode whose metrics need the final map of one class at a time."""
 
     left_out = ""
 

@@ -1,6 +1,6 @@
-"""The compatibility modes that repeat OneNIP's own evaluation."""
+"""The compatibility modes of OneNIP's own evaluation."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from promptmad_jax.evaluation.scratch import Keep
 from promptmad_jax.runtime.processes import Communicator, gather_objects
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
+class _Kept(NamedTuple):
     reconstruction: np.ndarray
     segmentation: np.ndarray
     masks: np.ndarray
@@ -24,10 +23,10 @@ class _Kept:
 class OneNipFusion:
     """OneNIP's evaluation: final = 0.5 rec + 0.5 (M + m) / 2 seg.
 
-    M and m are the largest and the smallest value of all reconstruction maps of the whole test
-    set, so nothing is known before the last class: the maps wait on disk. seg is the refined map,
-    or the coarse one where there is no refined. The image label is OneNIP's: whether any defect is
-    left in the resized mask. Needs the test set, so it is for comparison and not for deployment.
+    M and m are the largest and the smallest value of all reconstruction maps of the whole test set,
+    so the maps are kept on disk until the last class is known. seg is the refined map, or the
+    coarse one without it. An image is defective if its resized mask is not empty. The rule needs
+    the test set: it is for comparison, not for deployment.
     """
 
     def __init__(self, pool: int, limit: float, keep: Keep, communicator: Communicator):
@@ -38,7 +37,7 @@ class OneNipFusion:
         self.left_out = ""
 
     def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
-        """Keeps the maps of one class on disk, or notes that it lacks them."""
+        """Keeps the maps of one class on disk, or records that it lacks them."""
         del scored
         maps = class_maps.maps
         segmentation = maps["refined"] if "refined" in maps else maps.get("coarse")
@@ -54,7 +53,7 @@ class OneNipFusion:
         self._kept[class_maps.class_name] = _Kept(*map(self._keep, arrays), class_maps.indices)
 
     def result(self) -> dict:
-        """The fused figures as a block, with `scale` = (M + m) / 2."""
+        """The metrics of the fused maps as a block, with `scale` = (M + m) / 2."""
         bounds = np.concatenate(self._communicator.gather(np.array(self._bounds, np.float64)))
         scale = float(bounds.max() + bounds.min()) / 2
         block = Block()
@@ -67,7 +66,7 @@ class OneNipFusion:
 
 
 class ResizedMaskLabel:
-    """Image figures with the label of OneNIP: defective where the resized mask is not empty."""
+    """Image metrics with OneNIP's label: an image is defective if its resized mask is not empty."""
 
     left_out = ""
 
@@ -77,7 +76,7 @@ class ResizedMaskLabel:
         self._differ: dict[str, list[str]] = {}
 
     def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
-        """Measures one class and notes the files whose label changes."""
+        """Measures one class and records the files whose label changes."""
         name, labels = class_maps.class_name, class_maps.labels.astype(bool)
         sample = image_sample(scored.scores, scored.truth.has_defect)
         self._block.add(name, *measure(build_curve([sample]), IMAGE_FIGURES))

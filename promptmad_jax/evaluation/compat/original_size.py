@@ -1,4 +1,4 @@
-"""Pixel figures at the size of the files, or at a stated one, to which maps are enlarged."""
+"""Pixel metrics at the size of the files or a given size, to which maps are enlarged."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ from promptmad_jax.runtime.processes import Communicator
 
 
 class OriginalMasks:
-    """The masks of a split of a prepared data set as they were before resizing.
+    """Reads the masks of a split of a prepared data set at the size of the files.
 
     Args:
       dataset, data_dir, split: as for `load_image_set`.
 
     Raises:
-      UserError: the data set is not prepared or damaged.
+      UserError: the data set is not prepared, or damaged.
     """
 
     def __init__(self, dataset: str, data_dir: str, split: str):
@@ -31,18 +31,18 @@ class OriginalMasks:
         self._places = {(row.class_name, row.filename): row.index for row in rows}
 
     def __call__(self, class_name: str, filenames: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """bool [H, W] each, of images of one class."""
+        """The masks bool [H, W] of images of one class."""
         places = tuple(self._places[class_name, name] for name in filenames)
         records = read_records(self._prepared, self._split, places)
         return tuple(decode_mask(record["mask"]) for record in records)
 
 
 class OriginalSize:
-    """The compatibility modes: `ClassMaps.original_masks` against maps of their sizes.
+    """The compatibility modes that measure `ClassMaps.original_masks` against enlarged maps.
 
     Args:
-      limit: the protocol's `aupro_limit`.
-      size: side in pixels to which masks (nearest) and maps (bilinear) are brought; None keeps the
+      limit: `EvalConfig.aupro_limit`.
+      size: side in pixels to which masks (nearest) and maps (bilinear) are resized; None keeps the
         masks as they are.
     """
 
@@ -52,10 +52,10 @@ class OriginalSize:
         self.left_out = ""
 
     def add(self, class_maps: ClassMaps, scored: ClassScores) -> None:
-        """Measures a class, or notes that it has no masks of the original size."""
+        """Measures a class, or records that it has no masks of the original size."""
         name, masks = class_maps.class_name, class_maps.original_masks
         if masks is None:
-            self.left_out = f"class {name} came without masks of the original size"
+            self.left_out = f"class {name} has no masks of the original size"
             return
         if self._size is not None:
             masks = [resize_mask(mask, self._size) for mask in masks]
@@ -65,12 +65,11 @@ class OriginalSize:
         self._block.add(name, *measure(build_curve([pixels]), pixel_figures(self._limit)))
 
     def result(self) -> dict:
-        """The pixel figures as a block."""
+        """The pixel metrics as a block."""
         return self._block.result()
 
 
 def enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A map float [h, w] at another size (H, W), bilinear, float32."""
-    height, width = shape
+    """Resizes a map float [h, w] to (H, W), bilinear, float32."""
     picture = Image.fromarray(np.asarray(values, np.float32))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))

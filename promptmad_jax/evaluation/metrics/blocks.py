@@ -1,4 +1,4 @@
-"""Figures class by class with their mean: the block that metrics.json repeats."""
+"""Metrics by class with their mean: the block that metrics.json repeats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ METRICS = IMAGE_METRICS + PIXEL_METRICS
 
 
 class Block:
-    """Collects the figures of classes and averages those that are defined."""
+    """Collects the metrics of classes and averages those that are defined."""
 
     def __init__(self, metrics: Sequence[str] = METRICS):
         self.metrics = tuple(metrics)
@@ -37,7 +37,7 @@ class Block:
         self.undefined: dict[str, Reasons] = {}
 
     def add(self, class_name: str, values: Values, undefined: Reasons) -> None:
-        """Adds the figures of one class, None where `undefined` says why."""
+        """Adds the metrics of one class; `undefined` has the reasons of those that are None."""
         self.classes[class_name] = values
         if undefined:
             self.undefined[class_name] = undefined
@@ -47,7 +47,7 @@ class Block:
 
         Returns:
           `classes` (name -> metric -> value or None), `mean` over the classes where the metric is
-          defined (None where there is none), `defined_classes` (metric -> their number) and
+          defined (None if it is for no class), `defined_classes` (metric -> their number) and
           `undefined` (name -> metric -> reason).
         """
         mean, defined = {}, {}
@@ -65,15 +65,15 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """One map of a class, scored: what figures of any definition are made of.
+    """The scores of one kind of maps of a class, from which metrics of any definition follow.
 
     Attributes:
       maps: float [n, H, W], of this process.
       truth: the masks of all processes.
       labels: bool [N], of all images.
       scores: float64 [N], of all images.
-      pixels: those of all images.
-      image_curve, pixel_curve: their operating points.
+      pixels: sample of the pixels of all images.
+      image_curve, pixel_curve: the operating points of both.
     """
 
     maps: np.ndarray
@@ -89,7 +89,7 @@ class ClassScores:
         return self.measure(IMAGE_FIGURES, pixel_figures(limit))
 
     def measure(self, of_images: Figures, of_pixels: Figures) -> tuple[Values, Reasons]:
-        """Figures of the image curve and of the pixel curve together."""
+        """Metrics of the image curve and of the pixel curve together."""
         images, images_missing = measure(self.image_curve, of_images)
         pixels, pixels_missing = measure(self.pixel_curve, of_pixels)
         return images | pixels, images_missing | pixels_missing
@@ -102,12 +102,12 @@ def score_maps(
     pool: int,
     own_scores: np.ndarray | None = None,
 ) -> ClassScores:
-    """Scores the maps float [n, H, W] of this process with those of the others.
+    """Scores the maps float [n, H, W] of this process together with those of the others.
 
     Args:
       labels: bool [N], of all images.
       pool: window of the image score in pixels.
-      own_scores: float [n], image scores of the model's own in place of the map's maximum.
+      own_scores: float [n], the model's own image scores, used instead of the map's maximum.
     """
     given = image_scores(maps, pool) if own_scores is None else own_scores.astype(np.float64)
     scores = truth.images(given)
@@ -117,10 +117,10 @@ def score_maps(
 
 
 class Pooled:
-    """Figures of the images and pixels of all classes together.
+    """Metrics of the images and pixels of all classes together.
 
     Args:
-      keep: puts an array aside, on disk, and gives it back memory-mapped.
+      keep: stores an array on disk and returns it memory-mapped.
     """
 
     def __init__(self, keep: Keep):
@@ -129,14 +129,14 @@ class Pooled:
         self._images: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, class_name: str, scored: ClassScores) -> None:
-        """Puts the final map of a class aside."""
+        """Stores the scored final map of a class."""
         negatives = self._keep(scored.pixels.negatives)
         self._pixels[class_name] = replace(scored.pixels, negatives=negatives)
         self._images[class_name] = scored.scores, scored.labels
 
     def figures(self, limit: float) -> tuple[Values, Reasons]:
         """As `ClassScores.figures`."""
-        # By name, so that sums are taken in one order whatever the order of the classes.
+        # By name, so that the order of summation does not depend on the order of the classes.
         names = sorted(self._pixels)
         scores, labels = (np.concatenate([self._images[name][i] for name in names]) for i in (0, 1))
         images = measure(build_curve([image_sample(scores, labels)]), IMAGE_FIGURES)

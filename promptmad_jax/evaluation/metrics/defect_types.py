@@ -1,27 +1,15 @@
-"""Which defect, for each pixel: exact one-vs-rest figures of a score for every type."""
+"""Metrics by defect type: exact one-vs-rest ranking of the score of every type at each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from promptmad_jax.data.defect_types.taxonomy import UNKNOWN
 from promptmad_jax.evaluation.metrics.blocks import Block
 from promptmad_jax.evaluation.metrics.exact import Reasons, Values
-from promptmad_jax.evaluation.metrics.type_scores import (
-    Confusion,
-    Scores,
-    TypeScores,
-    argmax_f1,
-    rank,
-)
+from promptmad_jax.evaluation.metrics.type_scores import Confusion, TypeScores, argmax_f1, rank
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.processes import (
-    ALONE,
-    Communicator,
-    agree,
-    gather_objects,
-    jointly,
-)
+from promptmad_jax.runtime.processes import ALONE, Communicator, agree, gather_objects, jointly
 
 NORMAL = "normal"
 FIGURES = ("auroc", "ap", "f1")
@@ -39,19 +27,19 @@ PROTOCOL = {
 
 
 class DefectTypeEvaluator:
-    """Takes one product (class) at a time; memory is bounded by the scores of one state of it.
+    """Takes one product (class) at a time; memory is bounded by the scores of one of its states.
 
     There are K + 1 states, normal first. Each is measured against the rest: AUROC, step-wise AP,
     and F1 of the argmax. Pixels of unknown type are left out. A state without a pixel in a product
-    is undefined there; the mean of the others is the macro figure (see `PROTOCOL`).
+    is undefined there; the macro mean is over the others (see `PROTOCOL`).
 
-    Where several processes evaluate together, each gives all scores, and the states are shared
-    among them; the result is equal on all, and to that of one process, to the bit.
+    If several processes evaluate together, each passes all scores, and they divide the states among
+    them; the result is the same on all, and that of one process, to the bit.
 
     Args:
-      vocabulary: a word for the report: "filtered" where each product is scored with its own types,
-        "unfiltered" where all are scored with all types.
-      communicator: the processes, `distributed.this_run()` for those of `jax.distributed`.
+      vocabulary: a word for the report: "filtered" if each product is scored with its own types,
+        "unfiltered" if all are scored with all types.
+      communicator: the processes.
     """
 
     def __init__(self, vocabulary: str, communicator: Communicator = ALONE):
@@ -62,14 +50,16 @@ class DefectTypeEvaluator:
         self._confusion = Confusion()
 
     def add(
-        self, product: str, scores: Scores, type_masks: np.ndarray, type_names: Sequence[str]
+        self,
+        product: str,
+        scores: Iterable[np.ndarray],
+        type_masks: np.ndarray,
+        type_names: Sequence[str],
     ) -> dict:
         """Measures one product.
 
         Args:
-          product: its name.
-          scores: float [n, H, W, K + 1], higher for a more likely state, in memory or mapped; or
-            batches [b, H, W, K + 1] of that, one after another, which are put aside on disk.
+          scores: batches float [b, H, W, K + 1] of all n images, higher for a more likely state.
           type_masks: integers [n, H, W]: 0 normal, k the type `type_names[k - 1]`, 255 unknown.
           type_names: K names.
 
@@ -79,13 +69,14 @@ class DefectTypeEvaluator:
           state) and `pixels_of_unknown_type`.
 
         Raises:
-          UserError: where a product comes twice, or a score is NaN or infinite.
-          ValueError: where shapes, ids and names do not fit together, or processes disagree.
+          UserError: a product comes twice, or a score is NaN or infinite.
+          ValueError: shapes, ids and names do not fit together, or processes disagree.
         """
         names, truth = (NORMAL, *type_names), np.asarray(type_masks)
         self._check(product, truth, names)
         agree(self._communicator, [product, list(names), list(truth.shape)])
-        with TypeScores(product, truth, len(names)) as store:
+        make = lambda: TypeScores(product, truth, len(names))
+        with jointly(self._communicator, make) as store:
             jointly(self._communicator, lambda: store.fill(scores))
             one = self._measure(store, names)
         self._products[product] = one
@@ -98,19 +89,14 @@ class DefectTypeEvaluator:
         return one
 
     def result(self) -> dict:
-        """All products so far, in the form of metrics.json.
+        """The metrics of all products so far, in the form of metrics.json.
 
         Returns:
-          `vocabulary`; `classes`, `mean`, `defined_classes` and `undefined` of the macro figures
+          `vocabulary`; `classes`, `mean`, `defined_classes` and `undefined` of the macro means
           (see `Block.result`); `types` (state -> `FIGURES`, the mean over the products where it is
-          defined, and their number `defined_classes`); `products` (product -> what `add` gave);
+          defined, and their number `defined_classes`); `products` (product -> result of `add`);
           `confusion`, of the pixels of all products; and `protocol`, the choices in words.
-
-        Raises:
-          UserError: before the first product.
         """
-        if not self._products:
-            raise UserError("there is no product to evaluate; the test split is empty")
         return {
             "vocabulary": self._vocabulary,
             **self._macro.result(),
@@ -149,7 +135,7 @@ class DefectTypeEvaluator:
 
 
 def _undefined(names: tuple[str, ...], pixels: np.ndarray) -> Reasons:
-    """name of a state -> why it has no figures, from the number of pixels of each state."""
+    """Reasons why states have no metrics, from the number of pixels of each state."""
     if not pixels[1:].any():
         return dict.fromkeys(names, "there is no pixel of a known defect type")
     if np.count_nonzero(pixels) == 1:

@@ -1,8 +1,8 @@
 """Exact AUROC, AP, F1-max and AUPRO, ties included, without a grid of thresholds.
 
-The negatives are sorted once. Every figure then follows from the false-positive counts at the
-distinct positive scores, which two binary searches give. Counts add up over parts of the
-negatives, so classes can be pooled, and processes joined, without bringing the pixels together.
+The negatives are sorted once. Every metric then follows from the false-positive counts at the
+distinct positive scores, which two binary searches give. Counts add up over parts of the negatives,
+so that classes are pooled, and processes joined, without bringing their pixels together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,8 @@ class Sample:
       negatives: float [N], ascending; those of this process, possibly memory-mapped.
       positives: float [P], of the same dtype; those of all processes, in an order that does not
         depend on how the work was split.
-      weights: float64 [P], what each positive adds to the overlap, in any unit.
-      negative_count: how many negatives all processes have.
+      weights: float64 [P], the share of each positive in the overlap, in any unit.
+      negative_count: number of negatives of all processes.
       communicator: joins the negatives' counts.
     """
 
@@ -38,14 +38,14 @@ class Sample:
     communicator: Communicator
 
     def bounds(self) -> tuple[float, float]:
-        """The least and the greatest score of all processes; there must be one."""
+        """The smallest and the largest score of all processes; there must be one."""
         ends = np.concatenate([self.negatives[:1], self.negatives[-1:]])
         every = np.concatenate([*self.communicator.gather(ends), self.positives])
         return float(every.min()), float(every.max())
 
 
 def image_sample(scores: np.ndarray, labels: np.ndarray) -> Sample:
-    """The sample of images, float [n] by labels [n], which every process has all of."""
+    """The sample of images, float [n] by labels [n], all of them on every process."""
     labels = np.asarray(labels).astype(bool)
     negatives, positives = np.sort(scores[~labels]), scores[labels]
     weights = np.ones(len(positives))
@@ -64,8 +64,8 @@ class Curve:
       fp_above, fp_at: int64 [U], negatives > u and >= u.
       tp_before, tp_after: int64 [U], positives > u and >= u.
       overlap_before, overlap_after: float64 [U], the per-region overlap for > u and >= u, averaged
-        over the regions. Images have no regions; each positive then weighs the same.
-      positives, negatives: how many there are.
+        over the regions. Images have no regions: each positive has the same weight.
+      positives, negatives: their numbers.
     """
 
     unit: str
@@ -79,7 +79,7 @@ class Curve:
     negatives: int
 
     def missing(self) -> str | None:
-        """Why there is nothing to measure, or None."""
+        """The reason why nothing can be measured, or None."""
         if self.positives and self.negatives:
             return None
         side = "normal " if self.positives else "defective " if self.negatives else ""
@@ -95,13 +95,13 @@ def count_above(ascending: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 def false_positives(samples: Sequence[Sample], thresholds: np.ndarray) -> np.ndarray:
     """Counts int64 [2, U] of the negatives of all samples and processes, > u and >= u."""
-    # Ascending thresholds walk through the sorted negatives in order, which memory maps need.
+    # Ascending thresholds read the sorted negatives in order, which memory maps need.
     own = sum(count_above(sample.negatives, thresholds) for sample in samples)
     return sum_counts(samples[0].communicator, own)
 
 
 def build_curve(samples: Sequence[Sample]) -> Curve:
-    """The curve of one or several samples taken together, over all processes."""
+    """Builds the curve of one or several samples taken together, over all processes."""
     positives = np.concatenate([sample.positives for sample in samples])
     order = np.argsort(-positives, kind="stable")
     descending = positives[order]
@@ -127,7 +127,7 @@ Figures = Mapping[str, Callable[[Curve], float]]
 
 
 def measure(curve: Curve, figures: Figures) -> tuple[Values, Reasons]:
-    """The named figures of a curve, all None where a side is missing, and the reasons of None."""
+    """Computes the named metrics of a curve; all None, with the reason, if a side is missing."""
     reason = curve.missing()
     if reason is not None:
         return dict.fromkeys(figures), dict.fromkeys(figures, reason)

@@ -1,4 +1,4 @@
-"""The masks of one class over all processes, which split its maps into positives and negatives."""
+"""The masks of one class over all processes; they split its maps into positives and negatives."""
 
 import threading
 from collections.abc import Sequence
@@ -12,23 +12,22 @@ from promptmad_jax.runtime.processes import ALONE, Communicator
 
 
 class GroundTruth:
-    """Brings what the processes know of their images into the order of the images' indices.
+    """Joins the images of all processes in the order of their indices.
 
-    The positives of all processes are gathered, 1 to 3 % of the pixels; the negatives stay where
-    they are. Regions are labelled once for all maps of the class.
+    The positives of all processes are gathered, 1 to 3 % of the pixels; the negatives stay on their
+    process. Regions are labelled once for all maps of the class.
 
     Args:
-      masks: bool [H, W] each, n of them, of this process; sizes may differ.
-      indices: int [n], the places of these images in the class; no two images of any process
-        share one.
+      masks: n masks bool [H, W] of this process; sizes may differ.
+      indices: int [n], the unique places of these images in the class.
       communicator: the processes.
 
     Attributes:
       count: number of images of all processes.
-      has_defect: bool [count], whether the mask of an image has a defect pixel.
+      has_defect: bool [count], true for an image whose mask has a defect pixel.
 
     Raises:
-      ValueError: where an index comes twice.
+      ValueError: an index comes twice.
     """
 
     def __init__(
@@ -49,14 +48,14 @@ class GroundTruth:
         self.has_defect = defect[self._order] > 0
 
     def images(self, values: np.ndarray) -> np.ndarray:
-        """The values of all images, by index, from those of this process, [n]."""
+        """The values of all images, in the order of the indices, from those of this process [n]."""
         return np.concatenate(self._communicator.gather(values))[self._order]
 
     def pixels(self, maps: Sequence[np.ndarray], dtype: np.dtype | type = np.float32) -> Sample:
-        """The pixels of the maps of this process: n of them, of the sizes of their masks.
+        """The sample of the pixels of this process's n maps, which have the sizes of their masks.
 
         Args:
-          maps: float of `dtype`, which is the same on all processes, those without images too.
+          maps: float of `dtype`, which is the same on all processes, also on those without images.
         """
         negatives, positives = [np.empty(0, dtype)], [np.empty(0, dtype)]
         for values, mask in zip(maps, self._masks, strict=True):
@@ -77,15 +76,15 @@ class GroundTruth:
         return np.concatenate(self._communicator.gather(values))[self._pixel_order]
 
 
-# Below this a second thread is not worth its start.
+# Below this number of values a second thread is not worth starting.
 _LEAST = 2**18
 
 
 def sort_in_place(values: np.ndarray, cores: int | None = None) -> None:
-    """Sorts [N], without NaN, into ascending order: parted at its median, both sides at once.
+    """Sorts [N], without NaN, into ascending order: split at its median, both halves in parallel.
 
     Args:
-      cores: how many threads; as many as the process may use, where nothing is given.
+      cores: number of threads; by default as many as the process may use.
     """
     cores = core_count() if cores is None else cores
     if cores < 2 or len(values) < 2 * _LEAST:

@@ -1,4 +1,4 @@
-"""The figures of one class by name: pixel and image metrics, image scores, refusal of NaN."""
+"""The metrics of one class by name, image scores, and the check for NaN."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +14,6 @@ from promptmad_jax.evaluation.metrics.exact import (
     average_precision,
     build_curve,
     f1_max,
-    image_sample,
     measure,
 )
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
@@ -26,7 +25,7 @@ IMAGE_METRICS = tuple(IMAGE_FIGURES)
 
 
 def pixel_figures(limit: float) -> Figures:
-    """The pixel figures of a curve, AUPRO up to `limit` and, always, up to `SMALL_LIMIT`."""
+    """The pixel metrics of a curve, with AUPRO up to `limit` and up to `SMALL_LIMIT`."""
     return {
         "pixel_auroc": auroc,
         "pixel_ap": average_precision,
@@ -42,7 +41,7 @@ PIXEL_METRICS = tuple(pixel_figures(0.3))
 def pixel_metrics(
     maps: np.ndarray, masks: np.ndarray, filenames: Sequence[str] = (), limit: float = 0.3
 ) -> tuple[Values, Reasons]:
-    """Pixel AUROC, AP, F1-max and AUPRO of one class, exact.
+    """Computes pixel AUROC, AP, F1-max and AUPRO of one class, exactly.
 
     Args:
       maps: float [n, H, W], higher is more anomalous.
@@ -51,10 +50,10 @@ def pixel_metrics(
       limit: the false-positive rate up to which `pixel_aupro` integrates.
 
     Returns:
-      The values in 0..1, None where the masks hold one class only, and the reasons of these.
+      The values in 0..1, None if all pixels are normal or all defective, and the reasons of None.
 
     Raises:
-      UserError: where a map holds NaN or infinite values.
+      UserError: a map holds NaN or infinite values.
     """
     maps, masks = _as_float(maps), np.asarray(masks, bool)
     check_finite(maps, filenames)
@@ -62,32 +61,11 @@ def pixel_metrics(
     return measure(build_curve([sample]), pixel_figures(limit))
 
 
-def image_metrics(
-    scores: np.ndarray, labels: np.ndarray, filenames: Sequence[str] = ()
-) -> tuple[Values, Reasons]:
-    """Image AUROC, AP and F1-max, exact.
-
-    Args:
-      scores: float [n], higher is more anomalous.
-      labels: [n], true or non-zero for defective images.
-      filenames: n names for messages.
-
-    Returns:
-      As `pixel_metrics`.
-
-    Raises:
-      UserError: where a score is NaN or infinite.
-    """
-    scores = _as_float(scores)
-    check_finite(scores, filenames)
-    return measure(build_curve([image_sample(scores, labels)]), IMAGE_FIGURES)
-
-
 def image_scores(maps: np.ndarray, pool: int = 16) -> np.ndarray:
-    """The largest value of the map after pool x pool averaging with stride 1 and no padding.
+    """The largest value of each map after pool x pool averaging with stride 1 and no padding.
 
-    As OneNIP and UniAD score images. Sums are taken by doubling, so that saturated regions of
-    different images stay exactly equal.
+    OneNIP and UniAD score images like this. Sums are taken by doubling, so that saturated regions
+    of different images stay exactly equal.
 
     Args:
       maps: float [n, H, W].
@@ -97,12 +75,12 @@ def image_scores(maps: np.ndarray, pool: int = 16) -> np.ndarray:
       float64 [n].
 
     Raises:
-      UserError: where the window does not fit into the map.
+      UserError: the window does not fit into the map.
     """
     if not 1 <= pool <= min(maps.shape[1:]):
         raise UserError(
             f"the image score averages over {pool} x {pool} pixels, but the maps are "
-            f"{maps.shape[1]} x {maps.shape[2]}; choose a pool between 1 and the map size"
+            f"{maps.shape[1]} x {maps.shape[2]}; set eval.image_pool to at most the map size"
         )
     scores = np.empty(len(maps))
     for index, values in enumerate(maps):
@@ -130,15 +108,15 @@ def _as_float(scores: np.ndarray) -> np.ndarray:
 
 
 def check_finite(scores: np.ndarray, filenames: Sequence[str] = (), what: str = "score") -> None:
-    """Refuses NaN and infinite values: they have no rank.
+    """Refuses NaN and infinite values, which cannot be ranked.
 
     Args:
-      scores: [n, ...], one entry an image.
-      filenames: n names, or nothing.
+      scores: [n, ...], one entry per image.
+      filenames: n names, or none.
       what: the word for the scores in the message.
 
     Raises:
-      UserError: naming the first image concerned.
+      UserError: names the first image concerned.
     """
     bad = ~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim)))
     if bad.any():

@@ -1,4 +1,4 @@
-"""Figures of decisions: what is above the thresholds that a class was given."""
+"""Metrics of decisions at fixed thresholds of each class."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,22 +17,14 @@ from promptmad_jax.evaluation.metrics.exact import (
 from promptmad_jax.runtime.errors import UserError
 
 THRESHOLD_METRICS = (
-    "pixel_iou",
-    "pixel_precision",
-    "pixel_recall",
-    "pixel_f1",
-    "pixel_fpr",
-    "image_accuracy",
-    "image_precision",
-    "image_recall",
-    "image_f1",
-    "image_fpr",
+    *("pixel_iou", "pixel_precision", "pixel_recall", "pixel_f1", "pixel_fpr"),
+    *("image_accuracy", "image_precision", "image_recall", "image_f1", "image_fpr"),
 )
 _OF_DEFECTS = ("iou", "precision", "recall", "f1")
 
 
 class Confusion(NamedTuple):
-    """Found positives and negatives, and how many there are of each."""
+    """Positives and negatives above the threshold, and the numbers of both."""
 
     true: int
     false: int
@@ -43,15 +35,15 @@ class Confusion(NamedTuple):
 def threshold_metrics(
     pixels: Sample, images: Sample, thresholds: tuple[float, float]
 ) -> tuple[Values, Reasons]:
-    """The figures of one class at fixed thresholds.
+    """Computes the metrics of one class at fixed thresholds.
 
     Args:
       pixels, images: scores of the class.
-      thresholds: of a pixel and of an image; what exceeds them counts as defective.
+      thresholds: of a pixel and of an image; scores that exceed them count as defective.
 
     Returns:
-      `THRESHOLD_METRICS`, None where there is no defect to find or nothing to divide by, and the
-      reasons of these. `fpr` is the share of the normal that exceeds the threshold.
+      `THRESHOLD_METRICS`, and the reasons of those that are None: no defect to find, or nothing to
+      divide by. `fpr` is the share of the normal that exceeds the threshold.
     """
     values, undefined = {}, {}
     for sample, threshold in zip((pixels, images), thresholds, strict=True):
@@ -68,7 +60,7 @@ def threshold_metrics(
 
 
 def confuse(sample: Sample, threshold: float) -> Confusion:
-    """Counts what exceeds the threshold, which is rounded to the type of the scores."""
+    """Counts the scores above the threshold, which is rounded to their type."""
     limit = np.asarray([threshold], sample.positives.dtype)
     return Confusion(
         int(count_above(np.sort(sample.positives), limit)[0, 0]),
@@ -99,10 +91,10 @@ def _missing(name: str, counts: Confusion, whole: int, unit: str) -> str | None:
 
 
 class Decisions:
-    """The block of the threshold figures.
+    """Collects the threshold metrics of classes.
 
     Args:
-      thresholds: class -> thresholds of a pixel and of an image; anything after them is ignored.
+      thresholds: class -> thresholds of a pixel and of an image; further entries are ignored.
     """
 
     def __init__(self, thresholds: Mapping[str, tuple]):
@@ -112,19 +104,15 @@ class Decisions:
         self._block = Block(THRESHOLD_METRICS)
 
     def check(self, class_name: str) -> None:
-        """Refuses a class without thresholds.
-
-        Raises:
-          UserError: naming the class.
-        """
+        """Raises UserError for a class without thresholds."""
         if class_name not in self._thresholds:
             raise UserError(
-                f"class {class_name} has no thresholds, which there are for "
-                f"{', '.join(self._thresholds)} alone; calibrate it too"
+                f"class {class_name} has no thresholds (those with some: "
+                f"{', '.join(self._thresholds)}); calibrate it too"
             )
 
     def add(self, class_name: str, scored: ClassScores) -> None:
-        """Decides on the final maps of one class."""
+        """Adds the decisions on the final maps of one class."""
         images = image_sample(scored.scores, scored.labels)
         figures = threshold_metrics(scored.pixels, images, self._thresholds[class_name])
         self._block.add(class_name, *figures)

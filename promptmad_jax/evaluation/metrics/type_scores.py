@@ -1,6 +1,6 @@
-"""Scores of many states for each pixel: a store by state, their ranking, and their confusion."""
+"""Scores of many states per pixel: their storage by state, ranking and confusion matrix."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -9,32 +9,27 @@ from promptmad_jax.evaluation.metrics.exact import count_above
 from promptmad_jax.evaluation.metrics.metrics import check_finite
 from promptmad_jax.evaluation.scratch import Scratch
 
-IMAGES = 8  # Looked at together.
 CHUNK = 1 << 20  # Positive scores ranked together.
-
-Scores = np.ndarray | Iterable[np.ndarray]
 
 
 class TypeScores:
-    """The scores of one product by state, in memory where they come whole, else on disk.
-
-    A context manager, which removes what is on disk.
+    """The scores of one product by state, on disk until the context manager exits.
 
     Args:
       product: its name, for messages.
       truth: integers [n, H, W], the true states, 255 where unknown.
-      states: how many there are.
+      states: their number.
 
     Attributes:
       truth: [N], of all pixels.
-      pixels: int64 [states, states], of known type, by true and predicted state; the first of
-        equal scores is the predicted one.
+      pixels: int64 [states, states], counts of the pixels of known type by true and predicted
+        state; the first of equal scores is the predicted one.
     """
 
     def __init__(self, product: str, truth: np.ndarray, states: int):
         self._product = product
         self._shape = (*truth.shape, states)
-        self._scratch: Scratch | None = None
+        self._scratch = Scratch()
         self._parts: list[np.ndarray] = []
         self.truth = truth.ravel()
         self.pixels = np.zeros((states, states), np.int64)
@@ -44,20 +39,17 @@ class TypeScores:
 
     def __exit__(self, *exception: object) -> None:
         self._parts.clear()
-        if self._scratch is not None:
-            self._scratch.close()
+        self._scratch.close()
 
-    def fill(self, scores: Scores) -> None:
-        """Takes the scores: [n, H, W, states], or batches [b, H, W, states] of that.
+    def fill(self, scores: Iterable[np.ndarray]) -> None:
+        """Stores the scores, given as batches [b, H, W, states] of all images.
 
         Raises:
           UserError: a score is NaN or infinite, or the disk is full.
           ValueError: the shapes do not fit.
         """
-        if not isinstance(scores, np.ndarray):
-            self._scratch = Scratch()
         count, states = 0, self._shape[-1]
-        for batch in _batches(scores):
+        for batch in scores:
             if batch.shape[1:] != self._shape[1:] or count + len(batch) > self._shape[0]:
                 raise ValueError(f"{self._product}: scores {batch.shape}, wanted {self._shape}")
             names = [f"{self._product}, image {count + i}" for i in range(len(batch))]
@@ -66,7 +58,7 @@ class TypeScores:
             start = count * self._shape[1] * self._shape[2]
             truth = self.truth[start : start + by_state.shape[1]]
             self.pixels += _confusion(truth, by_state, states)
-            self._parts.append(self._keep(by_state))
+            self._parts.append(self._scratch.keep(np.ascontiguousarray(by_state)))
             count += len(batch)
         if count != self._shape[0]:
             raise ValueError(f"{self._product}: {count} images have scores, {self._shape[0]} masks")
@@ -74,18 +66,6 @@ class TypeScores:
     def column(self, state: int) -> np.ndarray:
         """The scores of a state, [N]."""
         return np.concatenate([part[state] for part in self._parts])
-
-    def _keep(self, by_state: np.ndarray) -> np.ndarray:
-        if self._scratch is None:
-            return by_state
-        return self._scratch.keep(np.ascontiguousarray(by_state))
-
-
-def _batches(scores: Scores) -> Iterator[np.ndarray]:
-    if isinstance(scores, np.ndarray):
-        yield from (scores[i : i + IMAGES] for i in range(0, len(scores), IMAGES))
-    else:
-        yield from (np.asarray(batch) for batch in scores)
 
 
 def _confusion(truth: np.ndarray, by_state: np.ndarray, states: int) -> np.ndarray:
@@ -98,19 +78,19 @@ def rank(scores: np.ndarray, truth: np.ndarray, state: int) -> tuple[float, floa
     """AUROC and step-wise AP of a state against the rest, exact, ties included.
 
     AUROC is P(positive > negative) + P(equal) / 2, summed in integers; AP the mean over the
-    positives of the precision at their score. Positives are ranked a chunk at a time, for the
-    normal state has nearly all pixels.
+    positives of the precision at their score. Positives are ranked in chunks, because the normal
+    state has nearly all pixels.
 
     Args:
       scores: float [N].
-      truth: integers [N], 255 for pixels to leave out.
-      state: the positive one; there are pixels of it, and of others.
+      truth: integers [N], 255 for pixels to leave out; both `state` and others must occur.
+      state: the positive one.
     """
     positives = np.sort(scores[truth == state])
     negatives = np.sort(scores[(truth != state) & (truth != UNKNOWN)])
     wins, precisions, above, end = 0, 0.0, 0, len(positives)
     while end:
-        # A chunk begins where a value does, so that equal scores stay together.
+        # A chunk begins at a new value, so that equal scores stay together.
         value = positives[max(0, end - CHUNK)]
         start = int(np.searchsorted(positives[:end], value, side="left"))
         part = positives[start:end]

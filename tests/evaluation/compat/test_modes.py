@@ -12,7 +12,7 @@ from promptmad_jax.evaluation.metrics.blocks import score_maps
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.tables import format_table
-from tests.evaluation.classes import make_class, random_case, regions_of
+from tests.evaluation.classes import image_metrics, make_class, random_case, regions_of
 
 LEVELS = pytest.mark.parametrize("levels", [2, 5, 40, 10**6])
 
@@ -141,7 +141,7 @@ def test_modes_of_image_scores():
         "mean_top_1pct": compat_figures.mean_top_percent(tile.maps["final"]),
     }
     for name, scores in own.items():
-        expected, _ = metrics.image_metrics(scores, tile.labels)
+        expected, _ = image_metrics(scores, tile.labels)
         assert compat[name]["classes"]["tile"] == expected
 
 

@@ -89,7 +89,7 @@ def test_without_the_masks_the_mode_is_left_out():
     result = evaluate(make_class("tile", 1))
     assert result["compat"] == {}
     left_out = result["protocol"]["compat_left_out"]["original_size"]
-    assert left_out == "class tile came without masks of the original size"
+    assert left_out == "class tile has no masks of the original size"
 
 
 def test_masks_come_from_the_prepared_data_set(tmp_path):

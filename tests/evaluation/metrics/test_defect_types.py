@@ -19,11 +19,10 @@ from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import type_scores
 from promptmad_jax.evaluation.metrics.defect_types import METRICS, DefectTypeEvaluator
-from promptmad_jax.evaluation.metrics.metrics import image_metrics
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import ALONE
-from tests.evaluation.classes import make_class
+from tests.evaluation.classes import image_metrics, make_class
 from tests.evaluation.threads import run_processes
 
 TYPES = ("hole", "scratch", "dent")
@@ -42,8 +41,13 @@ def case(seed, levels, states=4, images=3, size=10, unknown=False):
     return scores.astype(np.float32), masks.astype(np.uint8)
 
 
+def batched(*args, **kwargs):
+    scores, masks = case(*args, **kwargs)
+    return [scores], masks
+
+
 def reference(scores, masks):
-    """The figures of each state by scikit-learn."""
+    """The metrics of each state by scikit-learn."""
     kept = masks.ravel() != 255
     truth, flat = masks.ravel()[kept], scores.reshape(-1, scores.shape[-1])[kept]
     present = [k for k in range(flat.shape[1]) if (truth == k).any()]
@@ -85,7 +89,7 @@ def test_as_scikit_learn_with_heavy_ties(seed, levels, states, unknown, chunk):
     names = tuple(f"type {k}" for k in range(1, states))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type_scores, "CHUNK", chunk)
-        one = DefectTypeEvaluator("filtered").add("cup", scores, masks, names)
+        one = DefectTypeEvaluator("filtered").add("cup", [scores], masks, names)
     assert_same(one, reference(scores, masks), names)
     kept = masks != 255
     wanted = confusion_matrix(masks[kept], scores.argmax(-1)[kept], labels=range(states))
@@ -96,7 +100,7 @@ def test_as_scikit_learn_with_heavy_ties(seed, levels, states, unknown, chunk):
 def test_macro_is_that_of_scikit_learn():
     scores, masks = case(3, 1000)
     probabilities = scores / scores.sum(-1, keepdims=True, dtype=np.float64)
-    one = DefectTypeEvaluator("filtered").add("cup", probabilities, masks, TYPES)["figures"]
+    one = DefectTypeEvaluator("filtered").add("cup", [probabilities], masks, TYPES)["figures"]
     truth, flat = masks.ravel(), probabilities.reshape(-1, 4)
     auroc = roc_auc_score(truth, flat, multi_class="ovr", average="macro")
     assert one["auroc"] == pytest.approx(auroc, rel=1e-12)
@@ -107,7 +111,7 @@ def test_macro_is_that_of_scikit_learn():
 def test_by_hand():
     masks = np.asarray([[[0, 0, 1, 2]]])
     scores = np.asarray([[[[3, 1, 0], [1, 1, 1], [2, 2, 0], [0, 2, 1]]]], np.float32)
-    one = DefectTypeEvaluator("filtered").add("cup", scores, masks, ("hole", "dent"))
+    one = DefectTypeEvaluator("filtered").add("cup", [scores], masks, ("hole", "dent"))
     assert one["confusion"]["pixels"] == [[2, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert one["states"]["normal"] == {"auroc": 3 / 4, "ap": (1 + 2 / 3) / 2, "f1": 4 / 5}
     assert one["states"]["hole"] == {"auroc": (1 + 1 + 1 / 2) / 3, "ap": 1 / 2, "f1": 0}
@@ -116,8 +120,8 @@ def test_by_hand():
 
 def test_types_and_products_together():
     evaluator = DefectTypeEvaluator("filtered")
-    cup = evaluator.add("cup", *case(1, 9, 3), ("hole", "dent"))
-    pot = evaluator.add("pot", *case(2, 9, 3), ("dent", "scratch"))
+    cup = evaluator.add("cup", *batched(1, 9, 3), ("hole", "dent"))
+    pot = evaluator.add("pot", *batched(2, 9, 3), ("dent", "scratch"))
     result = evaluator.result()
     assert result["vocabulary"] == "filtered"
     assert result["classes"] == {"cup": cup["figures"], "pot": pot["figures"]}
@@ -144,15 +148,15 @@ def test_what_is_absent_is_undefined_with_a_reason():
     scores, masks = case(4, 20)
     masks[masks > 1] = 0
     evaluator = DefectTypeEvaluator("unfiltered")
-    one = evaluator.add("cup", scores, masks, TYPES)
+    one = evaluator.add("cup", [scores], masks, TYPES)
     assert one["undefined"] == {
         name: f"there is no pixel of the state {name}" for name in ("scratch", "dent")
     }
     assert_same(one, reference(scores, masks), TYPES)
-    good = evaluator.add("pot", scores, np.zeros_like(masks), TYPES)
+    good = evaluator.add("pot", [scores], np.zeros_like(masks), TYPES)
     assert set(good["undefined"].values()) == {"there is no pixel of a known defect type"}
     assert set(good["figures"].values()) == {None}
-    whole = evaluator.add("lid", scores, np.where(masks == 5, 255, 2).astype(np.uint8), TYPES)
+    whole = evaluator.add("lid", [scores], np.where(masks == 5, 255, 2).astype(np.uint8), TYPES)
     assert set(whole["undefined"].values()) == {"all pixels of known type are of one type"}
     result = evaluator.result()
     assert result["defined_classes"] == dict.fromkeys(METRICS, 1)
@@ -167,7 +171,7 @@ def test_what_is_absent_is_undefined_with_a_reason():
 
 def test_batches_give_the_same_and_leave_nothing(tmp_path, monkeypatch):
     scores, masks = case(5, 12, images=11, unknown=True)
-    whole = DefectTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
+    whole = DefectTypeEvaluator("filtered").add("cup", [scores], masks, TYPES)
     seen = []
 
     def batches():
@@ -180,8 +184,6 @@ def test_batches_give_the_same_and_leave_nothing(tmp_path, monkeypatch):
     assert evaluator.add("cup", batches(), masks, TYPES) == whole
     assert seen == [0, 1, 2]
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    DefectTypeEvaluator("filtered").add("cup", scores, masks, TYPES)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -189,7 +191,7 @@ def test_processes_share_the_states(count):
     def evaluate(communicator):
         evaluator = DefectTypeEvaluator("filtered", communicator=communicator)
         for name, seed in (("cup", 6), ("pot", 7)):
-            evaluator.add(name, *case(seed, 15, unknown=True), TYPES)
+            evaluator.add(name, *batched(seed, 15, unknown=True), TYPES)
         return evaluator.result()
 
     alone = evaluate(ALONE)
@@ -220,25 +222,23 @@ def test_memory_is_that_of_few_columns():
 def test_mistakes():
     scores, masks = case(8, 5)
     evaluator = DefectTypeEvaluator("filtered")
-    with pytest.raises(UserError, match="no product to evaluate"):
-        evaluator.result()
     bad = scores.copy()
     bad[1, 2, 3, 0] = np.nan
     with pytest.raises(UserError, match="cup, image 1: the score is NaN"):
-        evaluator.add("cup", bad, masks, TYPES)
+        evaluator.add("cup", [bad], masks, TYPES)
     for wrong, names, message in (
-        (scores[:, :5], TYPES, "scores"),
-        (scores[:2], TYPES, "2 images have scores, 3 masks"),
-        (scores, TYPES[:2], "ids beyond"),
-        (scores, ("hole", "hole", "dent"), "repeat"),
-        (scores, ("hole", "normal", "dent"), "repeat"),
-        (iter([scores, scores]), TYPES, "scores"),
+        ([scores[:, :5]], TYPES, "scores"),
+        ([scores[:2]], TYPES, "2 images have scores, 3 masks"),
+        ([scores], TYPES[:2], "ids beyond"),
+        ([scores], ("hole", "hole", "dent"), "repeat"),
+        ([scores], ("hole", "normal", "dent"), "repeat"),
+        ([scores, scores], TYPES, "scores"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluator.add("cup", wrong, masks, names)
-    evaluator.add("cup", scores, masks, TYPES)
+    evaluator.add("cup", [scores], masks, TYPES)
     with pytest.raises(UserError, match="evaluated already"):
-        evaluator.add("cup", scores, masks, TYPES)
+        evaluator.add("cup", [scores], masks, TYPES)
 
 
 def with_scores(one: ClassMaps, scores: np.ndarray) -> ClassMaps:

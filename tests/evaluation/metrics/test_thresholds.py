@@ -107,6 +107,6 @@ def test_no_block_without_thresholds_and_none_without_the_class():
     assert "thresholds" not in result and "decisions" not in result["protocol"]
     with (
         Evaluator(EvalConfig(), thresholds={"screw": (1.0, 1.0)}) as evaluator,
-        pytest.raises(UserError, match="class tile has no thresholds, which there are for screw"),
+        pytest.raises(UserError, match="class tile has no thresholds"),
     ):
         evaluator.add(make_class("tile", 1))
