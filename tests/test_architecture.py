@@ -133,6 +133,12 @@ def test_import_loads_nothing_heavy():
     assert not set(HEAVY) & set(loaded)
 
 
+def test_text_is_read_without_a_tokenizer():
+    """A trained run keeps its text tokens, so that predict does not wait for transformers."""
+    loaded = run_python("import sys, promptmad_jax.prompts.embeddings; print(*sys.modules)").split()
+    assert not {"torch", "transformers", "tokenizers", "huggingface_hub"} & set(loaded)
+
+
 def test_import_takes_under_a_second():
     # User CPU time: a busy machine must not fail the test.
     code = "import os, promptmad_jax; print(os.times().user)"

@@ -17,10 +17,12 @@ from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.text import ClipText, encode_ids
 from promptmad_jax.clip.tokenizer import OPENAI_FILE, load_tokenizer
 from promptmad_jax.clip.transformer import graph_and_shapes
-from promptmad_jax.clip.weights.clip import write_format
+from promptmad_jax.clip.weights.clip import read_canonical, write_format
 from promptmad_jax.clip.weights.shapes import clip_shapes
+from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.encoders import clip_encoder
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.weights.files import write_tensors
 from tests.clip.narrow import TEXT, golden
 
 GOLDEN = golden("clip_text")
@@ -210,10 +212,25 @@ def test_pickle_points_to_the_converter(clip_folder):
         clip_encoder(str(folder)).encode(("ab",))
 
 
-def test_hub_id_offline_says_what_to_fetch(monkeypatch, tmp_path):
-    from huggingface_hub import constants
+def test_a_repository_with_flax_weights_alone(clip_folder, weights, monkeypatch, tmp_path):
+    """As the main branch of the default, openai/clip-vit-base-patch32."""
+    folder, config = clip_folder(), ClipConfig(TEXT)
+    expected = clip_encoder(str(folder)).encode(("ab",))
+    arrays = read_canonical(weights, config, "the golden")
+    write_tensors(folder / "flax_model.msgpack", write_format(arrays, config, "flax"))
+    (folder / "model.safetensors").unlink()
+    repository = tmp_path / "cache" / "models--openai--clip-vit-base-patch32"
+    for name in ("refs", "snapshots"):
+        (repository / name).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    folder.rename(repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    vectors = clip_encoder(TextConfig().weights).encode(("ab",))
+    np.testing.assert_array_equal(vectors, expected)
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+def test_hub_id_offline_says_what_to_fetch(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="some-owner/clip-model") as caught:
         clip_encoder("some-owner/clip-model")
     assert "model.safetensors" in str(caught.value)
