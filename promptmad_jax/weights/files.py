@@ -15,7 +15,7 @@ from promptmad_jax.weights import pickles
 from promptmad_jax.weights.key_table import Tensors
 
 SUFFIXES = (".safetensors", ".npz", ".msgpack")
-# What the three readers raise on files that are not what their suffix says.
+# Raised by the readers on damaged files.
 _DAMAGE = (
     *(safetensors.SafetensorError, zipfile.BadZipFile, zlib.error),
     *(AttributeError, EOFError, KeyError, TypeError, ValueError),
@@ -25,7 +25,7 @@ _DAMAGE = (
 def read_tensors(path: str | Path, allow_pickles: bool = False) -> dict[str, np.ndarray]:
     """Reads every tensor of a file, by name; nested names are joined by slashes.
 
-    No code of the file is run, also of a pickle, of which only tensors are read.
+    Runs no code of the file: of a pickle, only tensors are read.
 
     Args:
         path: a .safetensors, .npz or .msgpack (Flax) file.
