@@ -56,19 +56,29 @@ _CHILD = flags.DEFINE_string("child", "", "internal: the one case that this proc
 def main(argv: list[str]) -> None:
     """Reads the flags, then measures."""
     from promptmad_jax.benchmarking.cost import Roof
-    from promptmad_jax.benchmarking.plan import Selection
+    from promptmad_jax.benchmarking.plan import PLAIN_CASES, Selection
     from promptmad_jax.benchmarking.timing import Budget
     from promptmad_jax.commands.benchmark import Request, run_benchmark, run_case
-    from promptmad_jax.config import ZERO_SHOT, parse
+    from promptmad_jax.config import parse
+    from promptmad_jax.methods.method import open_method
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
+    method = None if config is None else open_method(config)
+    own = (
+        {}
+        if method is None
+        else {
+            "available": PLAIN_CASES | dict(method.benchmark_cases),
+            "training_batch": config.train.batch_size,
+            "dtype_setting": method.dtype_setting,
+        }
+    )
     selection = Selection(
-        what=tuple(_WHAT.value),
-        cases=tuple(_CASES.value),
-        batch_sizes=tuple(map(_batch_size, _BATCH_SIZE.value)),
-        training_batch=None if config is None else config.train.batch_size,
-        sweep=_SWEEP.value,
-        zero_shot=config is not None and config.model == ZERO_SHOT,
+        tuple(_WHAT.value),
+        tuple(_CASES.value),
+        tuple(map(_batch_size, _BATCH_SIZE.value)),
+        _SWEEP.value,
+        **{"available": PLAIN_CASES} | own,
     )
     request = Request(
         selection=selection,

@@ -5,6 +5,7 @@ into these classes, whose fields state types, choices and bounds. Each group che
 module checks what must agree between groups.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -162,6 +163,13 @@ _CHECKS = {
     "uniad": (_check_size, _check_checkpoint, _check_fusion),
     ZERO_SHOT: (_check_zero_shot, check_apart),
 }
+
+
+def with_data_dir(config: Config, data_dir: str) -> Config:
+    """The configuration with its data at another place; "" leaves it."""
+    if not data_dir:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
 
 
 def check_batch(config: Config, devices: int) -> None:

@@ -7,8 +7,6 @@
 Writes metrics.json and report/index.html.
 """
 
-import dataclasses
-
 from absl import flags
 
 from promptmad_jax.runtime import cli, distributed
@@ -35,52 +33,24 @@ _PROMPT_IMAGE = flags.DEFINE_multi_string(
 def main(argv: list[str]) -> None:
     """Reads the flags, joins the other processes, then evaluates."""
     distributed.initialize()
-    from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.methods.reconstruction.evaluation import run_evaluation
-    from promptmad_jax.methods.reconstruction.weight_file import evaluate_weights
+    from promptmad_jax.commands.evaluate import evaluate_run, evaluate_weights
+    from promptmad_jax.config import parse, with_data_dir
+    from promptmad_jax.methods.method import EvaluationRequest
     from promptmad_jax.runs.workdir import Workdir
 
     del argv
-    if _WEIGHTS.value:
-        if _WORKDIR.value or _CONFIG.value is None or not _OUTPUT.value:
-            raise UserError("--weights goes with --config and --output, without --workdir")
-        config, output = parse(_CONFIG.value), Workdir(_OUTPUT.value)
-        evaluate_weights(_at(config), _WEIGHTS.value, _PROMPT_IMAGE.value, output)
+    config = None if _CONFIG.value is None else parse(_CONFIG.value)
+    if _WEIGHTS.value and not _WORKDIR.value:
+        config = config and with_data_dir(config, _DATA_DIR.value)
+        evaluate_weights(config, _WEIGHTS.value, _PROMPT_IMAGE.value, _OUTPUT.value)
         return
-    if not _WORKDIR.value or _CONFIG.value is not None or _PROMPT_IMAGE.value:
+    if _WEIGHTS.value or not _WORKDIR.value or config is not None or _PROMPT_IMAGE.value:
         raise UserError("give --workdir alone, or --weights with --config and --output")
-    files = Workdir(_WORKDIR.value)
-    config, output = files.config(), Workdir(_OUTPUT.value or _WORKDIR.value)
-    if config.model == ZERO_SHOT:
-        _evaluate_zero_shot(config, files, output)
-        return
-    if _DATASET.value or _TAXONOMY.value:
-        raise UserError("--dataset and --taxonomy are for zero-shot runs; others know one data set")
-    run_evaluation(_at(config), files, output, _PROMPTS.value)
-
-
-def _evaluate_zero_shot(config, files, output) -> None:
-    from promptmad_jax.methods.zero_shot.assembly import on_other_data
-    from promptmad_jax.methods.zero_shot.evaluation import run_zero_shot_evaluation
-
-    if _PROMPTS.value > 1:
-        raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")
-    if (_DATASET.value or _TAXONOMY.value) and not _OUTPUT.value:
-        raise UserError(
-            "--dataset and --taxonomy go with --output, so that the run keeps its own figures"
-        )
-    run_zero_shot_evaluation(
-        on_other_data(config, _DATASET.value, _DATA_DIR.value, _TAXONOMY.value), files, output
+    output = Workdir(_OUTPUT.value or _WORKDIR.value)
+    request = EvaluationRequest(
+        output, _DATA_DIR.value, _DATASET.value, _TAXONOMY.value, _PROMPTS.value
     )
-
-
-def _at(config):
-    """The configuration with its data where --data_dir says."""
-    if not _DATA_DIR.value:
-        return config
-    return dataclasses.replace(
-        config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value)
-    )
+    evaluate_run(_WORKDIR.value, request)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
 
-_OBJECT = "object"
 _WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
 _CLASS_NAME = flags.DEFINE_string(
     "class_name",
@@ -35,56 +34,18 @@ _PROMPT_IMAGE = flags.DEFINE_string("prompt_image", "", "with --weights: a norma
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
-    from promptmad_jax.serving.folder import predict_files
+    from promptmad_jax.commands.predict import predict, run_predictor, weights_predictor
+    from promptmad_jax.config import parse
 
-    name = _CLASS_NAME.value or _OBJECT
-    count = predict_files(_predictor(), argv[1:], name, _OUTPUT.value)
-    print(f"{count} images scored: {_OUTPUT.value}/scores.jsonl")
-
-
-def _predictor():
-    from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.methods.reconstruction.evaluation import load_predictor
-    from promptmad_jax.methods.reconstruction.weight_file import load_file_predictor
-    from promptmad_jax.runs.workdir import Workdir
-
-    if _DEFECTS.value:
-        return _zero_shot_predictor()
-    given = parse(_CONFIG.value) if _CONFIG.value is not None else None
-    if _WORKDIR.value and given is None:
-        given = Workdir(_WORKDIR.value).config()
-    if given is not None and given.model == ZERO_SHOT:
-        raise UserError("a zero-shot detector looks for defects in words: give --defects")
-    if _CLASS_NAME.value is None:
-        raise UserError("give --class_name: a class of the run, or auto")
-    if _WEIGHTS.value:
-        if _WORKDIR.value or _CONFIG.value is None or not _PROMPT_IMAGE.value:
-            raise UserError("--weights goes with --config and --prompt_image, without --workdir")
-        return load_file_predictor(given, _WEIGHTS.value, _CLASS_NAME.value, _PROMPT_IMAGE.value)
-    if not _WORKDIR.value or _CONFIG.value is not None or _PROMPT_IMAGE.value:
-        raise UserError("give --workdir, or --weights with --config and --prompt_image")
-    return load_predictor(_WORKDIR.value)
-
-
-def _zero_shot_predictor():
-    from promptmad_jax.config import ZERO_SHOT, parse
-    from promptmad_jax.methods.zero_shot.evaluation import load_zero_shot_predictor
-    from promptmad_jax.runs.workdir import Workdir
-    from promptmad_jax.serving.zero_shot_predictor import parse_defects
-
-    if bool(_WORKDIR.value) == (_CONFIG.value is not None) or _WEIGHTS.value:
-        raise UserError("--defects goes with --workdir, or with a --config that trains nothing")
-    files = Workdir(_WORKDIR.value) if _WORKDIR.value else None
-    config = parse(_CONFIG.value) if files is None else files.config()
-    if config.model != ZERO_SHOT:
-        raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
-    if _CLASS_NAME.value == "auto":
-        raise UserError(
-            "--class_name=auto chooses among the classes of a run; a zero-shot detector has none: "
-            "say in words what the images show, or leave it out"
-        )
-    words = parse_defects(_DEFECTS.value)
-    return load_zero_shot_predictor(config, files, words, _CLASS_NAME.value or _OBJECT)
+    config = None if _CONFIG.value is None else parse(_CONFIG.value)
+    name = _CLASS_NAME.value
+    if _WEIGHTS.value and not _WORKDIR.value and not _DEFECTS.value:
+        predictor = weights_predictor(config, _WEIGHTS.value, name, _PROMPT_IMAGE.value)
+    elif _WEIGHTS.value or _PROMPT_IMAGE.value:
+        raise UserError("--weights and --prompt_image go with --config, without --workdir")
+    else:
+        predictor = run_predictor(_WORKDIR.value, config, name, _DEFECTS.value)
+    predict(predictor, argv[1:], name, _OUTPUT.value)
 
 
 if __name__ == "__main__":

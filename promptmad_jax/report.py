@@ -5,7 +5,6 @@
 --figures adds curves and galleries as PDF and PNG, and tables as CSV and LaTeX.
 """
 
-import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -22,19 +21,16 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of the prepared data set
 def main(argv: list[str]) -> None:
     """Reads the flags, then writes the report."""
     from promptmad_jax.commands.report import rebuild_report
+    from promptmad_jax.config import with_data_dir
     from promptmad_jax.runs.workdir import Workdir
 
     del argv
     files = Workdir(_WORKDIR.value)
-    config = files.config()
-    if _DATA_DIR.value:
-        config = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, data_dir=_DATA_DIR.value)
-        )
-    page = rebuild_report(config, files, Path(_FIGURES.value) if _FIGURES.value else None)
-    print(f"report: {page}")
-    if _FIGURES.value:
-        print(f"figures: {_FIGURES.value}")
+    config = with_data_dir(files.config(), _DATA_DIR.value)
+    figures = Path(_FIGURES.value) if _FIGURES.value else None
+    print(f"report: {rebuild_report(config, files, figures)}")
+    if figures:
+        print(f"figures: {figures}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """Eight CPU devices, strict rank promotion, full matmul precision and quick compilation."""
 
 import os
+import pathlib
+import sys
+
+# At the end, so that an installed package is found before the checkout's.
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 from tests.compiling import xla_environment
 

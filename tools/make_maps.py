@@ -10,11 +10,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.evaluation.evaluate import class_maps
-from promptmad_jax.methods.reconstruction.assembly import load_splits
-from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.reporting.overlay import colorize, overlay
-from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 
 CLASSES = 5
@@ -22,12 +19,8 @@ CLASSES = 5
 
 def main(workdir: str) -> None:
     files = Workdir(workdir)
-    config = files.config()
-    experiment, maker = restore_experiment(config, files)
-    calibration = files.read_calibration()
-    state = restore_state(experiment, files, calibration.step)
-    test = load_splits(config).test
-    maps = class_maps(maker, state.params, state.stats, test, config.eval.fusion, calibration)
+    step = files.read_calibration().step
+    _, maps = open_method(files.config()).report_maps(files, step)
     rows = [draw(one) for one in sorted(maps, key=separation, reverse=True)[:CLASSES]]
     Image.fromarray(np.concatenate(rows)).save("docs/maps.png")
 

@@ -149,13 +149,13 @@ def our_subjects():
 
     keep_freed_memory()
     use_wide_vectors()
-    from promptmad_jax.commands.benchmark import made_up_experiment, subject_of
     from promptmad_jax.config import parse
+    from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
     from promptmad_jax.runtime.config_file import load_config
 
     for name in ("onenip_mvtec.py", "promptmad_mvtec.py"):
         config = parse(load_config(name))
-        yield config, subject_of(made_up_experiment(config, 2, "random"))
+        yield config, RandomDetector(config, "random", 2)
 
 
 def time_ours(batches):
@@ -164,7 +164,7 @@ def time_ours(batches):
         import jax
 
         for batch in batches:
-            inputs = (*subject.state, subject.frozen, subject.bank, *subject.images(batch))
+            inputs = (*subject.weights, subject.frozen, subject.bank, *subject.images(batch))
             maps = jax.jit(subject.detector.maps).lower(*inputs).compile()
             seconds = median_seconds(lambda f, *x: jax.block_until_ready(f(*x)), maps, *inputs)
             rates[f"{config.model}, batch {batch}"] = batch / seconds
@@ -176,12 +176,7 @@ def time_our_training():
     for config, subject in our_subjects():
         import jax
 
-        from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
-        from promptmad_jax.commands.benchmark import training_settings
-
-        settings = training_settings(config)
-        arrays = made_up_arrays(subject, settings.fine_dtype)
-        trainer = make_trainer(subject, settings, TRAINING_BATCH, arrays)
+        trainer, _ = subject.trainer(TRAINING_BATCH)
         seconds = median_seconds(lambda step: jax.block_until_ready(step()), trainer)
         rates[f"{config.model}, training"] = TRAINING_BATCH / seconds
     return rates

@@ -21,11 +21,9 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from promptmad_jax.benchmarking.training import made_up_arrays, make_trainer
-from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
 from promptmad_jax.config import parse
-from promptmad_jax.dry_run.report import text_width
-from promptmad_jax.dry_run.train_step import CLASSES, abstract_run
+from promptmad_jax.methods.reconstruction.abstract import CLASSES, abstract_training
+from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.cpu.processor import core_count
@@ -38,16 +36,15 @@ _SECONDS = flags.DEFINE_float("block_s", 5.0, "shortest time of a block")
 
 
 def start(config):
-    """The training of the benchmark: real steps on made-up images."""
-    subject = subject_of(made_up_experiment(config, CLASSES, "random"))
-    arrays = made_up_arrays(subject, config.train.fine_dtype)
-    return make_trainer(subject, training_settings(config), config.train.batch_size, arrays)
+    """The training of the benchmark: real steps on random images."""
+    trainer, _ = RandomDetector(config, "random", CLASSES).trainer(config.train.batch_size)
+    return trainer
 
 
 def save_alone(config, saves=4):
     """Processor seconds of a save, at most, of made-up numbers in the state's shapes."""
     mesh = make_mesh(dataclasses.replace(config.mesh, data=1, fsdp=1))
-    shapes = abstract_run(config, mesh, "cpu", text_width(config)).state
+    shapes = abstract_training(config, mesh, "cpu").state
     rng = np.random.default_rng(0)
 
     def fill(leaf):

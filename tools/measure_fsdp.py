@@ -15,11 +15,11 @@ import jax
 from absl import app, flags
 
 from promptmad_jax.config import parse
-from promptmad_jax.dry_run.report import find_devices, text_width
-from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.dry_run.report import find_devices
+from promptmad_jax.methods.reconstruction.abstract import abstract_training
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.state import create_state
 
 _CONFIG = define_config_flag("configuration to measure", default="promptmad_mvtec.py")
@@ -42,8 +42,8 @@ def main(argv) -> None:
     for axes in (MeshConfig(data=-1, fsdp=1), MeshConfig(data=1, fsdp=-1)):
         mesh = make_mesh(axes, devices)
         on_mesh = dataclasses.replace(config, mesh=axes)
-        network = abstract_run(on_mesh, mesh, "cpu", text_width(config)).detector.network
-        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000, 1000))
+        network = abstract_training(on_mesh, mesh, "cpu").detector.network
+        tx = make_optimizer(config.optimizer).tx
         state, _ = create_state(network, tx, 0, mesh)
         row = {"mesh": f"data={mesh.shape['data']} fsdp={mesh.shape['fsdp']}"}
         for name in ("params", "stats", "opt_state"):

@@ -33,7 +33,7 @@ from promptmad_jax.models.zero_shot.parameters import TableMoments
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.state import state_shapes
 from promptmad_jax.training.zero_shot_step import FrozenZeroShot, make_zero_shot_step
 
@@ -75,9 +75,8 @@ def lower(method, changes, inference):
     width, size, count = LARGE.text.width, dapo.image_size, _BATCH.value
     moments = TableMoments(np.zeros(width, np.float32), np.ones(width, np.float32))
     mesh = make_mesh(MeshConfig(data=1))
-    schedule = make_schedule(config.optimizer, 1, 1)
-    tx = make_optimizer(config.optimizer, schedule)
-    state = state_shapes(TrainableParts(dapo, LARGE, moments), tx, mesh)
+    optimizer = make_optimizer(config.optimizer)
+    state = state_shapes(TrainableParts(dapo, LARGE, moments), optimizer.tx, mesh)
     shape = jax.ShapeDtypeStruct
     images = shape((count, size, size, 3), jnp.uint8)
     states = shape((_TYPES.value + 1, LARGE.text.projection), jnp.float32)
@@ -95,7 +94,7 @@ def lower(method, changes, inference):
     masks = shape((count, size, size), jnp.uint8)
     batch = DefectTypeExamples(images, cached, masks, shape((count,), bool))
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    step = make_zero_shot_step(detector, tx, schedule, config.type_loss, 0.0, mesh, shardings)
+    step = make_zero_shot_step(detector, optimizer, config.type_loss, 0.0, mesh, shardings)
     return step.lower(state, FrozenZeroShot(frozen, text), batch)
 
 

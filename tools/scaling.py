@@ -10,17 +10,19 @@ data.
 
 import argparse
 import os
+import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import jax
+
 from promptmad_jax.config import Config, parse
-from promptmad_jax.dry_run.memory import summed_elements
-from promptmad_jax.dry_run.report import text_width
-from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
-from promptmad_jax.runtime.mesh import abstract_mesh
+from promptmad_jax.runtime.mesh import abstract_mesh, leaf_name
 
 DEVICES = (8, 16, 32, 64, 128, 256)
 
@@ -56,6 +58,42 @@ def load(name: str, batch_size: int) -> Config:
     return parse(config)
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Elements that the devices add up in a step.
+
+    Attributes:
+        elements: all that could be. idle: those of them whose gradient is zero by construction, and
+            which XLA leaves out.
+    """
+
+    elements: int
+    idle: int
+
+
+def summed_elements(config: Config, run: AbstractReconstruction) -> Sums:
+    """What a step with a replicated state sums over the devices, by counting.
+
+    A gradient is summed where it arises. So what is used in several places is summed for each of
+    them, where XLA does not add up first: tests/distributed/test_lowering.py compares.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(run.state.params)
+    sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
+    size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
+    # The tokens' positions [N, D], made of those of rows and columns, of encoder and decoder.
+    tokens = (config.data.image_size // 16) ** 2
+    positions = 2 * tokens * config.reconstructor.width - size("(row|column)_embed$")
+    # Projected for the prompts, and again for the images.
+    text = size("reconstructor/text_(proj|norm)/")
+    # Each BatchNorm: two moments on the way forward, two gradients on the way back.
+    moments = 2 * count_params(run.state.stats)
+    # The terms of the loss, and the number of anomalous pixels that one of them is divided by.
+    scalars = 6 + 1
+    # The prompts see a single token of text, whatever their queries and its key.
+    idle = size("prompt_text_attention/(query|key)/")
+    return Sums(sum(sizes.values()) + positions + text + moments + scalars, idle)
+
+
 class Step(NamedTuple):
     """A step of a configuration, on each device.
 
@@ -71,7 +109,7 @@ class Step(NamedTuple):
 def count(name: str, images: int) -> Step:
     """Counts the step on an accelerator with `images` a device."""
     config = load(name, DEVICES[0] * images)
-    run = abstract_run(config, abstract_mesh(DEVICES[0]), "tpu", text_width(config))
+    run = abstract_training(config, abstract_mesh(DEVICES[0]), "tpu")
     flops = run.trace().lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
     sums = summed_elements(config, run)
     parameters = count_params(run.state.params)

@@ -1,28 +1,19 @@
 """Which cases are measured, at which batch sizes and at which values of a sweep."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from promptmad_jax.runtime.errors import UserError
 
-CASES = {
-    "inference": ("inference", "inference_device", "stages", "bank"),
-    "training": ("training",),
-    "synthesis": ("synthesis",),
-    "metrics": ("metrics", "metrics_pooled", "metrics_scikit_learn", "metrics_outlier"),
-    "startup": ("import", "predict"),
-}
-# Of zero-shot detectors.
-_ZERO_SHOT_CASES = {
-    "inference": ("inference", "inference_device", "states"),
-    "training": ("training",),
-    "metrics": CASES["metrics"],
-}
+# What needs no configuration; a configuration's method adds the rest.
+PLAIN_CASES = {"metrics": ("metrics", "metrics_pooled")}
 SWEEPS = ("resolution", "classes", "dtype", "devices")
 _INFERENCE_BATCHES = (1, 8, 32, 256)
-# These have no configuration.
-_PLAIN = (*CASES["metrics"], "import")
-# And these no roof and no choice of batch size.
+_PLAIN = (*PLAIN_CASES["metrics"], "import")
+# Neither compared with the roof nor with a choice of batch size.
 _WHOLE = (*_PLAIN, "predict")
+_PER_MODEL = ("bank", "states")
+_TRAINING = ("training", "synthesis")
 
 
 @dataclass(frozen=True)
@@ -30,41 +21,37 @@ class Selection:
     """What is asked for.
 
     Attributes:
-        what: keys of `CASES`. cases: those of them to run, all where empty.
+        what: keys of `available`. cases: those of them to run, all where empty.
         batch_sizes: where empty, those that suit each case.
-        training_batch: of the configuration; None without one.
-        sweep: one of `SWEEPS`, or None. zero_shot: whether the configuration is of such a detector.
+        sweep: one of `SWEEPS`, or None.
+        available: the cases there are.
+        training_batch, dtype_setting: of the configuration; unused without one.
 
     Raises:
-        UserError: an unknown name, one that the configuration does not have, or no configuration
-            where one is needed.
+        UserError: an unknown name, or one that the configuration does not have.
     """
 
     what: tuple[str, ...]
     cases: tuple[str, ...]
     batch_sizes: tuple[int, ...]
-    training_batch: int | None
     sweep: str | None
-    zero_shot: bool = False
-
-    @property
-    def there(self) -> dict[str, tuple[str, ...]]:
-        """The cases that the configuration has."""
-        return _ZERO_SHOT_CASES if self.zero_shot else CASES
+    available: Mapping[str, tuple[str, ...]]
+    training_batch: int = 1
+    dtype_setting: str = ""
 
     def __post_init__(self):
         for what in self.what:
-            if what not in self.there:
-                which = " of zero-shot detectors" if self.zero_shot else ""
-                raise UserError(f"--what={what}: there are{which} {', '.join(self.there)}")
-        known = [case for what in self.what for case in self.there[what]]
+            if what not in self.available:
+                raise UserError(
+                    f"--what={what}: it can be {', '.join(self.available)}; all but metrics need "
+                    "a --config that has it"
+                )
+        known = [case for what in self.what for case in self.available[what]]
         for case in self.cases:
             if case not in known:
                 raise UserError(f"--cases={case}: of --what there are {', '.join(known)}")
-        if self.training_batch is None and any(case not in _PLAIN for case in self.cases or known):
-            raise UserError("give --config; only --what=metrics needs none")
-        if self.zero_shot and self.sweep == "classes":
-            raise UserError("--sweep=classes: zero-shot detectors have no class bank")
+        if self.sweep == "classes" and "bank" not in self.available.get("inference", ()):
+            raise UserError("--sweep=classes: this detector has no class bank")
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ class PlannedCase:
 
     @property
     def has_roof(self) -> bool:
-        """Whether its work is compared with what the machine can do."""
+        """True if its work is compared with what the machine can do."""
         return self.name not in _WHOLE
 
 
@@ -95,18 +82,18 @@ def plan(selection: Selection) -> list[PlannedCase]:
         PlannedCase(case, size, point)
         for point in _points(selection)
         for what in selection.what
-        for case in selection.there[what]
+        for case in selection.available[what]
         if not selection.cases or case in selection.cases
         for size in _batch_sizes(selection, case)
     ]
 
 
 def _batch_sizes(selection: Selection, case: str) -> tuple[int, ...]:
-    if case in (*_WHOLE, "bank", "states"):
+    if case in (*_WHOLE, *_PER_MODEL):
         return (1,)
     if selection.batch_sizes:
         return selection.batch_sizes
-    return _INFERENCE_BATCHES if case in CASES["inference"] else (selection.training_batch,)
+    return (selection.training_batch,) if case in _TRAINING else _INFERENCE_BATCHES
 
 
 def _points(selection: Selection) -> tuple[Point, ...]:
@@ -118,8 +105,8 @@ def _points(selection: Selection) -> tuple[Point, ...]:
             return tuple(Point((f"--classes={count}",)) for count in (15, 150, 1500))
         case "dtype":
             dtypes = ("float32", "bfloat16")
-            key = "dapo" if selection.zero_shot else "backbone"
-            return tuple(Point((f"--config.{key}.dtype={dtype}",)) for dtype in dtypes)
+            setting = selection.dtype_setting
+            return tuple(Point((f"--config.{setting}={dtype}",)) for dtype in dtypes)
         case "devices":
             return tuple(map(_devices, (1, 2, 4, 8)))
     return (Point(),)

@@ -3,11 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from promptmad_jax.data.image_set import ImageSet, load_image_set
-from promptmad_jax.methods.reconstruction.assembly import refuse_zero_shot
-from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.reporting.compared_runs import (
     Disagreement,
     ImageView,
@@ -16,57 +12,20 @@ from promptmad_jax.reporting.compared_runs import (
     find_disagreements,
     load_runs,
 )
-from promptmad_jax.reporting.explanations import highest_window
-from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.reporting.pages.comparison import side_by_side, write_comparison
 from promptmad_jax.reporting.pages.thumbnails import PictureRow
-from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
 
 def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
-    """What a run makes of test images, at the checkpoint that it was evaluated at.
-
-    Args:
-        directory: its working directory; the prepared data set must lie where it was.
-        keys: class and file name of each image.
+    """Test images as a run sees them; its prepared data set must be where it was.
 
     Raises:
         UserError: the directory holds figures but no model, or the data set lacks an image.
     """
     files = Workdir(str(directory))
-    config = files.config()
-    refuse_zero_shot(config)
-    calibration = files.read_calibration()
-    data, settings = config.data, config.eval
-    test = load_image_set(data.dataset, data.data_dir, "test", data.image_size, data.classes)
-    rows = _rows(test, keys)
-    experiment, maker = restore_experiment(config, files)
-    state = restore_state(experiment, files, calibration.step)
-    bank = maker.bank(state.params, state.stats)
-    images, names = np.asarray(test.images[rows]), [name for name, _ in keys]
-    maps = maker.maps(state.params, state.stats, bank, images, test.class_ids[rows])
-    final = calibration.final_map(maps, settings.fusion, names)
-    return [
-        ImageView(
-            image,
-            mask,
-            overlay(image, values, *calibration.score_range[name]),
-            highest_window(values, settings.image_pool),
-        )
-        for name, image, mask, values in zip(names, images, test.masks[rows], final, strict=True)
-    ]
-
-
-def _rows(test: ImageSet, keys: Sequence[Key]) -> np.ndarray:
-    """The places of the images, int [n]."""
-    names = (test.class_names[k] for k in test.class_ids)
-    places = {key: i for i, key in enumerate(zip(names, test.filenames, strict=True))}
-    missing = [key for key in keys if key not in places]
-    if missing:
-        raise UserError(f"the prepared data set has no test image {missing[0][1]} any more")
-    return np.array([places[key] for key in keys])
+    return open_method(files.config()).shown_images(files, keys)
 
 
 # (folder of a run, images) to what it makes of them.

@@ -8,21 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from promptmad_jax.clip.weights import clip
 from promptmad_jax.clip.weights.config_file import config_of, config_path, write_config
-from promptmad_jax.methods.reconstruction.evaluation import restore_experiment
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.models.backbone import efficientnet as networks
 from promptmad_jax.models.backbone.backbone import layer_shapes
 from promptmad_jax.models.backbone.weights import efficientnet
 from promptmad_jax.models.reconstruction.weights import model_file, onenip
 from promptmad_jax.models.reconstruction.weights.model_file import OURS, Canonical
-from promptmad_jax.runs.restore import restore_state
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights.files import read_tensors, write_tensors
-from promptmad_jax.weights.hub import resolve_file
 from promptmad_jax.weights.key_table import Shapes, Tensors
 
 CLIP = "CLIP"
@@ -108,20 +104,7 @@ def trained_tensors(workdir: str) -> Canonical:
     or shipped weights are folded.
     """
     files = Workdir(workdir)
-    config = files.config()
-    experiment, _ = restore_experiment(config, files)
-    chosen = None if config.eval.checkpoint == "last" else files.read_calibration().step
-    state = restore_state(experiment, files, chosen)
-    weights, architecture = config.backbone.weights, experiment.detector.backbone.architecture
-    if weights in ("random", "shipped"):
-        backbone = onenip.join_params_stats(experiment.frozen.backbone, {})
-    else:
-        path = resolve_file(weights, "model.safetensors", setting="backbone.weights")
-        layers = layer_shapes(architecture)
-        backbone = efficientnet.read_canonical(read_tensors(path), layers, str(path))
-    model = onenip.join_params_stats(state.params, state.stats)
-    model |= {model_file.BACKBONE + path: value for path, value in backbone.items()}
-    return {path: np.asarray(value) for path, value in model.items()}
+    return open_method(files.config()).run_weights(files)
 
 
 def describe_formats() -> str:

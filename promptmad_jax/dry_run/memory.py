@@ -11,7 +11,7 @@ import jax
 from promptmad_jax.config import Config
 from promptmad_jax.data.prepared import find_prepared, split_sizes
 from promptmad_jax.data.textures import texture_paths
-from promptmad_jax.dry_run.train_step import AbstractRun, cached_features
+from promptmad_jax.methods.method import AbstractTraining
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import Rules, leaf_name
 
@@ -103,7 +103,9 @@ class Memory:
         return held + self.images + self.batch + self.temporaries
 
 
-def memory(config: Config, run: AbstractRun, compiled: Any, devices: int, resident: bool) -> Memory:
+def memory(
+    config: Config, run: AbstractTraining, compiled: Any, devices: int, resident: bool
+) -> Memory:
     """What one of `devices` holds while `compiled`, the step of `run`, is running."""
     state = run.state
     count = image_count(config)
@@ -133,44 +135,8 @@ def image_count(config: Config) -> int | None:
         return None
 
 
-def _resident_bytes(config: Config, run: AbstractRun, count: int) -> int:
-    features = cached_features(config, run.detector, run.frozen, count)
+def _resident_bytes(config: Config, run: AbstractTraining, count: int) -> int:
+    features = run.cached_features(count)
     directory = config.data.texture_dir
     textures = len(texture_paths(directory)) if directory else count
     return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Elements that the devices add up in a step.
-
-    Attributes:
-        elements: all that could be. idle: those of them whose gradient is zero by construction, and
-            which XLA leaves out.
-    """
-
-    elements: int
-    idle: int
-
-
-def summed_elements(config: Config, run: AbstractRun) -> Sums:
-    """What a step with a replicated state sums over the devices, by counting.
-
-    A gradient is summed where it arises. So what is used in several places is summed for each of
-    them, where XLA does not add up first: tests/distributed/test_lowering.py compares.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(run.state.params)
-    sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
-    size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
-    # The tokens' positions [N, D], made of those of rows and columns, of encoder and decoder.
-    tokens = (config.data.image_size // 16) ** 2
-    positions = 2 * tokens * config.reconstructor.width - size("(row|column)_embed$")
-    # Projected for the prompts, and again for the images.
-    text = size("reconstructor/text_(proj|norm)/")
-    # Each BatchNorm: two moments on the way forward, two gradients on the way back.
-    moments = 2 * _sum(lambda leaf: leaf.size, run.state.stats)
-    # The terms of the loss, and the number of anomalous pixels that one of them is divided by.
-    scalars = 6 + 1
-    # The prompts see a single token of text, whatever their queries and its key.
-    idle = size("prompt_text_attention/(query|key)/")
-    return Sums(sum(sizes.values()) + positions + text + moments + scalars, idle)

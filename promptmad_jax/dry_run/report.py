@@ -9,20 +9,16 @@ from collections import Counter
 from collections.abc import Iterable
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from promptmad_jax.clip.config import PUBLISHED, read_config
 from promptmad_jax.config import Config, check_batch
 from promptmad_jax.dry_run.collectives import Collective, find_collectives
 from promptmad_jax.dry_run.memory import BY_SIZE, Memory, StateGroup, memory, state_groups
-from promptmad_jax.dry_run.train_step import abstract_run
-from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import FSDP_MIN_ELEMENTS, make_mesh, partition_rules
-from promptmad_jax.weights.hub import resolve_file
 
 _MIB = 2**20
 
@@ -42,7 +38,7 @@ def dry_run(config: Config, devices: str = "", console: Console | None = None) -
     console = Console(quiet=jax.process_index() != 0) if console is None else console
     check_batch(config, mesh.size)
     platform = mesh.devices.flat[0].platform
-    run = abstract_run(config, mesh, platform, text_width(config))
+    run = open_method(config).abstract_training(mesh, platform)
     console.print(_mesh_line(config, mesh), highlight=False)
     console.print(state_table(state_groups(run.state, partition_rules(config.mesh))))
     compiled = run.trace().lower().compile()
@@ -71,22 +67,6 @@ def find_devices(name: str) -> list[jax.Device] | None:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         return topologies.get_topology_desc(platform="tpu", topology_name=which).devices
     raise UserError(f"--dry_run_on={name}: it must be cpu:NUMBER or tpu:SLICE, such as tpu:v5e:2x4")
-
-
-def text_width(config: Config) -> int:
-    """Width of the text tokens, by the header of their file; 0 for a model without text."""
-    if config.model != "promptmad":
-        return 0
-    text: TextConfig = config.text
-    if text.source == "random":
-        return text.width
-    if text.source == "vectors":
-        with np.load(text.weights) as file:
-            return file["vectors"].shape[-1]
-    if text.weights in PUBLISHED:
-        return PUBLISHED[text.weights].text.width
-    tower = read_config(resolve_file(text.weights, "config.json", setting="text.weights")).text
-    return tower.projection or tower.width
 
 
 def _mesh_line(config: Config, mesh: Mesh) -> str:

@@ -14,7 +14,6 @@ from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores, pixel_metrics
-from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.errors import UserError
 
 _DRAWING_QUANTILE = 0.999
@@ -94,14 +93,7 @@ class Probe:
             yield name, normal, anomalous, self.masks[own]
 
 
-def make_probe(
-    maker: MapMaker,
-    params: Params,
-    stats: Stats,
-    images: ImageSet,
-    pseudo: PseudoAnomalyConfig,
-    seed: int,
-) -> Probe:
+def make_probe(maker: MapMaker, images: ImageSet, pseudo: PseudoAnomalyConfig, seed: int) -> Probe:
     """Maps normal images, at least one a class, and pseudo-anomalies; equal seeds, equal ones.
 
     Raises:
@@ -112,9 +104,8 @@ def make_probe(
     damaged, masks = jax.jit(synthesize, static_argnums=3)(
         keys, pictures, np.roll(pictures, 1, 0), pseudo
     )
-    bank = maker.bank(params, stats)
-    normal = maker.maps(params, stats, bank, pictures, ids)
-    anomalous = maker.maps(params, stats, bank, np.asarray(damaged).astype(np.uint8), ids)
+    normal = maker.maps(pictures, ids)
+    anomalous = maker.maps(np.asarray(damaged).astype(np.uint8), ids)
     for maps in (normal, anomalous):
         for key, values in maps.items():
             check_finite(values, images.filenames, f"{key} map")

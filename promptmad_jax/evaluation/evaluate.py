@@ -11,14 +11,11 @@ from promptmad_jax.evaluation.compat.original_size import OriginalMasks
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.protocol import Evaluator
-from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.processes import ALONE, Communicator, this_run
 
 
 def class_maps(
     maker: MapMaker,
-    params: Params,
-    stats: Stats,
     test: ImageSet,
     fusion: str,
     calibration: Calibration,
@@ -32,7 +29,6 @@ def class_maps(
         shared: the processes that each take every `count`-th image of a class, possibly none. By
             default each process gets all maps, whichever of them made them.
     """
-    bank = maker.bank(params, stats)
     for k, name in enumerate(test.class_names):
         members = np.flatnonzero(test.class_ids == k)
         if not len(members):
@@ -41,10 +37,9 @@ def class_maps(
         rows = members[indices]
         images, ids = np.asarray(test.images[rows]), test.class_ids[rows]
         if shared.count == 1:
-            maps = maker.maps(params, stats, bank, images, ids)
+            maps = maker.maps(images, ids)
         else:
-            most = -(-len(members) // shared.count)
-            maps = maker.own_maps(params, stats, bank, images, ids, most)
+            maps = maker.own_maps(images, ids, -(-len(members) // shared.count))
         maps["final"] = calibration.final_map(maps, fusion, [name] * len(rows))
         filenames = tuple(test.filenames[i] for i in rows)
         yield ClassMaps(

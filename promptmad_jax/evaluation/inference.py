@@ -1,5 +1,6 @@
 """Maps of many images in fixed-size batches, so that nothing recompiles."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,94 +42,111 @@ class Placement:
             yield self.put(*(x[own] for x in arrays)), len(rows)
 
 
-class MapMaker:
-    """A detector with its arrays and class bank on a mesh.
+class InferencePrograms:
+    """The jitted programs of a detector on a mesh, with everything that is not trained.
 
-    Where several processes hold the mesh, all of them call the same methods in the same order.
+    Each program is compiled when it is first called: most uses need only one of them.
 
     Args:
-        batch_size: images a forward pass, rounded up to a multiple of the devices.
-        prompts: uint8 [K, S, S, 3], one prompt image a class.
+        batch_size: images per forward pass, rounded up to a multiple of the devices.
+        prompts: uint8 [K, S, S, 3], one prompt image per class.
     """
 
     def __init__(
         self, detector: Detector, frozen: Frozen, mesh: Mesh, batch_size: int, prompts: np.ndarray
     ):
         self.detector, self.frozen, self.prompts = detector, frozen, prompts
-        self._placement = Placement(mesh, batch_size)
-        self.batch_size = self._placement.batch_size
+        self.placement = Placement(mesh, batch_size)
         whole, split = replicated(mesh), batch_sharding(mesh)
         inputs = (None,) * 4 + (split, split)
-        self._bank = jax.jit(detector.bank, out_shardings=whole)
-        # Compiled where they are called first: most uses never ask for more than one of them.
-        self._maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
-        self._own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
-        self._steps = jax.jit(detector.diffusion_steps, in_shardings=inputs, out_shardings=whole)
+        self.bank = jax.jit(detector.bank, out_shardings=whole)
+        self.maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
+        self.own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
+        self.steps = jax.jit(detector.diffusion_steps, in_shardings=inputs, out_shardings=whole)
+        self.mean_features = jax.jit(
+            lambda frozen, images: detector.features(frozen, images).neck.mean((1, 2))
+        )
 
-    def bank(self, params: Params, stats: Stats) -> Bank:
-        """The class bank of these parameters."""
-        return self._bank(params, stats, self.frozen, self.prompts)
 
-    def maps(
-        self, params: Params, stats: Stats, bank: Bank, images: np.ndarray, class_ids: np.ndarray
-    ) -> dict[str, np.ndarray]:
+class MapMaker:
+    """A detector with the weights of one state: images to anomaly maps.
+
+    Where several processes hold the mesh, all of them call the same methods in the same order.
+    """
+
+    def __init__(self, programs: InferencePrograms, params: Params, stats: Stats):
+        self.programs, self.params, self.stats = programs, params, stats
+
+    @functools.cached_property
+    def bank(self) -> Bank:
+        """The class bank of these weights."""
+        programs = self.programs
+        return programs.bank(self.params, self.stats, programs.frozen, programs.prompts)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass."""
+        return self.programs.placement.batch_size
+
+    def maps(self, images: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:
         """Maps float32 [n, S, S] of images uint8 [n, S, S, 3] of classes int [n].
 
-        Several processes share the work: each gives all images, and gets all maps.
+        Several processes share the work: each passes all images, and gets all maps.
         """
         batches = [
             {name: np.asarray(value)[:count] for name, value in maps.items()}
-            for maps, count in self._batches(self._maps, params, stats, bank, images, class_ids)
+            for maps, count in self._batches(self.programs.maps, images, class_ids)
         ]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     def own_maps(
-        self,
-        params: Params,
-        stats: Stats,
-        bank: Bank,
-        images: np.ndarray,
-        class_ids: np.ndarray,
-        most: int,
+        self, images: np.ndarray, class_ids: np.ndarray, largest_share: int
     ) -> dict[str, np.ndarray]:
-        """As `maps`, but each process gives images of its own, possibly none, and gets their maps.
+        """As `maps`, but each process passes images of its own, possibly none, and gets their maps.
 
         Args:
-            most: the largest number of images that any process gives.
+            largest_share: the largest number of images that any process passes.
         """
-        size, parts = len(self._placement.own_rows), []
-        for start in range(0, max(most, 1), size):
+        placement, parts = self.programs.placement, []
+        size = len(placement.own_rows)
+        for start in range(0, max(largest_share, 1), size):
             rows = slice(start, start + size)
             ids = np.asarray(class_ids[rows], np.int32)
-            inputs = self._placement.put(_pad(images[rows], size), _pad(ids, size))
-            maps = self._own_maps(params, stats, self.frozen, bank, *inputs)
+            inputs = placement.put(_pad(images[rows], size), _pad(ids, size))
+            maps = self._call(self.programs.own_maps, *inputs)
             parts.append({name: _own_part(value) for name, value in maps.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {name: values[: len(images)] for name, values in joined.items()}
 
-    def diffusion_steps(
-        self, params: Params, stats: Stats, bank: Bank, images: np.ndarray, class_ids: np.ndarray
-    ) -> np.ndarray:
+    def diffusion_steps(self, images: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
         """The mask's logit after each diffusion step, float32 [T, n, S / 4, S / 4], of images as in
-        `maps`; for a model with a diffusion alone."""
+        `maps`; only for a model with a diffusion."""
         batches = [
             np.asarray(steps)[:, :count]
-            for steps, count in self._batches(self._steps, params, stats, bank, images, class_ids)
+            for steps, count in self._batches(self.programs.steps, images, class_ids)
         ]
         return np.concatenate(batches, axis=1)
 
+    def mean_features(self, images: np.ndarray) -> np.ndarray:
+        """Mean feature vectors float32 [n, C] of images uint8 [n, S, S, 3]."""
+        parts = []
+        for start in range(0, len(images), self.batch_size):
+            rows = images[start : start + self.batch_size]
+            batch = _pad(rows, self.batch_size)
+            means = self.programs.mean_features(self.programs.frozen, batch)
+            parts.append(np.asarray(means)[: len(rows)])
+        return np.concatenate(parts)
+
     def _batches(
-        self,
-        program: Callable,
-        params: Params,
-        stats: Stats,
-        bank: Bank,
-        images: np.ndarray,
-        class_ids: np.ndarray,
+        self, program: Callable, images: np.ndarray, class_ids: np.ndarray
     ) -> Iterator[tuple[Any, int]]:
-        """What the program makes of each batch, and how many of its rows are no padding."""
-        for inputs, count in self._placement.batches(images, np.asarray(class_ids, np.int32)):
-            yield program(params, stats, self.frozen, bank, *inputs), count
+        """Yields the program's result for each batch, and how many of its rows are not padding."""
+        ids = np.asarray(class_ids, np.int32)
+        for inputs, count in self.programs.placement.batches(images, ids):
+            yield self._call(program, *inputs), count
+
+    def _call(self, program: Callable, *inputs: jax.Array) -> Any:
+        return program(self.params, self.stats, self.programs.frozen, self.bank, *inputs)
 
 
 def _pad(rows: np.ndarray, size: int) -> np.ndarray:

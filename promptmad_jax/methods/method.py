@@ -1,25 +1,44 @@
-"""The protocol of a family of detectors."""
+"""The protocol of a family of detectors: everything that commands ask of one.
 
+A family is told apart here and nowhere else: `open_method` is the only place that maps
+`config.model` to code.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import optax
-from jax.sharding import Mesh
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import ZERO_SHOT, Config
 from promptmad_jax.data.pipeline import BatchOrder, Source
-from promptmad_jax.methods.reconstruction.training import NormalImages
-from promptmad_jax.methods.zero_shot.training import ZeroShotTraining
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.methods.subject import Subject
+from promptmad_jax.models.reconstruction.weights.model_file import Canonical
+from promptmad_jax.reporting.compared_runs import ImageView, Key
+from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.state import Initializer, TrainState
-from promptmad_jax.training.step import StepFunction
+from promptmad_jax.training.update import StepFunction
+
+# Images uint8 [H, W, 3] and the name of their class to predictions.
+Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]
 
 
-class Method(Protocol):
-    """What a run needs of a detector that is trained, whatever it learns from.
+class Training(Protocol):
+    """A training run of a detector, with its data.
 
     Attributes:
+        config: of the run.
         fingerprint, num_images: of the training data, 0 images where nothing is trained.
-        network: draws what is trained. frozen: the step's second argument.
+        network: draws what is trained.
+        frozen: the second argument of the step function.
+        frozen_weights: the files that the frozen arrays come from.
     """
 
     config: Config
@@ -28,19 +47,18 @@ class Method(Protocol):
     mesh: Mesh
     network: Initializer
     frozen: Any
+    frozen_weights: FrozenWeights
 
     def describe(self, files: Workdir) -> None:
         """Writes the manifest, and what inference needs besides a checkpoint."""
         ...
 
     def batches(self) -> tuple[BatchOrder, Source]:
-        """The order of the batches, and where they come from."""
+        """The order of the batches, and the arrays that they are cut from."""
         ...
 
-    def step_function(
-        self, tx: optax.GradientTransformation, schedule: optax.Schedule, shardings: Any
-    ) -> StepFunction:
-        """The jitted step."""
+    def step_function(self, optimizer: Optimizer, shardings: Any) -> StepFunction:
+        """The jitted training step."""
         ...
 
     def evaluate(self, state: TrainState) -> dict:
@@ -48,14 +66,119 @@ class Method(Protocol):
         ...
 
     def finish(self, state: TrainState, files: Workdir) -> dict:
-        """Evaluates the last state and writes everything."""
+        """Evaluates the last state and writes everything; returns the metrics.json object."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """The options of `evaluate`.
+
+    Attributes:
+        output: where the results go.
+        data_dir: where the prepared data set is, if it has moved.
+        dataset, taxonomy: another target of a zero-shot run.
+        prompts: number of prompt images per class, for the spread of the figures over them.
+    """
+
+    output: Workdir
+    data_dir: str = ""
+    dataset: str = ""
+    taxonomy: str = ""
+    prompts: int = 1
+
+
+class AbstractTraining(Protocol):
+    """A training step and the shapes of its arguments.
+
+    Attributes:
+        state: with shardings. frozen, batch: `jax.ShapeDtypeStruct`s of the global arrays.
+    """
+
+    state: TrainState
+    frozen: Any
+    batch: Any
+
+    def trace(self) -> jax.stages.Traced:
+        """The step, to be lowered and compiled."""
+        ...
+
+    def cached_features(self, count: int) -> Any:
+        """Shapes of the cached features of `count` training images."""
+        ...
+
+
+class Method(Protocol):
+    """A family of detectors under one configuration.
+
+    A verb that a family does not have raises UserError with the reason.
+
+    Attributes:
+        dtype_setting: the setting of the frozen part's compute dtype.
+        benchmark_cases: `benchmark --what` to the cases that it runs.
+    """
+
+    config: Config
+    dtype_setting: str
+    benchmark_cases: Mapping[str, tuple[str, ...]]
+
+    def training(self) -> Training:
+        """Reads the data of a training run."""
+        ...
+
+    def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
+        """Evaluates a run; writes metrics and report. Returns the metrics.json object."""
+        ...
+
+    def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> dict:
+        """As `evaluate`, for a weight file; `prompt_images` are CLASS=PATH."""
+        ...
+
+    def predictor(self, files: Workdir | None, class_name: str | None, defects: str) -> Predict:
+        """Scores new images with a run, or with the bare configuration where `files` is None.
+
+        Args:
+            class_name: of the images, "auto" to find it, None where none was given.
+            defects: to look for, words with commas between; "" where none were given.
+        """
+        ...
+
+    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predict:
+        """Scores new images of one class with a weight file."""
+        ...
+
+    def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
+        """An empty report, and the maps of the checkpoint of `step`."""
+        ...
+
+    def shown_images(self, files: Workdir, keys: Sequence[Key]) -> list[ImageView]:
+        """Test images as a run sees them, at the checkpoint that it was evaluated at."""
+        ...
+
+    def run_weights(self, files: Workdir) -> Canonical:
+        """The trained weights of a run under our names, for `convert`."""
+        ...
+
+    def abstract_training(self, mesh: Mesh | AbstractMesh, platform: str) -> AbstractTraining:
+        """The training step on shapes alone, for devices that need not be there."""
+        ...
+
+    def benchmark_subject(self, weights: str, classes: int) -> Subject:
+        """A detector with random arrays, to be measured.
+
+        Args:
+            weights: of the frozen part: "random", or "config" for those of the configuration.
+            classes: of the class bank, where it has one.
+        """
         ...
 
 
 def open_method(config: Config) -> Method:
-    """Reads the data of a run.
+    """The family that a configuration's model belongs to."""
+    if config.model == ZERO_SHOT:
+        from promptmad_jax.methods.zero_shot.method import ZeroShot
 
-    Raises:
-        UserError: they are not prepared, or not such as the detector needs.
-    """
-    return ZeroShotTraining(config) if config.model == ZERO_SHOT else NormalImages(config)
+        return ZeroShot(config)
+    from promptmad_jax.methods.reconstruction.method import Reconstruction
+
+    return Reconstruction(config)

@@ -1,6 +1,5 @@
 """The diffusion steps of one image, from the coarse map to the refined one."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +8,6 @@ from scipy.special import expit
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.reporting.gallery import Example, colour_scale
 from promptmad_jax.reporting.overlay import colorize, diverging
 
@@ -19,15 +17,12 @@ MAX_STEPS = 10
 StepSource = Callable[[str, np.ndarray], np.ndarray]
 
 
-def step_source(
-    maker: MapMaker, params: Params, stats: Stats, class_names: Sequence[str]
-) -> StepSource:
-    """The steps of a model's images; nothing is computed before the first call."""
-    bank = functools.cache(lambda: maker.bank(params, stats))
+def step_source(maker: MapMaker, class_names: Sequence[str]) -> StepSource:
+    """The diffusion steps of a model's images; nothing is computed before the first call."""
 
     def steps(class_name: str, images: np.ndarray) -> np.ndarray:
         ids = np.full(len(images), list(class_names).index(class_name))
-        return maker.diffusion_steps(params, stats, bank(), images, ids)
+        return maker.diffusion_steps(images, ids)
 
     return steps
 

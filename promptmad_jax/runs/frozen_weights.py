@@ -1,64 +1,57 @@
 """Checks that the frozen weights, which checkpoints leave out, match the run's."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from promptmad_jax.clip.files import content_hash, find_files
-from promptmad_jax.config import ZERO_SHOT, Config
-from promptmad_jax.models.backbone.backbone import weights_digest
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
 ENTRY = "frozen"
-_BACKBONE, _CLIP = "backbone.weights", "clip.weights"
 
 
-def frozen_facts(config: Config) -> dict[str, Any]:
-    """The manifest's entry: the setting that names the frozen weights, and a digest of their files.
+@dataclass(frozen=True)
+class FrozenWeights:
+    """The files that a configuration's frozen weights come from.
 
-    The digest is None for random weights, which follow from their seed.
-
-    Raises:
-        UserError: files are missing, or a hub cannot be reached.
+    Attributes:
+        setting: the setting that names them. name: its value.
+        digest: returns a digest of the files' content; None for random weights, which follow from
+            their seed. Raises UserError where files are missing or a hub cannot be reached.
     """
-    return {ENTRY: {_setting(config): _digest(config)}}
+
+    setting: str
+    name: str
+    digest: Callable[[], str | None]
+
+    def facts(self) -> dict[str, Any]:
+        """The manifest's entry."""
+        return {ENTRY: {self.setting: self.digest()}}
 
 
 def noted(files: Workdir) -> tuple[str, ...]:
-    """The weight settings whose files the run has recorded, and which may have moved."""
+    """The settings whose files the run's manifest identifies: their location may change."""
     manifest = files.read_manifest()
     if manifest is None or ENTRY not in manifest:
         return ()
     return tuple(name for name, digest in manifest[ENTRY].items() if digest is not None)
 
 
-def check_frozen(config: Config, files: Workdir) -> None:
-    """Compares the files of the frozen weights with those that the run in `files` recorded.
+def check_frozen(weights: FrozenWeights, files: Workdir) -> None:
+    """Compares the files of the frozen weights with those that the run was made with.
 
-    Compares nothing if the manifest is missing or of a version that did not record them.
+    Nothing is compared where the manifest is missing or does not identify them.
 
     Raises:
-        UserError: the weights differ or are missing.
+        UserError: they differ, or are missing.
     """
-    manifest, setting = files.read_manifest(), _setting(config)
+    manifest = files.read_manifest()
     if manifest is None or ENTRY not in manifest:
         return
-    then = manifest[ENTRY][setting]
-    if then is not None and _digest(config) != then:
-        name = config.clip.weights if setting == _CLIP else config.backbone.weights
+    then = manifest[ENTRY][weights.setting]
+    if then is not None and weights.digest() != then:
         raise UserError(
-            f"{files.path} was made with other weights than {setting}={name} now names. Restore "
-            f"them, or give {setting} their new path, or their hub id with its @REVISION; or start "
-            "a new run in another --workdir"
+            f"{files.path} was made with other weights than {weights.setting}={weights.name} now "
+            f"names. Restore them, or give {weights.setting} their new path, or their hub id with "
+            "its @REVISION; or start a new run in another --workdir"
         )
-
-
-def _setting(config: Config) -> str:
-    return _CLIP if config.model == ZERO_SHOT else _BACKBONE
-
-
-def _digest(config: Config) -> str | None:
-    if config.model != ZERO_SHOT:
-        return weights_digest(config.backbone)
-    if config.clip.weights == "random":
-        return None
-    return content_hash(find_files(config.clip.weights, _CLIP))

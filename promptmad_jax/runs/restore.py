@@ -1,33 +1,35 @@
-"""A run's checkpoint, restored."""
+"""Restores the weights of a run's checkpoint."""
 
 from typing import Protocol
 
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
-from promptmad_jax.runs.frozen_weights import check_frozen
+from promptmad_jax.runs.frozen_weights import FrozenWeights, check_frozen
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
-from promptmad_jax.training.state import Initializer, TrainState, state_shapes
+from promptmad_jax.training.optimizer import make_optimizer
+from promptmad_jax.training.state import Initializer, Weights, state_shapes
 
 
-class Trained(Protocol):
-    """What was trained, with the configuration that says how."""
+class Assembled(Protocol):
+    """A detector's parts on a mesh, without trained weights."""
 
     config: Config
     mesh: Mesh
     network: Initializer
+    frozen_weights: FrozenWeights
 
 
-def restore_state(experiment: Trained, files: Workdir, step: int | None = None) -> TrainState:
-    """The checkpoint of a step, the newest that is whole where none is given.
+def restore_weights(assembly: Assembled, files: Workdir, step: int | None = None) -> Weights:
+    """The weights of a step, by default of the newest; the optimizer's moments are not read.
 
     Raises:
-        UserError: it is not there, or damaged, or was trained on other frozen weights.
+        UserError: the checkpoint is missing or damaged, or was trained on other frozen weights.
     """
-    config = experiment.config
-    check_frozen(config, files)
+    config = assembly.config
+    check_frozen(assembly.frozen_weights, files)
     checkpoints = files.checkpoints(config.train.keep)
     try:
         steps = checkpoints.steps()
@@ -41,8 +43,13 @@ def restore_state(experiment: Trained, files: Workdir, step: int | None = None) 
                 f"{files.path} was evaluated at step {step}, whose checkpoint is no longer kept; "
                 f"run `promptmad evaluate --workdir={files.path}` again"
             )
-        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1))
-        shapes = state_shapes(experiment.network, tx, experiment.mesh)
-        return checkpoints.restore(steps[-1] if step is None else step, shapes)
+        return restore_step(assembly, checkpoints, steps[-1] if step is None else step)
     finally:
         checkpoints.close()
+
+
+def restore_step(assembly: Assembled, checkpoints: Checkpoints, step: int) -> Weights:
+    """The weights of one of the checkpoints' steps."""
+    tx = make_optimizer(assembly.config.optimizer).tx
+    shapes = state_shapes(assembly.network, tx, assembly.mesh)
+    return checkpoints.restore_part(step, shapes.weights)

@@ -4,20 +4,20 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from promptmad_jax.config import Config
-from promptmad_jax.runs.frozen_weights import ENTRY, check_frozen, noted
+from promptmad_jax.runs.frozen_weights import ENTRY, FrozenWeights, check_frozen, noted
 from promptmad_jax.runs.manifest import code_versions
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.training.loop import total_steps
+from promptmad_jax.training.config import total_steps
 
 # Settings, or whole groups, that may change when a run resumes, because they do not change what is
-# learned. `check_data` checks that a changed `data_dir` holds the same images.
+# learned. `_check_data` checks that a changed `data_dir` holds the same images.
 FREE = (
     "backbone.depthwise",
     "dapo.remat",
@@ -43,15 +43,48 @@ FREE = (
 )
 
 
-def check_config(config: Config, files: Workdir) -> None:
-    """Compares `config` with that of the run in `files`; without a checkpoint anything may change.
+class Begun(Protocol):
+    """What a training is about to learn from.
+
+    Attributes:
+        fingerprint, num_images: of the training data, 0 images where nothing is trained.
+    """
+
+    fingerprint: str
+    num_images: int
+    frozen_weights: FrozenWeights
+
+
+def check_run(config: Config, files: Workdir, training: Begun) -> None:
+    """Compares a training with the run that is in its directory, if one is there.
+
+    A run without a checkpoint may change. Other code or another length is told, and no more: a run
+    may be made longer. Where the schedule of the learning rate follows the length, it is then that
+    of the new length from here on.
 
     Raises:
-        UserError: a setting that changes what is learned differs.
+        UserError: a setting that decides the result, the data or the frozen weights have changed,
+            or the run is past the configured length already.
     """
-    stored = _stored_config(files)
-    if stored is None:
+    done, stored = _newest_step(files), _stored_config(files)
+    if done is None:
         return
+    if stored is not None:
+        _check_settings(config, stored, files)
+        manifest = files.read_manifest()
+        if manifest is not None:
+            _check_data(config, manifest, files, training)
+            _warn_of_code(manifest, files)
+            _warn_of_length(config, stored, training.num_images)
+    steps = total_steps(config.train, training.num_images)[0]
+    if done > steps:
+        raise UserError(
+            f"the run in {files.path} is at step {done}, but this configuration ends at {steps}; "
+            f"raise train.steps or train.epochs to reach {done}, or give another --workdir"
+        )
+
+
+def _check_settings(config: Config, stored: dict[str, Any], files: Workdir) -> None:
     old, new = _flat(stored), _flat(_plain(to_dict(config)))
     unknown = sorted(old.keys() - new.keys())
     if unknown:
@@ -75,59 +108,52 @@ def check_config(config: Config, files: Workdir) -> None:
         )
 
 
-def check_data(config: Config, files: Workdir, fingerprint: str, num_images: int) -> None:
-    """Compares the data, the frozen weights, the code and the length with those of the run.
-
-    Other code, and a new length that changes the learning-rate schedule, are only warned about.
-
-    Raises:
-        UserError: the data or the frozen weights are not those that the run started with.
-    """
-    stored = _stored_config(files)
-    manifest = files.read_manifest()
-    if stored is None or manifest is None:
-        return
-    if manifest["data_fingerprint"] != fingerprint:
+def _check_data(config: Config, manifest: dict, files: Workdir, training: Begun) -> None:
+    then, now = manifest["data_fingerprint"], training.fingerprint
+    if then != now:
         raise UserError(
-            f"{files.path} holds a run on other training images (fingerprint "
-            f"{manifest['data_fingerprint'][:12]}; that of {config.data.data_dir} is "
-            f"{fingerprint[:12]}). Set data.data_dir to the old ones, or give another --workdir"
+            f"{files.path} holds a run on other training images (fingerprint {then[:12]}, and "
+            f"that of {config.data.data_dir} is {now[:12]}). Set data.data_dir to the old ones, or "
+            "start in another --workdir"
         )
-    check_frozen(config, files)
+    check_frozen(training.frozen_weights, files)
     if ENTRY not in manifest:
         warn(
-            f"the run in {files.path} did not record its frozen weights: from here on those of "
-            "this configuration are taken for them"
+            f"the run in {files.path} did not record its frozen weights; the current ones are "
+            "recorded from here on"
         )
+
+
+def _warn_of_code(manifest: dict, files: Workdir) -> None:
     now, then = code_versions(), manifest.get("code", {})
     others = [f"{k} {then[k]}, now {now[k]}" for k in now if k in then and now[k] != then[k]]
     if others:
         warn(f"the run in {files.path} was started with {'; '.join(others)}: results may differ")
+
+
+def _warn_of_length(config: Config, stored: dict[str, Any], num_images: int) -> None:
     length = {key: stored["train"][key] for key in ("epochs", "steps")}
     was = total_steps(dataclasses.replace(config.train, **length), num_images)[0]
     steps = total_steps(config.train, num_images)[0]
     if was != steps and config.optimizer.schedule == "cosine":
         warn(
-            f"the run had {was} steps and now has {steps}: from here on its learning rate follows "
-            "the new length, so the result differs from a run of that length from the start"
+            f"the run had {was} steps and now has {steps}: from here on its learning rate "
+            "follows the new length, so the result differs from a run of that length from the start"
         )
 
 
-def check_length(steps: int, done: int, files: Workdir) -> None:
-    """Raises UserError if the run is past its configured length."""
-    if done > steps:
-        raise UserError(
-            f"the run in {files.path} is at step {done}, but this configuration ends at {steps}; "
-            f"raise train.steps or train.epochs to reach {done}, or give another --workdir"
-        )
+def _newest_step(files: Workdir) -> int | None:
+    """The newest step that has a checkpoint; None where there is no run."""
+    directory = files.path / "checkpoints"
+    if not directory.exists():
+        return None
+    names = (path.name for path in directory.iterdir())
+    return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 def _stored_config(files: Workdir) -> dict[str, Any] | None:
-    """The configuration that the checkpoints were saved with; None without checkpoints."""
-    directory = files.path / "checkpoints"
-    if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
-        return None
-    path = directory / CONFIG_FILE
+    """The configuration of the run that the checkpoints belong to; None where it is missing."""
+    path = files.path / "checkpoints" / CONFIG_FILE
     if not path.exists():
         warn(f"{path} is missing, so the settings of the run cannot be compared with these")
         return None
@@ -135,7 +161,7 @@ def _stored_config(files: Workdir) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except ValueError as error:
         raise UserError(
-            f"{path} is not valid JSON ({error}); restore it from a copy, or delete it to resume "
+            f"{path} is not valid JSON ({error}); restore it from a copy, or delete it to continue "
             "with the settings of this command"
         ) from error
 

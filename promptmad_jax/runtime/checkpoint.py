@@ -135,18 +135,38 @@ class Checkpoints:
           DamagedCheckpoint: the files are not those that were written.
           UserError: the checkpoint belongs to another model.
         """
+        self._verify(step)
+        wanted = state_table.flatten(abstract_state)
+        self._check_fits(step, wanted, self._stored_arrays(step))
+        return state_table.unflatten(abstract_state, self._read(step, wanted, self._store.read))
+
+    def restore_part(self, step: int, abstract_part: Any) -> Any:
+        """As `restore`, for some of the state's top-level entries; nothing else is read."""
+        self._verify(step)
+        wanted = state_table.flatten(abstract_part)
+        entries = {name.partition("/")[0] for name in wanted}
+        stored = self._stored_arrays(step).items()
+        stored = {name: array for name, array in stored if name.partition("/")[0] in entries}
+        self._check_fits(step, wanted, stored)
+        return state_table.unflatten(abstract_part, self._read(step, wanted, self._store.read_part))
+
+    def _verify(self, step: int) -> None:
         if step not in self.steps():
             raise UserError(f"{self.directory} has no checkpoint of step {step}")
         damage = self._by_process_0(lambda: _find_damage(self._store.path(step)))
         if damage:
             raise self._damaged(step, damage)
-        wanted = state_table.flatten(abstract_state)
-        self._check_fits(step, wanted)
+
+    def _read(
+        self,
+        step: int,
+        wanted: state_table.Table,
+        read: Callable[[int, state_table.Table], state_table.Table],
+    ) -> state_table.Table:
         try:
-            restored = self._store.read(step, wanted)
+            return read(step, wanted)
         except STORAGE_ERRORS as error:
             raise self._damaged(step, str(error)) from error
-        return state_table.unflatten(abstract_state, restored)
 
     def restore_newest(self, abstract_state: Any) -> tuple[int, Any] | None:
         """The step of the newest checkpoint that is whole, and its state; None where there are no
@@ -195,8 +215,8 @@ class Checkpoints:
             text = json.dumps(config, indent=2, sort_keys=True) + "\n"
             files.write_text_atomic(self.directory / CONFIG_FILE, text)
 
-    def _check_fits(self, step: int, wanted: state_table.Table) -> None:
-        faults = state_table.differences(self._stored_arrays(step), wanted)
+    def _check_fits(self, step: int, wanted: state_table.Table, stored: state_table.Table) -> None:
+        faults = state_table.differences(stored, wanted)
         if faults:
             more = len(faults) - _MAX_LISTED
             listed = "; ".join(faults[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -16,6 +16,7 @@ from promptmad_jax.runtime.state_table import Table
 METADATA_FILE = "_CHECKPOINT_METADATA"
 COMMIT_FILE = "commit_success.txt"
 UNFINISHED_SUFFIX = ".orbax-checkpoint-tmp"
+_ITEM = "default"  # where a manager of one item puts it
 SAVE_SECONDS = 300  # A process that fails to write keeps the others waiting no longer than this.
 
 # TensorStore reports what the system refused as ValueError.
@@ -95,6 +96,18 @@ class OrbaxStore:
     def read(self, step: int, wanted: Table) -> Table:
         """The arrays of a step on the shardings of `wanted`; raises one of `STORAGE_ERRORS`."""
         return self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+
+    def read_part(self, step: int, wanted: Table) -> Table:
+        """As `read`, for some of the arrays of a step."""
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        handler = ocp.PyTreeCheckpointHandler()
+        try:
+            return handler.restore(
+                self.path(step) / _ITEM,
+                args=ocp.args.PyTreeRestore(wanted, restore_args, partial_restore=True),
+            )
+        finally:
+            handler.close()
 
     def close(self, failed: bool) -> None:
         """Frees the threads. What a save that `failed` has left behind is not raised again."""

@@ -1,17 +1,16 @@
 """A trained detector with its class bank."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import image_scores
-from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.errors import UserError
 
 
@@ -34,27 +33,21 @@ class Predictor:
     """Scores images of known classes, or finds the class.
 
     Args:
-        maker: the detector with a prompt image for each of `class_names`.
+        maker: the trained detector, with a prompt image for each of `class_names`.
         fusion, image_pool: rules of the final map and the image score, as evaluated.
     """
 
     def __init__(
         self,
         maker: MapMaker,
-        params: Params,
-        stats: Stats,
         class_names: tuple[str, ...],
         calibration: Calibration,
         fusion: str,
         image_pool: int,
     ):
         self.class_names = class_names
-        self._maker, self._params, self._stats = maker, params, stats
-        self._calibration, self._fusion, self._image_pool = calibration, fusion, image_pool
-        self._bank = maker.bank(params, stats)
-        self._embed = jax.jit(
-            lambda frozen, images: maker.detector.features(frozen, images).neck.mean((1, 2))
-        )
+        self._maker, self._calibration = maker, calibration
+        self._fusion, self._image_pool = fusion, image_pool
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
         """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
@@ -62,17 +55,17 @@ class Predictor:
         Raises:
             UserError: the model has no such class.
         """
-        size = self._maker.detector.image_size
+        size = self._maker.programs.detector.image_size
         resized = np.stack([resize_image(image, size) for image in images])
         ids = self._class_ids(resized, class_name)
-        maps = self._maker.maps(self._params, self._stats, self._bank, resized, ids)
+        maps = self._maker.maps(resized, ids)
         names = [self.class_names[k] for k in ids]
         final = self._calibration.final_map(maps, self._fusion, names)
         scores = image_scores(final, self._image_pool)
         ranges, thresholds = self._calibration.score_range, self._calibration.thresholds
         return [
-            Prediction(name, float(score), one, ranges[name], thresholds.get(name))
-            for name, score, one in zip(names, scores, final, strict=True)
+            Prediction(name, float(score), anomaly_map, ranges[name], thresholds.get(name))
+            for name, score, anomaly_map in zip(names, scores, final, strict=True)
         ]
 
     def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
@@ -88,11 +81,10 @@ class Predictor:
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
         """The class whose prompt image has the most similar mean features, by cosine."""
         unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
-        frozen = self._maker.frozen
-        prompts = unit(np.asarray(self._embed(frozen, self._maker.prompts)))
-        batch = self._maker.batch_size
-        pad = -len(images) % batch
-        padded = np.concatenate([images, np.repeat(images[-1:], pad, 0)])
-        parts = [self._embed(frozen, padded[i : i + batch]) for i in range(0, len(padded), batch)]
-        found = unit(np.concatenate([np.asarray(part) for part in parts]))[: len(images)]
-        return (found @ prompts.T).argmax(1)
+        found = unit(self._maker.mean_features(images))
+        return (found @ self._prompt_features.T).argmax(1)
+
+    @functools.cached_property
+    def _prompt_features(self) -> np.ndarray:
+        means = self._maker.mean_features(self._maker.programs.prompts)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import Communicator, gather_objects
-from promptmad_jax.training.step import Metrics
+from promptmad_jax.training.update import Metrics
 
 T = TypeVar("T")
 GIB = 2.0**30

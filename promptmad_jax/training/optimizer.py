@@ -1,7 +1,7 @@
 """AdamW with clipping, and its learning-rate schedule."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -47,6 +47,13 @@ class OptimizerConfig:
     clip_norm: NonNegativeFloat = 0.1
 
 
+class Optimizer(NamedTuple):
+    """The gradient transformation and the learning rate that it follows."""
+
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule
+
+
 def make_schedule(
     config: OptimizerConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
@@ -69,17 +76,19 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule
-) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW, which without weight decay is Adam."""
+    config: OptimizerConfig, total_steps: int = 1, steps_per_epoch: int = 1
+) -> Optimizer:
+    """Clip by global norm, then AdamW, which without weight decay is Adam.
+
+    The numbers of steps shape the schedule alone, not the optimizer's state.
+    """
+    schedule = make_schedule(config, total_steps, steps_per_epoch)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(
-        clip,
-        optax.adamw(
-            schedule,
-            b1=config.beta1,
-            b2=config.beta2,
-            eps=config.epsilon,
-            weight_decay=config.weight_decay,
-        ),
+    adamw = optax.adamw(
+        schedule,
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
     )
+    return Optimizer(optax.chain(clip, adamw), schedule)

@@ -18,6 +18,18 @@ class Initializer(Protocol):
     def init(self, key: jax.Array) -> tuple[Params, Stats]: ...
 
 
+class Weights(NamedTuple):
+    """What inference needs of a state.
+
+    Attributes:
+        step: int32, number of finished steps. params, stats: nested dicts of arrays.
+    """
+
+    step: jax.Array
+    params: Params
+    stats: Stats
+
+
 class TrainState(NamedTuple):
     """Everything that changes in training, and the key that all randomness is folded from.
 
@@ -31,6 +43,11 @@ class TrainState(NamedTuple):
     stats: Stats
     opt_state: Any
     key: jax.Array
+
+    @property
+    def weights(self) -> Weights:
+        """The state without what only training needs."""
+        return Weights(self.step, self.params, self.stats)
 
 
 def create_state(

@@ -9,9 +9,9 @@ from promptmad_jax.benchmarking import inference
 from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.timing import Budget
-from promptmad_jax.benchmarking.training import training
-from promptmad_jax.commands.benchmark import made_up_experiment, subject_of, training_settings
+from promptmad_jax.benchmarking.training import synthesis, training
 from promptmad_jax.config import parse
+from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
 from promptmad_jax.runtime.config_file import load_config
 
 BATCH = 8
@@ -28,7 +28,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def subject(config):
-    return subject_of(made_up_experiment(config, 3, "config"))
+    return RandomDetector(config, "config", 3)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def check(row, case, batch_size=BATCH):
 
 
 def test_host_to_host(subject, bench, tmp_path):
-    (row,) = inference.host_to_host(subject, BATCH, bench)
+    (row,) = inference.time_call("inference", subject, subject.host_to_host(BATCH), bench)
     check(row, "inference")
     assert row["images_per_s"] == pytest.approx(BATCH / row["median_s"])
     assert row["compile_s"] > 0
@@ -54,7 +54,7 @@ def test_host_to_host(subject, bench, tmp_path):
 
 
 def test_stages_add_up(subject, bench):
-    rows = list(inference.stages(subject, BATCH, bench))
+    rows = list(inference.stages(subject, subject.stages(BATCH), BATCH, bench))
     for row, name in zip(rows, ("backbone", "reconstructor", "segmentor"), strict=True):
         check(row, f"stage_{name}")
         assert row.keys() >= COSTS and row["gflop_per_image"] > 0
@@ -68,7 +68,9 @@ def test_stages_add_up(subject, bench):
 
 
 def test_training_steps_compile_nothing_after_the_first(config, subject, bench):
-    step, synthesized = training(subject, training_settings(config), BATCH, 12, bench)
+    step = training(subject, BATCH, 12, bench)
+    images, _ = subject.images(BATCH)
+    synthesized = synthesis(images, config.pseudo_anomaly, bench, step["median_s"])
     check(step, "training")
     assert step["samples"] == 12 and step["compilations_later"] == 0
     assert step.keys() >= COSTS and step["drift"] > 0 and step["cache_mib"] > 0
@@ -77,4 +79,4 @@ def test_training_steps_compile_nothing_after_the_first(config, subject, bench):
     share = synthesized["median_s"] / step["median_s"]
     assert synthesized["share_of_step"] == pytest.approx(share)
     # The subject's own arrays outlive the donated state.
-    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(subject.state))
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(subject.weights))

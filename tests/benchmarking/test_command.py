@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from promptmad_jax.benchmarking.plan import Selection, plan
+from promptmad_jax.benchmarking.plan import PLAIN_CASES, Selection, plan
+from promptmad_jax.methods.reconstruction.method import Reconstruction
 from promptmad_jax.runtime.errors import UserError
 from tests.running import environment
 
@@ -22,7 +23,10 @@ def run(*arguments, status=0):
 
 
 def select(what="inference", cases=(), batch_sizes=(), training_batch=8, sweep=None):
-    return Selection((what,), cases, batch_sizes, training_batch, sweep)
+    available = PLAIN_CASES | dict(Reconstruction.benchmark_cases)
+    return Selection(
+        (what,), cases, batch_sizes, sweep, available, training_batch, "backbone.dtype"
+    )
 
 
 def test_inference_in_a_process_of_its_own():
@@ -51,12 +55,13 @@ def test_refusals():
     _, said = run("--what=inference", "--batch_size=0", TINY, status=2)
     assert "error: --batch_size=0" in said
     for values, message in (
-        ({"what": "speed"}, "speed: there are inference"),
+        ({"what": "speed"}, "speed: it can be metrics, inference"),
         ({"cases": ("import",)}, "import: of --what there are inference"),
-        ({"training_batch": None}, "give --config"),
     ):
         with pytest.raises(UserError, match=message):
             select(**values)
+    _, said = run("--what=inference", status=2)
+    assert "it can be metrics; all but metrics need a --config" in said
 
 
 def cases(**values):
@@ -75,7 +80,7 @@ def test_cases_of_a_plan():
     ]
     assert [size for _, size in cases(cases=("inference",))] == [1, 8, 32, 256]
     assert cases(what="training") == [("training", 8)]
-    alone = cases(what="metrics", training_batch=None, batch_sizes=(4,), cases=("metrics",))
+    alone = cases(what="metrics", batch_sizes=(4,), cases=("metrics",))
     assert alone == [("metrics", 1)]
 
 

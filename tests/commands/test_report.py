@@ -8,6 +8,7 @@ import pytest
 from promptmad_jax.commands import report as rebuild
 from promptmad_jax.config import Config
 from promptmad_jax.evaluation.image_scores import read_scores
+from promptmad_jax.reporting.report import Report
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from tests.reporting.report_cases import MANIFEST, evaluate, make_class
@@ -22,20 +23,18 @@ def files(tmp_path, monkeypatch):
     result["protocol"]["step"] = 30
     (tmp_path / "metrics.json").write_text(json.dumps(result))
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
-    state = types.SimpleNamespace(step=30, params={}, stats={})
-    experiment = types.SimpleNamespace(config=Config(), class_names=("bolt", "tile"))
-
-    def no_steps(*arguments):
-        raise AssertionError("the maps of these classes need no diffusion")
-
-    maker = types.SimpleNamespace(bank=no_steps)
-    monkeypatch.setattr(Workdir, "read_calibration", lambda self: None)
-    monkeypatch.setattr(rebuild, "restore_experiment", lambda config, files: (experiment, maker))
-    monkeypatch.setattr(rebuild, "restore_state", lambda *arguments: state)
-    monkeypatch.setattr(rebuild, "load_splits", lambda config: types.SimpleNamespace(test=None))
     plain = [make_class(one.class_name, keys=()) for one in CLASSES]
-    monkeypatch.setattr(rebuild, "class_maps", lambda *arguments: iter(plain))
-    return Workdir(tmp_path)
+    steps = []
+
+    def report_maps(files, step):
+        steps.append(step)
+        return Report(files.path / "report"), iter(plain)
+
+    method = types.SimpleNamespace(report_maps=report_maps)
+    monkeypatch.setattr(rebuild, "open_method", lambda config: method)
+    files = Workdir(tmp_path)
+    files.asked_for = steps
+    return files
 
 
 def test_page_and_scores(files):
@@ -54,13 +53,9 @@ def test_figures(files, tmp_path):
     assert "training.pdf" not in names
 
 
-def test_the_checkpoint_that_was_evaluated_is_drawn(files, monkeypatch):
-    taken = []
-    state = types.SimpleNamespace(step=30, params={}, stats={})
-    restore = lambda experiment, files, step: taken.append(step) or state
-    monkeypatch.setattr(rebuild, "restore_state", restore)
+def test_the_checkpoint_that_was_evaluated_is_drawn(files):
     rebuild.rebuild_report(Config(), files)
-    assert taken == [30]
+    assert files.asked_for == [30]
 
 
 def test_run_that_was_not_evaluated(files):

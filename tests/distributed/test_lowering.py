@@ -13,11 +13,12 @@ import pytest
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
 from promptmad_jax.dry_run.collectives import find_collectives
-from promptmad_jax.dry_run.memory import memory, summed_elements
-from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.dry_run.memory import memory
+from promptmad_jax.methods.reconstruction.abstract import abstract_training
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
+from tools.scaling import summed_elements
 
 IMAGES = 2  # a device
 DEVICES = 8
@@ -32,7 +33,7 @@ def full_size(name, devices):
     raw.train.batch_size = devices * IMAGES
     # What "auto" is on an accelerator; the CPU's lowering would be traced as well.
     raw.backbone.depthwise = "conv"
-    return abstract_run(parse(raw), abstract_mesh(devices), PLATFORMS[0], TEXT_WIDTH)
+    return abstract_training(parse(raw), abstract_mesh(devices), PLATFORMS[0], TEXT_WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def small():
     raw.backbone.depthwise = "conv"
     raw.pseudo_anomaly.textures = "noise"
     config = parse(raw)
-    run = abstract_run(config, make_mesh(config.mesh), "cpu", TEXT_WIDTH)
+    run = abstract_training(config, make_mesh(config.mesh), "cpu", TEXT_WIDTH)
     # The partitioned program is wanted, not fast code.
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return config, run, run.trace().lower().compile(compiler_options=options)

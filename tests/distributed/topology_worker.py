@@ -36,14 +36,17 @@ def main(argv):
 def train(config, evaluated):
     import jax
 
-    from promptmad_jax.commands import train as run
+    from promptmad_jax.methods.method import open_method
+    from promptmad_jax.training.config import total_steps
+    from promptmad_jax.training.optimizer import make_optimizer
     from promptmad_jax.training.state import create_state
 
-    method = run.open_method(config)
-    steps, schedule, tx = run.optimizer_of(config, method.num_images)
-    state, shardings = create_state(method.network, tx, config.train.seed, method.mesh)
+    method = open_method(config).training()
+    steps, per_epoch = total_steps(config.train, method.num_images)
+    optimizer = make_optimizer(config.optimizer, steps, per_epoch)
+    state, shardings = create_state(method.network, optimizer.tx, config.train.seed, method.mesh)
     order, source = method.batches()
-    step_function = method.step_function(tx, schedule, shardings)
+    step_function = method.step_function(optimizer, shardings)
     losses = []
     for step in range(steps):
         state, metrics = step_function(state, method.frozen, source(order(step)))

@@ -10,7 +10,7 @@ from promptmad_jax.config import parse
 from promptmad_jax.dry_run import report as dry_run
 from promptmad_jax.dry_run.collectives import Collective
 from promptmad_jax.dry_run.memory import Memory, image_count, state_groups
-from promptmad_jax.dry_run.train_step import abstract_run
+from promptmad_jax.methods.reconstruction.abstract import abstract_training, text_width
 from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
@@ -23,7 +23,7 @@ def groups(fsdp, rules=()):
     raw = load_config("promptmad_mvtec.py")
     raw.mesh.rules = rules
     config = parse(raw)
-    run = abstract_run(config, abstract_mesh(8 // fsdp, fsdp), "tpu", 512)
+    run = abstract_training(config, abstract_mesh(8 // fsdp, fsdp), "tpu", 512)
     return run, state_groups(run.state, partition_rules(config.mesh))
 
 
@@ -83,15 +83,13 @@ def test_images_of_an_unprepared_data_set_are_not_known(tmp_path):
 
 def test_width_of_the_text(tmp_path):
     raw = load_config("promptmad_mvtec.py")
-    assert dry_run.text_width(parse(raw)) == 512
+    assert text_width(parse(raw).text) == 512
     path = tmp_path / "vectors.npz"
     np.savez(path, phrases=np.array(["a"]), vectors=np.zeros((1, 24), np.float32))
     raw.text.update(source="vectors", weights=str(path))
-    assert dry_run.text_width(parse(raw)) == 24
+    assert text_width(parse(raw).text) == 24
     raw.text.update(source="random", width=32)
-    assert dry_run.text_width(parse(raw)) == 32
-    raw.model = "onenip"
-    assert dry_run.text_width(parse(raw)) == 0
+    assert text_width(parse(raw).text) == 32
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:", "cpu:0", "cpu:many", "tpu:"])

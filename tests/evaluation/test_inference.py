@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.evaluation.inference import InferencePrograms, MapMaker
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 
 
@@ -31,16 +31,16 @@ class Brightness:
 def test_order_and_padding(count):
     prompts = np.zeros((2, 8, 8, 3), np.uint8)
     prompts[1] = 100
-    maker = MapMaker(Brightness(), None, make_mesh(MeshConfig()), 5, prompts)
+    programs = InferencePrograms(Brightness(), None, make_mesh(MeshConfig()), 5, prompts)
+    maker = MapMaker(programs, 2.0, None)
     assert maker.batch_size == 8
     images = np.zeros((count, 8, 8, 3), np.uint8)
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
     ids = np.arange(count) % 2
-    bank = maker.bank(2.0, None)
     expected = np.arange(count) + 200.0 * ids
-    maps = maker.maps(2.0, None, bank, images, ids)["reconstruction"]
+    maps = maker.maps(images, ids)["reconstruction"]
     np.testing.assert_array_equal(maps, np.broadcast_to(expected[:, None, None], (count, 8, 8)))
-    steps = maker.diffusion_steps(2.0, None, bank, images, ids)
+    steps = maker.diffusion_steps(images, ids)
     assert steps.shape == (3, count, 2, 2)
     np.testing.assert_array_equal(steps[:, :, 0, 0], np.arange(3)[:, None] * expected[None])
 
@@ -48,13 +48,14 @@ def test_order_and_padding(count):
 @pytest.mark.parametrize("count", [0, 1, 8, 11])
 def test_own_images_of_an_uneven_share(count):
     """This process has `count` images where another has 11, so all make two batches."""
-    maker = MapMaker(Brightness(), None, make_mesh(MeshConfig()), 8, np.zeros((2, 8, 8, 3)))
-    rounds, own_maps = [], maker._own_maps
-    maker._own_maps = lambda *arguments: rounds.append(1) or own_maps(*arguments)
+    prompts = np.zeros((2, 8, 8, 3))
+    programs = InferencePrograms(Brightness(), None, make_mesh(MeshConfig()), 8, prompts)
+    rounds, own_maps = [], programs.own_maps
+    programs.own_maps = lambda *arguments: rounds.append(1) or own_maps(*arguments)
     images = np.zeros((count, 8, 8, 3), np.uint8)
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
-    bank = maker.bank(2.0, None)
-    maps = maker.own_maps(2.0, None, bank, images, np.zeros(count, np.int64), 11)
+    maker = MapMaker(programs, 2.0, None)
+    maps = maker.own_maps(images, np.zeros(count, np.int64), 11)
     assert len(rounds) == 2
     np.testing.assert_array_equal(
         maps["reconstruction"],

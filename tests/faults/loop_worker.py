@@ -11,19 +11,21 @@ import traceback
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.checkpoint import Checkpoints
-from promptmad_jax.runtime.console import Progress
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh, open_channels, state_shardings
 from promptmad_jax.runtime.preemption import Preemption
-from promptmad_jax.runtime.profiler import StepTrace
-from promptmad_jax.runtime.writers import open_writers
-from promptmad_jax.training.loop import TrainConfig, train_loop
+from promptmad_jax.training.config import TrainConfig
+from promptmad_jax.training.log import TrainLog
+from promptmad_jax.training.loop import Task, train_loop
 from promptmad_jax.training.state import TrainState, abstract_state
 
 STEPS = 60
-CONFIG = TrainConfig(batch_size=1, log_every=1, checkpoint_every=2, keep=2, keep_every=20)
+CONFIG = TrainConfig(
+    batch_size=1, steps=STEPS, log_every=1, checkpoint_every=2, keep=2, keep_every=20
+)
 
 
 def init(key):
@@ -39,7 +41,7 @@ def fresh():
 
 
 @jax.jit
-def descend(state, frozen, batch):
+def descend(state, batch):
     noise = jax.random.normal(jax.random.fold_in(state.key, state.step), (300, 300))
     moment = state.opt_state["m"] * 0.9 + noise
     params = {"w": state.params["w"] + 0.01 * moment * batch}
@@ -59,22 +61,10 @@ def train(directory):
     found = checkpoints.resume(abstract_state(state))
     state = state if found is None else found[1]
     start = int(state.step)
-    with Preemption() as preemption, Progress(STEPS, start, 1) as progress:
-        state = train_loop(
-            state,
-            descend,
-            None,
-            lambda step: step,
-            batch_of,
-            CONFIG,
-            STEPS,
-            checkpoints=checkpoints,
-            writer=open_writers((), directory, {}, start),
-            progress=progress,
-            preemption=preemption,
-            trace=StepTrace(directory, None),
-            evaluate=lambda state, step: {},
-        )
+    task = Task(descend, batch_of, lambda state: {})
+    log = TrainLog(epath.Path(directory), {}, CONFIG, start)
+    with Preemption() as preemption, log:
+        state = train_loop(state, task, CONFIG, checkpoints, log, preemption)
     checkpoints.close()
     return state
 

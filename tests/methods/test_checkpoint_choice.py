@@ -11,13 +11,15 @@ import pytest
 from promptmad_jax.config import Config, parse
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation import calibration as calibration_lib
-from promptmad_jax.methods.reconstruction.assembly import Splits
-from promptmad_jax.methods.reconstruction.checkpoint_choice import choose_state
-from promptmad_jax.methods.reconstruction.evaluation import prompt_makers
-from promptmad_jax.runs.restore import restore_state
+from promptmad_jax.methods.reconstruction import trained
+from promptmad_jax.methods.reconstruction.assembly import backbone_weights
+from promptmad_jax.methods.reconstruction.splits import Splits, further_prompts
+from promptmad_jax.methods.reconstruction.trained import TrainedDetector
+from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
 from promptmad_jax.training.state import TrainState
 
 SIZE, SKILLS = 32, {2: 0.1, 4: 1.0, 6: 0.3}
@@ -26,11 +28,11 @@ SIZE, SKILLS = 32, {2: 0.1, 4: 1.0, 6: 0.3}
 class Skilled:
     """Maps that show what differs from grey the more clearly, the higher the parameter."""
 
-    def bank(self, params, stats):
-        return None
+    def __init__(self, programs, params, stats):
+        self._skill = float(params["skill"])
 
-    def maps(self, params, stats, bank, images, class_ids):
-        skill = float(params["skill"])
+    def maps(self, images, class_ids):
+        skill = self._skill
         noise = np.random.default_rng(0).random(images.shape[:3], np.float32)
         difference = np.abs(images.astype(np.float32) - 100).max(-1) / 255
         return {"reconstruction": skill * difference + (1 - skill) * noise}
@@ -61,15 +63,22 @@ def bright_squares(keys, images, textures, config):
     return jnp.where(masks[..., None] > 0, 220.0, images), masks
 
 
-def experiment_of(checkpoint):
+def assembly_of(checkpoint):
     config = Config()
     settings = dataclasses.replace(config.eval, checkpoint=checkpoint, fusion="reconstruction")
-    return types.SimpleNamespace(config=dataclasses.replace(config, eval=settings))
+    return types.SimpleNamespace(
+        config=dataclasses.replace(config, eval=settings),
+        programs=None,
+        mesh=make_mesh(MeshConfig()),
+        network=types.SimpleNamespace(init=lambda key: ({"skill": jnp.float32(0)}, {})),
+        frozen_weights=backbone_weights(config),
+    )
 
 
 @pytest.fixture(autouse=True)
 def quick_pseudo_anomalies(monkeypatch):
     monkeypatch.setattr(calibration_lib, "synthesize", bright_squares)
+    monkeypatch.setattr(trained, "MapMaker", Skilled)
 
 
 @pytest.fixture(scope="module")
@@ -82,20 +91,23 @@ def files(tmp_path_factory):
     return files
 
 
-def choose(files, checkpoint):
+def choose(files, checkpoint, state=None):
     splits = Splits(grey(4), grey(4), grey(0))
-    return choose_state(experiment_of(checkpoint), Skilled(), state_of(6), splits, files)
+    newest = state or state_of(6)
+    detector = TrainedDetector(assembly_of(checkpoint), newest.weights)
+    chosen, calibration = detector.choose(splits, files)
+    return chosen.weights, calibration
 
 
 def test_the_newest_is_taken_unseen(files):
-    state, calibration = choose(files, "last")
-    assert int(state.step) == 6 and calibration.step == 6
+    weights, calibration = choose(files, "last")
+    assert int(weights.step) == 6 and calibration.step == 6
     assert calibration.checkpoint_scores == {} and calibration.source == "held-out"
 
 
 def test_the_best_on_held_out_images_is_taken(files):
-    state, calibration = choose(files, "held_out")
-    assert int(state.step) == 4 and float(state.params["skill"]) == 1
+    weights, calibration = choose(files, "held_out")
+    assert int(weights.step) == 4 and float(weights.params["skill"]) == 1
     scores = calibration.checkpoint_scores
     assert list(scores) == [2, 4, 6] and scores[2] < scores[6] < scores[4]
     assert calibration.step == 4 and calibration.source == "held-out"
@@ -105,23 +117,22 @@ def test_the_best_on_held_out_images_is_taken(files):
 
 def test_a_state_that_has_diverged_is_refused_with_the_image(files):
     broken = state_of(6)._replace(params={"skill": jnp.float32(jnp.nan)})
-    splits = Splits(grey(4), grey(4), grey(0))
     with pytest.raises(UserError, match=r"0\.png: the reconstruction map is NaN or infinite"):
-        choose_state(experiment_of("last"), Skilled(), broken, splits, files)
+        choose(files, "last", broken)
 
 
 def test_a_checkpoint_that_is_gone(files):
     with pytest.raises(UserError, match=r"evaluated at step 3, .* no longer kept; run .*evaluate"):
-        restore_state(experiment_of("last"), files, 3)
+        restore_weights(assembly_of("last"), files, 3)
 
 
 def test_more_prompts_than_images_are_refused():
-    splits, experiment = Splits(grey(5), grey(0), grey(0)), experiment_of("last")
-    experiment.map_maker = lambda prompts: prompts.shape
-    assert prompt_makers(experiment, splits, 1) == []
-    assert prompt_makers(experiment, splits, 2) == [(2, SIZE, SIZE, 3)]
+    config = assembly_of("last").config
+    assert further_prompts(config, grey(5), 1) == []
+    (prompts,) = further_prompts(config, grey(5), 2)
+    assert prompts.shape == (2, SIZE, SIZE, 3)
     with pytest.raises(UserError, match=r"--prompts=3: the smallest class has 2 .* at most 2"):
-        prompt_makers(experiment, splits, 3)
+        further_prompts(config, grey(5), 3)
 
 
 def test_nothing_held_out_is_refused():

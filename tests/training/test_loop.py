@@ -8,15 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.commands.train import _keep_untrained
 from promptmad_jax.runtime.checkpoint import Checkpoints
-from promptmad_jax.runtime.console import Progress
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.metrics_log import read_metrics
 from promptmad_jax.runtime.preemption import REQUEUE_STATUS, Preempted, Preemption
-from promptmad_jax.runtime.profiler import StepTrace
-from promptmad_jax.runtime.writers import open_writers
-from promptmad_jax.training.loop import TrainConfig, train_loop
+from promptmad_jax.training.config import TrainConfig
+from promptmad_jax.training.log import TrainLog
+from promptmad_jax.training.loop import Task, save_untrained, train_loop
 from promptmad_jax.training.state import TrainState, abstract_state
 
 STEPS = 12
@@ -47,49 +45,38 @@ class Run:
 
     def __init__(self, directory, **config):
         self.directory, self.events = directory, []
-        self.config = TrainConfig(batch_size=1, **{"log_every": 2, "checkpoint_every": 4} | config)
+        self.config = TrainConfig(
+            batch_size=1, steps=STEPS, **{"log_every": 2, "checkpoint_every": 4} | config
+        )
         self.after_step = self.in_evaluation = lambda step: None
         self.source = jnp.float32
 
-    def step(self, state, frozen, batch):
+    def step(self, state, batch):
         state, metrics = count(state, batch)
         self.after_step(int(state.step))
         return state, metrics
 
-    def evaluate(self, state, step):
+    def evaluate(self, state):
+        step = int(state.step)
         self.events.append(f"e{step}")
-        assert int(state.step) == step
         self.in_evaluation(step)
         return {"ap": 0.5}
 
-    def go(self, evaluate_first=False):
+    def go(self):
         self.checkpoints = checkpoints = Checkpoints(self.directory / "checkpoints", keep=20)
         save = checkpoints.save
         checkpoints.save = lambda step, state: (self.events.append(f"s{step}"), save(step, state))
         found = checkpoints.resume(abstract_state(start()))
         state = start() if found is None else found[1]
-        writer = open_writers((), self.directory, {}, int(state.step))
+        task = Task(lambda *args: self.step(*args), self.source, self.evaluate)
         try:
-            with Preemption() as preemption, Progress(STEPS, 0, 1) as progress:
-                return train_loop(
-                    state,
-                    self.step,
-                    None,
-                    lambda step: step,
-                    self.source,
-                    self.config,
-                    STEPS,
-                    checkpoints=checkpoints,
-                    writer=writer,
-                    progress=progress,
-                    preemption=preemption,
-                    trace=StepTrace(self.directory, None),
-                    evaluate=self.evaluate,
-                    evaluate_first=evaluate_first,
-                )
+            with (
+                Preemption() as preemption,
+                TrainLog(self.directory, {}, self.config, int(state.step)) as log,
+            ):
+                return train_loop(state, task, self.config, checkpoints, log, preemption)
         finally:
             checkpoints.close()
-            writer.close()
 
     def rows(self, kind):
         return [
@@ -120,7 +107,7 @@ def test_on_a_cpu_no_step_waits_in_a_queue(tmp_path):
         ready.extend(loss.is_ready() for loss in losses[-1:])
         return jnp.float32(indices)
 
-    def step(state, frozen, batch):
+    def step(state, batch):
         state, metrics = count_slowly(state, batch)
         losses.append(metrics["loss"])
         return state, metrics
@@ -163,7 +150,7 @@ def test_told_to_stop_in_an_evaluation_it_leaves_at_once(tmp_path, whole):
         run.go()
     assert run.events == ["s4", "s6", "e6"] and not run.rows("eval")
     again = Run(tmp_path, eval_at=(6,))
-    np.testing.assert_array_equal(again.go(evaluate_first=True).params["w"], whole)
+    np.testing.assert_array_equal(again.go().params["w"], whole)
     assert again.events == ["e6", "s8", "s12"]
     assert [row["step"] for row in again.rows("eval")] == [6]
 
@@ -227,7 +214,7 @@ def test_last_state_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit):
     run = Run(tmp_path)
     run.after_step = disk = FullDisk(run, file_size_limit, begin=10, end=None)
     try:
-        with pytest.raises(UserError, match=r"could not be saved .* goes on from step 8"):
+        with pytest.raises(UserError, match=r"could not be saved .* continues from step 8"):
             run.go()
     finally:
         disk.close()
@@ -237,8 +224,8 @@ def test_last_state_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit):
 def test_a_run_without_a_step_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit, capsys):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     with file_size_limit(0), pytest.raises(UserError, match=r"could not be saved .* from step 0"):
-        _keep_untrained(start(), checkpoints)
+        save_untrained(start(), checkpoints)
     assert "checkpoint of step 0 could not be saved" in capsys.readouterr().err
-    _keep_untrained(start(), checkpoints)
+    save_untrained(start(), checkpoints)
     assert checkpoints.steps() == [0]
     checkpoints.close()

@@ -29,7 +29,7 @@ def test_updates_equal_torchs_adamw_with_clipping():
     torch = pytest.importorskip("torch")
     start = np.random.default_rng(0).normal(size=(5,)).astype(np.float32)
     config = OptimizerConfig(learning_rate=1e-2)
-    tx = make_optimizer(config, make_schedule(config, 10, 1))
+    tx = make_optimizer(config, 10, 1).tx
     params = jnp.asarray(start)
     state = tx.init(params)
     weight = torch.nn.Parameter(torch.from_numpy(start.copy()))

@@ -17,9 +17,9 @@ from promptmad_jax.runtime.mesh import (
     partition_rules,
     replicated,
 )
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.optimizer import make_optimizer
+from promptmad_jax.training.reconstruction_step import make_train_step
 from promptmad_jax.training.state import create_state
-from promptmad_jax.training.step import make_train_step
 
 STEPS, BATCH, SIDE = 2, 8, 64
 FSDP = (("(lin1|query|key|value|input_proj)/kernel$", ("", "fsdp")),)
@@ -49,13 +49,10 @@ def train(mesh_config):
     detector = make_detector(config, backbone, None)
     frozen = Frozen(params, None)
     batch = jax.device_put(batch_of(detector, frozen), batch_sharding(mesh))
-    schedule = make_schedule(config.optimizer, STEPS, STEPS)
-    tx = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(config.optimizer, STEPS, STEPS)
     rules = partition_rules(mesh_config)
-    state, shardings = create_state(detector.network, tx, 0, mesh, rules)
-    step = make_train_step(
-        detector, tx, schedule, config.pseudo_anomaly, config.loss, mesh, shardings
-    )
+    state, shardings = create_state(detector.network, optimizer.tx, 0, mesh, rules)
+    step = make_train_step(detector, optimizer, config.pseudo_anomaly, config.loss, mesh, shardings)
     frozen, history = jax.device_put(frozen, replicated(mesh)), []
     compiled = step.lower(state, frozen, batch).compile()
     for _ in range(STEPS):

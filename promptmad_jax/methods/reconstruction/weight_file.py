@@ -1,7 +1,6 @@
-"""A detector whose weights come from a file, with no training run of ours behind it."""
+"""A detector whose weights come from a file, without a training run of ours."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,42 +9,36 @@ from promptmad_jax.config import Config
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.preprocess import decode_image, resize_image
 from promptmad_jax.methods.reconstruction.assembly import (
-    Experiment,
-    Splits,
-    build_experiment,
-    class_prompts,
+    Assembly,
+    assemble,
     class_text,
-    load_splits,
     make_detector,
 )
-from promptmad_jax.methods.reconstruction.evaluation import calibrate_state, finish
+from promptmad_jax.methods.reconstruction.evaluation import finish
+from promptmad_jax.methods.reconstruction.splits import Splits, class_prompts, load_splits
+from promptmad_jax.methods.reconstruction.trained import TrainedDetector
 from promptmad_jax.models.backbone.backbone import build_backbone, layer_shapes
-from promptmad_jax.models.backbone.weights.efficientnet import fold
-from promptmad_jax.models.functional import Params, Stats
-from promptmad_jax.models.reconstruction.weights.model_file import read_model
-from promptmad_jax.models.reconstruction.weights.onenip import split_params_stats
+from promptmad_jax.models.backbone.weights.efficientnet import fold, read_canonical
+from promptmad_jax.models.reconstruction.weights.model_file import BACKBONE, Canonical, read_model
+from promptmad_jax.models.reconstruction.weights.onenip import join_params_stats, split_params_stats
 from promptmad_jax.runs.manifest import write_manifest
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import replicate
 from promptmad_jax.serving.predictor import Predictor
-
-
-class FileState(NamedTuple):
-    """What evaluation reads of a training state; the step of foreign weights is unknown: 0."""
-
-    step: int
-    params: Params
-    stats: Stats
+from promptmad_jax.training.state import Weights
+from promptmad_jax.weights.files import read_tensors
+from promptmad_jax.weights.hub import resolve_file
 
 
 def load_weights(
-    config: Config, path: str, class_names: tuple[str, ...]
-) -> tuple[Experiment, FileState]:
+    config: Config, path: str, class_names: tuple[str, ...], prompts: np.ndarray
+) -> TrainedDetector:
     """The configured model with the weights of a file, of any format that `convert` reads.
 
-    The backbone is the file's, where it holds one, else that of the configuration.
+    The backbone is the file's, where it holds one, else that of the configuration. The number of
+    steps is unknown, and stated as 0.
 
     Raises:
         UserError: the file cannot be read or is of another model.
@@ -56,9 +49,9 @@ def load_weights(
     frozen = None
     if own:
         frozen = fold(own, layer_shapes(backbone.architecture), config.backbone.norm_epsilon)
-    experiment = build_experiment(config, class_names, text, frozen)
-    params, stats = replicate(jax.tree.map(np.float32, split_params_stats(model)), experiment.mesh)
-    return experiment, FileState(0, params, stats)
+    assembly = assemble(config, class_names, text, prompts, frozen)
+    params, stats = replicate(jax.tree.map(np.float32, split_params_stats(model)), assembly.mesh)
+    return TrainedDetector(assembly, Weights(0, params, stats))
 
 
 def evaluate_weights(config: Config, path: str, prompt_images: list[str], output: Workdir) -> dict:
@@ -82,13 +75,13 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
                 f"--prompt_image={spec}: give CLASS=PATH with a class of {', '.join(names)}"
             )
         prompts[names.index(name)] = _prompt(file, config)
-    experiment, state = load_weights(config, path, names)
+    detector = load_weights(config, path, names, prompts)
     write_manifest(
         output.manifest,
         to_dict(config),
         config.train.seed,
         splits.train.fingerprint,
-        experiment.mesh,
+        detector.assembly.mesh,
         {
             "weights": str(path),
             "classes": list(names),
@@ -96,15 +89,16 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
             "test_fingerprint": splits.test.fingerprint,
         },
     )
-    maker = experiment.map_maker(prompts)
     origin = {"checkpoint": f"none: the weights of {Path(path).name}"}
     if prompt_images:
         given = ", ".join(prompt_images)
         origin["prompt"] = f"given: {given}; else training image {config.eval.prompt_index}"
-    return finish(experiment, maker, state, splits, output, output, origin=origin)
+    return finish(detector, splits, output, output, origin=origin)
 
 
-def load_file_predictor(config: Config, path: str, class_name: str, prompt_image: str) -> Predictor:
+def load_weights_predictor(
+    config: Config, path: str, class_name: str, prompt_image: str
+) -> Predictor:
     """A weight file ready for images of one class.
 
     The constants of fusion and drawing are read off the prompt image and its pseudo-anomalies. One
@@ -112,21 +106,25 @@ def load_file_predictor(config: Config, path: str, class_name: str, prompt_image
     """
     if class_name == "auto":
         raise UserError("--class_name=auto needs a trained run; name the class of the prompt image")
-    experiment, state = load_weights(config, path, (class_name,))
     prompts = _prompt(prompt_image, config)[None]
-    maker = experiment.map_maker(prompts)
+    detector = load_weights(config, path, (class_name,), prompts)
     images = _normal_images(prompts, class_name, prompt_image)
-    splits = Splits(images, images.select([]), images)
-    calibration = calibrate_state(experiment, maker, state, splits).without_thresholds()
-    return Predictor(
-        maker,
-        state.params,
-        state.stats,
-        (class_name,),
-        calibration,
-        config.eval.fusion,
-        config.eval.image_pool,
-    )
+    calibration = detector.calibrate(Splits(images, images.select([]), images))
+    return detector.predictor(calibration.without_thresholds())
+
+
+def run_weights(assembly: Assembly, weights: Weights) -> Canonical:
+    """A trained model with its backbone under our names, the backbone's BatchNorm not folded."""
+    setting = assembly.config.backbone.weights
+    if setting in ("random", "shipped"):
+        backbone = join_params_stats(assembly.frozen.backbone, {})
+    else:
+        path = resolve_file(setting, "model.safetensors", setting="backbone.weights")
+        shapes = layer_shapes(assembly.detector.backbone.architecture)
+        backbone = read_canonical(read_tensors(path), shapes, str(path))
+    model = join_params_stats(weights.params, weights.stats)
+    model |= {BACKBONE + name: value for name, value in backbone.items()}
+    return {name: np.asarray(value) for name, value in model.items()}
 
 
 def _prompt(path: str, config: Config) -> np.ndarray:

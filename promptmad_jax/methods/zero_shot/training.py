@@ -1,34 +1,33 @@
-"""Training of zero-shot detectors; a run without anything to train is evaluated alone."""
+"""Training of zero-shot detectors; a run without anything to train is only evaluated."""
 
 import functools
 from typing import Any
 
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
 from promptmad_jax.data.defect_types.images import DefectTypeExamples, take_examples
 from promptmad_jax.data.pipeline import BatchOrder, make_source
 from promptmad_jax.data.pipeline import Source as Batches
-from promptmad_jax.methods.zero_shot.assembly import (
+from promptmad_jax.methods.zero_shot.assembly import ZeroShotAssembly, assemble, clip_weights
+from promptmad_jax.methods.zero_shot.images import (
     Source,
-    ZeroShotExperiment,
-    build_zero_shot,
     load_target,
     read_source,
     source_folder,
     target_facts,
 )
-from promptmad_jax.methods.zero_shot.evaluation import evaluate_zero_shot, finish_zero_shot
-from promptmad_jax.runs.frozen_weights import frozen_facts
+from promptmad_jax.methods.zero_shot.trained import TrainedZeroShot
+from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.manifest import write_manifest
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.processes import is_writer
+from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.state import Initializer, TrainState
-from promptmad_jax.training.step import StepFunction
+from promptmad_jax.training.update import StepFunction
 from promptmad_jax.training.zero_shot_features import load_image_states
 from promptmad_jax.training.zero_shot_step import FrozenZeroShot, make_zero_shot_step
 
@@ -36,7 +35,7 @@ _NO_SOURCE = "none: nothing is trained"
 
 
 class ZeroShotTraining:
-    """A `run.Method`: DAPO, MultiADS, and CLIP as it is."""
+    """A `Training` of DAPO or MultiADS on annotated defects of other products; none for CLIP."""
 
     def __init__(self, config: Config):
         self.config, self._target = config, load_target(config)
@@ -48,43 +47,43 @@ class ZeroShotTraining:
             self.num_images = len(self._source.data)
 
     @functools.cached_property
-    def _experiment(self) -> ZeroShotExperiment:
-        return build_zero_shot(self.config)
+    def _assembly(self) -> ZeroShotAssembly:
+        return assemble(self.config)
 
     @property
     def mesh(self) -> Mesh:
-        return self._experiment.mesh
+        return self._assembly.mesh
 
     @property
     def network(self) -> Initializer:
-        return self._experiment.network
+        return self._assembly.network
 
     @functools.cached_property
     def frozen(self) -> FrozenZeroShot:
         """CLIP and the trained words."""
-        return self._experiment.frozen_inputs(self._source.words)
+        return self._assembly.frozen_inputs(self._source.words)
+
+    @property
+    def frozen_weights(self) -> FrozenWeights:
+        return clip_weights(self.config)
 
     def describe(self, files: Workdir) -> None:
-        """See `run.Method`; says loudly that a test split is trained on."""
+        """Writes the manifest, and warns that a test split is trained on."""
         if not is_writer():
             return
-        extra = target_facts(self._target) | frozen_facts(self.config)
+        extra = target_facts(self._target) | self.frozen_weights.facts()
         if self._source is not None:
             warn(self._source.fact["trained_on_test_split"]["warning"])
             extra |= self._source.fact | {"trained_words": list(self._source.words)}
+        config = self.config
         write_manifest(
-            files.manifest,
-            to_dict(self.config),
-            self.config.train.seed,
-            self.fingerprint,
-            self.mesh,
-            extra,
+            files.manifest, to_dict(config), config.train.seed, self.fingerprint, self.mesh, extra
         )
 
     def batches(self) -> tuple[BatchOrder, Batches]:
-        """See `run.Method`."""
+        """See `Training`."""
         config, images = self.config, self._source.data.images
-        caches = self._experiment.caches
+        caches = self._assembly.caches_images
         examples = DefectTypeExamples(
             None if caches else images.images,
             self._image_states() if caches else None,
@@ -94,29 +93,27 @@ class ZeroShotTraining:
         order = BatchOrder(config.train.seed, images.class_ids, config.train.batch_size, 1)
         return order, make_source(examples, self.mesh, config.train.resident, take_examples)
 
-    def step_function(
-        self, tx: optax.GradientTransformation, schedule: optax.Schedule, shardings: Any
-    ) -> StepFunction:
-        """See `run.Method`."""
-        config, detector = self.config, self._experiment.detector
+    def step_function(self, optimizer: Optimizer, shardings: Any) -> StepFunction:
+        """See `Training`."""
+        config, detector = self.config, self._assembly.detector
         return make_zero_shot_step(
-            detector, tx, schedule, config.type_loss, config.source.mosaic, self.mesh, shardings
+            detector, optimizer, config.type_loss, config.source.mosaic, self.mesh, shardings
         )
 
     def evaluate(self, state: TrainState) -> dict:
-        """See `run.Method`."""
-        return evaluate_zero_shot(self._experiment, state, self._target)
+        """See `Training`."""
+        return TrainedZeroShot(self._assembly, state.weights).evaluate(self._target)
 
     def finish(self, state: TrainState, files: Workdir) -> dict:
-        """See `run.Method`."""
-        return finish_zero_shot(self._experiment, state, self._target, files, files)
+        """See `Training`."""
+        return TrainedZeroShot(self._assembly, state.weights).finish(self._target, files, files)
 
     def _image_states(self) -> Any:
-        config, experiment = self.config, self._experiment
+        config, assembly = self.config, self._assembly
         return load_image_states(
             source_folder(config) / "feature_cache",
-            experiment.detector,
-            experiment.frozen,
+            assembly.detector,
+            assembly.frozen,
             self._source.data.images,
             config.train.fine_dtype,
             self.mesh,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from promptmad_jax.config import parse
-from promptmad_jax.methods.zero_shot.assembly import read_source
+from promptmad_jax.methods.zero_shot.images import read_source
 from promptmad_jax.methods.zero_shot.training import ZeroShotTraining
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import MeshConfig
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.state import create_state
 
 
@@ -32,10 +32,9 @@ def losses(config, mosaic=0.0, **train):
     """Of two steps."""
     train, source = replace(config.train, **train), replace(config.source, mosaic=mosaic)
     method = ZeroShotTraining(replace(config, train=train, source=source))
-    schedule = make_schedule(config.optimizer, 1, 1)
-    tx = make_optimizer(config.optimizer, schedule)
-    state, shardings = create_state(method.network, tx, 0, method.mesh)
-    step = method.step_function(tx, schedule, shardings)
+    optimizer = make_optimizer(config.optimizer)
+    state, shardings = create_state(method.network, optimizer.tx, 0, method.mesh)
+    step = method.step_function(optimizer, shardings)
     order, batches = method.batches()
     found = []
     for number in range(2):

@@ -22,7 +22,7 @@ from promptmad_jax.models.reconstruction.weights.onenip import (
     read_canonical,
     split_params_stats,
 )
-from promptmad_jax.training.step import step_rngs
+from promptmad_jax.training.reconstruction_step import step_rngs
 
 GOLDENS = pathlib.Path(__file__).parents[2] / "goldens"
 LOSSES = LossConfig(focal=0.0)

@@ -18,7 +18,7 @@ from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD, shrink_mask
 from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
-from promptmad_jax.training.step import step_rngs
+from promptmad_jax.training.reconstruction_step import step_rngs
 
 CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
 RECONSTRUCTOR = ReconstructorConfig(

@@ -12,7 +12,7 @@ from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.models.reconstruction.pairs import interleave
 from promptmad_jax.models.reconstruction.uniad import UniAD
-from promptmad_jax.training.step import join, step_rngs
+from promptmad_jax.training.reconstruction_step import join, step_rngs
 
 GRID, CHANNELS, BATCH = (4, 5), 6, 2
 CONFIG = ReconstructorConfig(

@@ -9,33 +9,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
+from promptmad_jax.clip.config import PUBLISHED, read_config
 from promptmad_jax.config import Config
 from promptmad_jax.data.pipeline import TrainBatch
-from promptmad_jax.methods.reconstruction.assembly import make_detector
+from promptmad_jax.methods.reconstruction.assembly import has_text, make_detector
 from promptmad_jax.models.backbone.backbone import build_backbone, parameter_shapes
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
+from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.mesh import partition_rules
-from promptmad_jax.training.optimizer import make_optimizer, make_schedule
+from promptmad_jax.training.optimizer import make_optimizer
+from promptmad_jax.training.reconstruction_step import make_train_step
 from promptmad_jax.training.state import TrainState, state_shapes
-from promptmad_jax.training.step import StepFunction, make_train_step
+from promptmad_jax.training.update import StepFunction
+from promptmad_jax.weights.hub import resolve_file
 
 # The text of MVTec-AD's classes, which decides nothing: a thousandth of the backbone's size.
 CLASSES, STATES = 15, 9
 
 
 @dataclass(frozen=True)
-class AbstractRun:
-    """A training step and the shapes of what it is called with.
+class AbstractReconstruction:
+    """See `AbstractTraining`; `step` is the jitted step, as training calls it."""
 
-    Attributes:
-        state: with shardings. frozen, batch: `jax.ShapeDtypeStruct`s of the global arrays.
-        step: the jitted step, as training calls it.
-    """
-
+    config: Config
     detector: Detector
     state: TrainState
     frozen: Frozen
@@ -46,39 +47,50 @@ class AbstractRun:
         """`jax.stages.Traced`; lower it for the platforms of an abstract mesh, compile it else."""
         return self.step.trace(self.state, self.frozen, self.batch)
 
+    def cached_features(self, count: int) -> Features:
+        """Shapes of the cached features of `count` clean images."""
+        return _cached_features(self.config, self.detector, self.frozen, count)
 
-def abstract_run(
-    config: Config, mesh: Mesh | AbstractMesh, platform: str, text_width: int
-) -> AbstractRun:
+
+def abstract_training(
+    config: Config, mesh: Mesh | AbstractMesh, platform: str, width: int | None = None
+) -> AbstractReconstruction:
     """The step that `config` trains with on `mesh`.
 
     Args:
         platform: of the mesh's devices, "cpu", "cuda" or "tpu".
-        text_width: width d of the text tokens; not read for a model without text.
+        width: d of the text tokens; None reads it off the header of their file. Not used for a
+            model without text.
     """
     shape = jax.ShapeDtypeStruct
     backbone = build_backbone(config.backbone)
     text = None
-    if config.model == "promptmad":
-        text = Text(
-            shape((CLASSES, STATES, text_width), jnp.float32), shape((CLASSES, STATES), bool)
-        )
+    if has_text(config):
+        width = text_width(config.text) if width is None else width
+        text = Text(shape((CLASSES, STATES, width), jnp.float32), shape((CLASSES, STATES), bool))
     detector = make_detector(config, backbone, text)
     frozen = Frozen(parameter_shapes(backbone), text)
-    # Neither the number of steps nor that of an epoch's is part of the program's shape.
-    schedule = make_schedule(config.optimizer, 1000, 1000)
-    tx = make_optimizer(config.optimizer, schedule)
-    state = state_shapes(detector.network, tx, mesh, partition_rules(config.mesh))
-    step = make_train_step(
-        detector,
-        tx,
-        schedule,
-        _settled(config, platform),
-        config.loss,
-        mesh,
-        jax.tree.map(lambda leaf: leaf.sharding, state),
-    )
-    return AbstractRun(detector, state, frozen, _batch(config, detector, frozen), step)
+    # The schedule's length is not part of the program's shape.
+    optimizer = make_optimizer(config.optimizer, 1000, 1000)
+    state = state_shapes(detector.network, optimizer.tx, mesh, partition_rules(config.mesh))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    pseudo = _settled(config, platform)
+    step = make_train_step(detector, optimizer, pseudo, config.loss, mesh, shardings)
+    batch = _batch(config, detector, frozen)
+    return AbstractReconstruction(config, detector, state, frozen, batch, step)
+
+
+def text_width(text: TextConfig) -> int:
+    """Width of the text tokens, by the header of their file."""
+    if text.source == "random":
+        return text.width
+    if text.source == "vectors":
+        with np.load(text.weights) as file:
+            return file["vectors"].shape[-1]
+    if text.weights in PUBLISHED:
+        return PUBLISHED[text.weights].text.width
+    tower = read_config(resolve_file(text.weights, "config.json", setting="text.weights")).text
+    return tower.projection or tower.width
 
 
 def _settled(config: Config, platform: str):
@@ -93,12 +105,12 @@ def _batch(config: Config, detector: Detector, frozen: Frozen) -> TrainBatch:
     size, count = detector.image_size, config.train.batch_size
     images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
     ids = jax.ShapeDtypeStruct((count,), jnp.int32)
-    features = cached_features(config, detector, frozen, count)
+    features = _cached_features(config, detector, frozen, count)
     return TrainBatch(ids, images, images, ids, features, features.neck)
 
 
-def cached_features(config: Config, detector: Detector, frozen: Frozen, count: int) -> Features:
-    """Shapes of the features of `count` clean images, as they are cached."""
+def _cached_features(config: Config, detector: Detector, frozen: Frozen, count: int) -> Features:
+    """Shapes of the cached features of `count` clean images."""
     size = detector.image_size
     images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
     shapes = jax.eval_shape(detector.features, frozen, images)

@@ -1,0 +1,43 @@
+"""Prediction: scores files and folders of images."""
+
+from promptmad_jax.config import Config
+from promptmad_jax.methods.method import Predict, open_method
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.folder import predict_files
+
+_OBJECT = "object"
+
+
+def predict(predictor: Predict, paths: list[str], class_name: str | None, output: str) -> None:
+    """Writes scores.jsonl, maps and overlays of the images; prints how many were scored."""
+    count = predict_files(predictor, paths, class_name or _OBJECT, output)
+    print(f"{count} images scored: {output}/scores.jsonl")
+
+
+def run_predictor(
+    workdir: str, config: Config | None, class_name: str | None, defects: str
+) -> Predict:
+    """The predictor of a run, or of a configuration that trains nothing.
+
+    Raises:
+        UserError: both or neither were given, or an option is for another kind of detector.
+    """
+    if bool(workdir) == (config is not None):
+        raise UserError(
+            "give --workdir of a run; or --config, with --weights and --prompt_image, or with "
+            "--defects where it trains nothing"
+        )
+    files = Workdir(workdir) if workdir else None
+    return open_method(config or files.config()).predictor(files, class_name, defects)
+
+
+def weights_predictor(
+    config: Config | None, path: str, class_name: str | None, prompt_image: str
+) -> Predict:
+    """The predictor of a weight file for one class."""
+    if config is None or not prompt_image:
+        raise UserError("--weights goes with --config and --prompt_image, without --workdir")
+    if class_name is None:
+        raise UserError("give --class_name: the class of the prompt image")
+    return open_method(config).weights_predictor(path, class_name, prompt_image)

@@ -1,0 +1,136 @@
+"""PromptMAD, OneNIP and UniAD as a `Method`."""
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh
+
+from promptmad_jax.config import Config, with_data_dir
+from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.methods.method import EvaluationRequest
+from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
+from promptmad_jax.methods.reconstruction.assembly import reassemble
+from promptmad_jax.methods.reconstruction.evaluation import finish
+from promptmad_jax.methods.reconstruction.splits import load_splits, load_test_images
+from promptmad_jax.methods.reconstruction.trained import TrainedDetector
+from promptmad_jax.methods.reconstruction.training import ReconstructionTraining
+from promptmad_jax.methods.subject import Subject
+from promptmad_jax.models.reconstruction.weights.model_file import Canonical
+from promptmad_jax.reporting.compared_runs import ImageView, Key
+from promptmad_jax.reporting.explanations import highest_window
+from promptmad_jax.reporting.overlay import overlay
+from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.restore import restore_weights
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.predictor import Predictor
+
+
+class Reconstruction:
+    """See `Method`."""
+
+    dtype_setting = "backbone.dtype"
+    benchmark_cases = MappingProxyType(
+        {
+            "inference": ("inference", "inference_device", "stages", "bank"),
+            "training": ("training",),
+            "synthesis": ("synthesis",),
+            "startup": ("import", "predict"),
+        }
+    )
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def training(self) -> ReconstructionTraining:
+        return ReconstructionTraining(self.config)
+
+    def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
+        if request.dataset or request.taxonomy:
+            raise UserError(
+                "--dataset and --taxonomy are for zero-shot runs; others know one data set"
+            )
+        config = with_data_dir(self.config, request.data_dir)
+        splits = load_splits(config)
+        detector = _restore(config, files)
+        return finish(detector, splits, files, request.output, request.prompts)
+
+    def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> dict:
+        from promptmad_jax.methods.reconstruction.weight_file import evaluate_weights
+
+        return evaluate_weights(self.config, path, prompt_images, output)
+
+    def predictor(self, files: Workdir | None, class_name: str | None, defects: str) -> Predictor:
+        if defects:
+            raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
+        if files is None:
+            raise UserError("give --workdir, or --weights with --config and --prompt_image")
+        if class_name is None:
+            raise UserError("give --class_name: a class of the run, or auto")
+        calibration = files.read_calibration()
+        return _restore(self.config, files, calibration.step).predictor(calibration)
+
+    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predictor:
+        from promptmad_jax.methods.reconstruction.weight_file import load_weights_predictor
+
+        return load_weights_predictor(self.config, path, class_name, prompt_image)
+
+    def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
+        calibration = files.read_calibration()
+        detector = _restore(self.config, files, step)
+        report = detector.report(files.path / "report")
+        return report, detector.class_maps(load_test_images(self.config), calibration)
+
+    def shown_images(self, files: Workdir, keys: Sequence[Key]) -> list[ImageView]:
+        settings, calibration = self.config.eval, files.read_calibration()
+        test = load_test_images(self.config)
+        rows = _rows(test, keys)
+        maker = _restore(self.config, files, calibration.step).maker
+        images, names = np.asarray(test.images[rows]), [name for name, _ in keys]
+        maps = maker.maps(images, test.class_ids[rows])
+        final = calibration.final_map(maps, settings.fusion, names)
+        return [
+            ImageView(
+                image,
+                mask,
+                overlay(image, values, *calibration.score_range[name]),
+                highest_window(values, settings.image_pool),
+            )
+            for name, image, mask, values in zip(
+                names, images, test.masks[rows], final, strict=True
+            )
+        ]
+
+    def run_weights(self, files: Workdir) -> Canonical:
+        from promptmad_jax.methods.reconstruction.weight_file import run_weights
+
+        last = self.config.eval.checkpoint == "last"
+        step = None if last else files.read_calibration().step
+        detector = _restore(self.config, files, step)
+        return run_weights(detector.assembly, detector.weights)
+
+    def abstract_training(self, mesh: Mesh | AbstractMesh, platform: str) -> AbstractReconstruction:
+        return abstract_training(self.config, mesh, platform)
+
+    def benchmark_subject(self, weights: str, classes: int) -> Subject:
+        from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
+
+        return RandomDetector(self.config, weights, classes)
+
+
+def _restore(config: Config, files: Workdir, step: int | None = None) -> TrainedDetector:
+    """The detector of a run, at a step or at its newest checkpoint."""
+    assembly = reassemble(config, files)
+    return TrainedDetector(assembly, restore_weights(assembly, files, step))
+
+
+def _rows(test: ImageSet, keys: Sequence[Key]) -> np.ndarray:
+    """The rows of the images, int [n]."""
+    names = (test.class_names[k] for k in test.class_ids)
+    places = {key: i for i, key in enumerate(zip(names, test.filenames, strict=True))}
+    missing = [key for key in keys if key not in places]
+    if missing:
+        raise UserError(f"the prepared data set no longer has the test image {missing[0][1]}")
+    return np.array([places[key] for key in keys])

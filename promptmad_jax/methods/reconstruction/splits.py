@@ -1,0 +1,68 @@
+"""The images of a run: to train on, to set thresholds with, and to test on."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from promptmad_jax.config import Config
+from promptmad_jax.data.holdout import hold_out
+from promptmad_jax.data.image_set import ImageSet, load_image_set
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.processes import leader_first, this_run
+
+
+class Splits(NamedTuple):
+    """The resized images of the configured classes.
+
+    Attributes:
+        held: normal images held out of training; none where `data.holdout` is 0.
+    """
+
+    train: ImageSet
+    held: ImageSet
+    test: ImageSet
+
+
+def load_splits(config: Config) -> Splits:
+    """Reads the prepared data set; see `load_image_set` for errors."""
+    read = lambda: [_load(config, split) for split in ("train", "test")]
+    train, test = leader_first(this_run(), config.data.data_dir, read)
+    return Splits(*hold_out(train, config.data.holdout), test)
+
+
+def load_test_images(config: Config) -> ImageSet:
+    """Reads the test split alone."""
+    return _load(config, "test")
+
+
+def _load(config: Config, split: str) -> ImageSet:
+    data = config.data
+    return load_image_set(data.dataset, data.data_dir, split, data.image_size, data.classes)
+
+
+def class_prompts(train: ImageSet, index: int) -> np.ndarray:
+    """One prompt image per class, uint8 [K, S, S, 3]: its training image number `index`, or the
+    last where it has fewer."""
+    rows = []
+    for k in range(len(train.class_names)):
+        members = np.flatnonzero(train.class_ids == k)
+        rows.append(members[min(index, len(members) - 1)])
+    return np.asarray(train.images[np.array(rows)])
+
+
+def further_prompts(config: Config, train: ImageSet, count: int) -> list[np.ndarray]:
+    """The prompt images of each class that follow the configured one, `count` - 1 sets of them.
+
+    Raises:
+        UserError: the model takes no prompt image, or a class has too few images.
+    """
+    if count > 1 and config.model == "uniad":
+        raise UserError(f"--prompts={count}: UniAD takes no prompt image; leave it out")
+    first = config.eval.prompt_index
+    fewest = int(np.bincount(train.class_ids).min())
+    if count > 1 and first + count > fewest:
+        raise UserError(
+            f"--prompts={count}: the smallest class has {fewest} training images, and "
+            f"eval.prompt_index is {first}; give at most {max(1, fewest - first)}"
+        )
+    return [class_prompts(train, index) for index in range(first + 1, first + count)]

@@ -1,0 +1,138 @@
+"""An assembled detector with the weights of one state: calibrated, evaluated, reported, served."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from etils import epath
+
+from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.evaluation.calibration import (
+    CHOICE,
+    Calibration,
+    Probe,
+    calibrate,
+    make_probe,
+    pseudo_anomaly_ap,
+    spread_over,
+)
+from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.compat.modes import needs_original_masks
+from promptmad_jax.evaluation.compat.original_size import OriginalMasks
+from promptmad_jax.evaluation.evaluate import class_maps, evaluate_maps
+from promptmad_jax.evaluation.inference import MapMaker
+from promptmad_jax.methods.reconstruction.assembly import Assembly
+from promptmad_jax.methods.reconstruction.splits import Splits
+from promptmad_jax.reporting.diffusion_strip import step_source
+from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.restore import restore_step
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.processes import ALONE, this_run
+from promptmad_jax.serving.predictor import Predictor
+from promptmad_jax.training.state import Weights
+
+
+class TrainedDetector:
+    """An assembly with the weights of one state."""
+
+    def __init__(self, assembly: Assembly, weights: Weights):
+        self.assembly, self.weights = assembly, weights
+        self.config = assembly.config
+        self.maker = MapMaker(assembly.programs, weights.params, weights.stats)
+
+    def with_prompts(self, prompts) -> "TrainedDetector":
+        """The same weights with other prompt images uint8 [K, S, S, 3]."""
+        return TrainedDetector(self.assembly.with_prompts(prompts), self.weights)
+
+    def probe(self, images: ImageSet) -> Probe:
+        """Maps of normal images; every state of a run sees the same pseudo-anomalies."""
+        config = self.config
+        return make_probe(self.maker, images, config.pseudo_anomaly, config.train.seed)
+
+    def calibrate(self, splits: Splits) -> Calibration:
+        """The constants of this state, from held-out images or, without any, training images."""
+        settings = self.config.eval
+        if len(splits.held):
+            images, source = splits.held, "held-out"
+        else:
+            images, source = spread_over(splits.train, settings.calibration_images), "training"
+        return calibrate(self.probe(images), source, settings, int(self.weights.step))
+
+    def choose(self, splits: Splits, files: Workdir) -> tuple["TrainedDetector", Calibration]:
+        """The state that `eval.checkpoint` selects, with its constants: this newest one, or the
+        kept checkpoint that is best on held-out images; of equals, the later."""
+        if self.config.eval.checkpoint == "last":
+            return self, self.calibrate(splits)
+        best, scores = None, {}
+        checkpoints = files.checkpoints(self.config.train.keep)
+        try:
+            for step in checkpoints.steps():
+                weights = restore_step(self.assembly, checkpoints, step)
+                candidate = TrainedDetector(self.assembly, weights)
+                probe = candidate.probe(splits.held)
+                calibration = calibrate(probe, "held-out", self.config.eval, step)
+                scores[step] = pseudo_anomaly_ap(probe, calibration, self.config.eval.fusion)
+                if scores[step] == max(scores.values()):
+                    best = candidate, calibration
+        finally:
+            checkpoints.close()
+        return best[0], replace(best[1], checkpoint_scores=scores)
+
+    def class_maps(self, test: ImageSet, calibration: Calibration) -> Iterator[ClassMaps]:
+        """Yields the maps of each class, whole on every process."""
+        return class_maps(self.maker, test, self.config.eval.fusion, calibration)
+
+    def evaluate(
+        self, splits: Splits, calibration: Calibration, report: Report | None = None
+    ) -> dict:
+        """Returns the metrics.json object of this state."""
+        config, settings = self.config, self.config.eval
+        masks = None
+        if needs_original_masks(settings.compat):
+            masks = OriginalMasks(config.data.dataset, config.data.data_dir, "test")
+        # A report needs whole classes; without one, each process keeps what it makes.
+        shared = this_run() if report is None else ALONE
+        maps = class_maps(self.maker, splits.test, settings.fusion, calibration, masks, shared)
+        result = evaluate_maps(
+            maps,
+            settings,
+            calibration.thresholds,
+            f"from {calibration.source} images, set so that {settings.image_fpr:g} of normal "
+            f"images and {settings.pixel_fpr:g} of normal pixels lie above them",
+            report.add if report is not None else None,
+        )
+        result["protocol"] |= self._choices(calibration)
+        return result
+
+    def _choices(self, calibration: Calibration) -> dict:
+        """The entries of the protocol that concern the model."""
+        config = self.config
+        choices = {
+            "fusion": config.eval.fusion,
+            "fusion_scale": calibration.fusion_scale,
+            "calibration": f"{calibration.source} images",
+            "prompt": "none"
+            if config.model == "uniad"
+            else f"training image {config.eval.prompt_index} of the class, in file order",
+            "step": calibration.step,
+            "checkpoint": "the newest",
+        }
+        scores = calibration.checkpoint_scores
+        if scores:
+            choices["checkpoint"] = f"of those kept, that with the highest {CHOICE}"
+            choices["checkpoint_scores"] = {str(step): score for step, score in scores.items()}
+        return choices
+
+    def report(self, directory: epath.Path) -> Report:
+        """An empty report; it shows the diffusion steps of this state where it has any."""
+        settings = self.config.eval
+        return Report(
+            directory,
+            image_pool=settings.image_pool,
+            aupro_limit=settings.aupro_limit,
+            steps=step_source(self.maker, self.assembly.class_names),
+        )
+
+    def predictor(self, calibration: Calibration) -> Predictor:
+        """Scores new images of the run's classes."""
+        settings, names = self.config.eval, self.assembly.class_names
+        return Predictor(self.maker, names, calibration, settings.fusion, settings.image_pool)

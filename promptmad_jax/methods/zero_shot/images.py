@@ -1,0 +1,110 @@
+"""The images of a zero-shot run: to learn from, and to be evaluated on."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptmad_jax.config import Config, check_apart
+from promptmad_jax.data.defect_types.images import (
+    DefectTypeImages,
+    load_defect_type_images,
+    renumber,
+)
+from promptmad_jax.data.defect_types.source import load_source
+from promptmad_jax.data.preprocess import CLIP_KERNEL
+from promptmad_jax.runtime.processes import leader_first, this_run
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is trained on.
+
+    Attributes:
+        data: the images. type_masks: uint8 [N, S, S], k the type `words[k - 1]`.
+        words: of the types that there are. fact: for the manifest. fingerprint: of all this.
+    """
+
+    data: DefectTypeImages
+    type_masks: np.ndarray
+    words: tuple[str, ...]
+    fact: dict[str, dict]
+    fingerprint: str
+
+
+def load_target(config: Config) -> DefectTypeImages:
+    """The test split that the run is evaluated on; see `load_defect_type_images` for errors."""
+    data = config.data
+    read = lambda: load_defect_type_images(
+        data.dataset,
+        data.data_dir,
+        "test",
+        data.image_size,
+        data.taxonomy,
+        data.classes,
+        kernel=CLIP_KERNEL,
+    )
+    return leader_first(this_run(), data.data_dir, read)
+
+
+def target_facts(target: DefectTypeImages) -> dict[str, Any]:
+    """The entries of the manifest that say what is tested."""
+    return {"test_images": len(target), "test_fingerprint": target.images.fingerprint}
+
+
+def source_folder(config: Config) -> Path:
+    """Where the source data set lies."""
+    return Path(config.source.data_dir or config.data.data_dir)
+
+
+def read_source(config: Config) -> Source:
+    """The images to train on; only the types that they show are trained.
+
+    A word that no image shows could only be learnt to be wrong, and held-out products may need it.
+    See `load_source` for errors.
+    """
+    source, folder = config.source, str(source_folder(config))
+    read = lambda: load_source(
+        source.dataset,
+        folder,
+        config.data.image_size,
+        source.taxonomy,
+        source.classes,
+        source.single_defect,
+        kernel=CLIP_KERNEL,
+    )
+    data, fact = leader_first(this_run(), folder, read)
+    taxonomy = data.taxonomy
+    there = sorted(frozenset().union(*data.type_ids))
+    names = tuple(taxonomy.names[k - 1] for k in there)
+    words = tuple(taxonomy.words[k - 1] for k in there)
+    masks = renumber(data.type_masks, taxonomy.names, names)
+    return Source(data, masks, words, fact, _fingerprint(data, words))
+
+
+def _fingerprint(data: DefectTypeImages, words: tuple[str, ...]) -> str:
+    """Images, the types of each, and what these are called."""
+    ids = [sorted(image_ids) for image_ids in data.type_ids]
+    content = json.dumps([data.images.fingerprint, ids, data.taxonomy.names, words])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def on_other_data(
+    config: Config, dataset: str = "", data_dir: str = "", taxonomy: str = ""
+) -> Config:
+    """The configuration with another target; what is empty stays, all classes are taken.
+
+    Raises:
+        UserError: it was trained on.
+    """
+    given = {"dataset": dataset, "data_dir": data_dir, "taxonomy": taxonomy}
+    given = {name: value for name, value in given.items() if value}
+    if dataset:
+        given = {"taxonomy": "", "classes": ()} | given
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
+    check_apart(other)
+    return other

@@ -1,0 +1,59 @@
+"""Settings of the training loop."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length and rhythm of a run, in steps unless it says epochs.
+
+    Attributes:
+        batch_size: global batch size, over all devices.
+        epochs: passes over the training images.
+        steps: length in steps; above 0 it overrides epochs.
+        seed: of the initialisation, the order of the data and the augmentation.
+        log_every: steps between log rows.
+        eval_every: steps between evaluations; 0 evaluates at the end only.
+        eval_at: further steps to evaluate at.
+        checkpoint_every: steps between checkpoints; the last step and those that are evaluated are
+            saved as well.
+        keep: newest checkpoints kept.
+        keep_every: checkpoints at multiples of it are kept in addition; 0 for none.
+        resident: keep images and features on the devices; "auto" does so on accelerators.
+        fine_dtype: of the cached features: the segmentor's fine levels, and CLIP's image features
+            of a zero-shot run.
+        cache_images: compute CLIP's image features once, where nothing of the image tower is
+            trained.
+        writers: destinations of the figures in addition to metrics.jsonl and TensorBoard: "wandb",
+            or MODULE:FACTORY; see runtime/writers.py.
+    """
+
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 1000
+    steps: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
+    log_every: PositiveInt = 50
+    eval_every: NonNegativeInt = 0
+    eval_at: tuple[NonNegativeInt, ...] = ()
+    checkpoint_every: PositiveInt = 1000
+    keep: PositiveInt = 3
+    keep_every: NonNegativeInt = 0
+    resident: Literal["auto", "yes", "no"] = "auto"
+    fine_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    cache_images: bool = True
+    writers: tuple[str, ...] = ()
+
+
+def evaluates_at(config: TrainConfig, step: int) -> bool:
+    """Returns True if this step, unless it is the last, is followed by an evaluation."""
+    return step in config.eval_at or bool(config.eval_every and step % config.eval_every == 0)
+
+
+def total_steps(config: TrainConfig, num_images: int) -> tuple[int, int]:
+    """Number of steps of the whole run, and of an epoch."""
+    per_epoch = math.ceil(num_images / config.batch_size)
+    return config.steps or config.epochs * per_epoch, per_epoch

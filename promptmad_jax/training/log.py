@@ -1,0 +1,116 @@
+"""Everything that a training run reports: rows, progress, profile, and saves that failed."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from etils import epath
+
+from promptmad_jax.runtime.checkpoint import Checkpoints
+from promptmad_jax.runtime.console import Progress, say, warn
+from promptmad_jax.runtime.metrics_log import METRICS_FILE, read_metrics
+from promptmad_jax.runtime.processes import gather_objects, this_run
+from promptmad_jax.runtime.profiler import NO_TRACE, StepTrace
+from promptmad_jax.runtime.writers import open_writers
+from promptmad_jax.training.config import TrainConfig
+from promptmad_jax.training.monitor import Monitor
+from promptmad_jax.training.update import Metrics
+
+T = TypeVar("T")
+
+
+class TrainLog:
+    """The log of one run, from the step that it starts or resumes at; a context manager.
+
+    Args:
+        directory: of the run. settings: its whole configuration, for the writers.
+        config: its `steps` are those of the whole run.
+        step: the number of finished steps.
+    """
+
+    def __init__(
+        self,
+        directory: epath.Path,
+        settings: Mapping[str, Any],
+        config: TrainConfig,
+        step: int,
+        trace: StepTrace = NO_TRACE,
+    ):
+        self._path, self._trace = directory / METRICS_FILE, trace
+        self._progress = Progress(config.steps, step, config.batch_size)
+        self._writers = open_writers(config.writers, directory, settings, step)
+        self._monitor = Monitor(config.batch_size, step, this_run())
+        self._open = ExitStack()
+
+    def __enter__(self) -> "TrainLog":
+        self._open.callback(self._writers.close)
+        self._open.enter_context(self._progress)
+        self._open.enter_context(self._trace)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.__exit__(*exception)
+
+    def before(self, step: int, cut_batch: Callable[[], T]) -> T:
+        """Returns the step's batch, and notes how long it took to cut."""
+        self._trace.before(step)
+        return self._monitor.wait_for(cut_batch)
+
+    def after(self, step: int, metrics: Metrics) -> None:
+        """Takes the step's metrics, which stay on the device until the next row."""
+        self._monitor.add(metrics)
+        self._trace.after(step, metrics)
+
+    def row(self, step: int) -> None:
+        """Writes the means since the last row, and one row per process where there are several.
+
+        Raises:
+            UserError: a loss or gradient is not finite.
+        """
+        row = self._monitor.row(step)
+        self._progress.update(step, row["loss"])
+        self._writers.write(step, row)
+        hosts = self._monitor.hosts()
+        if hosts:
+            self._writers.write(step, hosts, kind="host")
+        self._monitor.check()
+
+    def restart(self, step: int) -> None:
+        """Excludes the time since the last row, spent on saving or evaluating, from the rates."""
+        self._monitor.restart(step)
+
+    def evaluation(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes the figures of an evaluation."""
+        self._writers.write(step, figures, kind="eval")
+        self._monitor.restart(step)
+
+    def lacks_evaluation(self, step: int) -> bool:
+        """Returns True if the evaluation of a step is not in the log of process 0."""
+        logged = has_evaluation(self._path, step)
+        return not gather_objects(this_run(), logged)[0]
+
+    def report_failures(self, checkpoints: Checkpoints, step: int) -> None:
+        """Warns of saves that failed; training goes on without them."""
+        for failure in checkpoints.failures():
+            warn(
+                f"the checkpoint of step {failure.step} could not be saved: {failure.reason}; "
+                "training goes on, and the older ones stay"
+            )
+            self._writers.write(step, {"failed_save": failure.step}, kind="fault")
+
+    def finish(self, checkpoints: Checkpoints, step: int) -> None:
+        """Waits for the last save, and for the rows."""
+        checkpoints.wait()
+        self.report_failures(checkpoints, step)
+        self._writers.flush()
+
+    def say_summary(self) -> None:
+        """Prints what the loop did, in a few lines; nothing where it did no step."""
+        summary = self._monitor.summary()
+        if summary:
+            say(summary)
+
+
+def has_evaluation(path: epath.Path, step: int) -> bool:
+    """Returns True if a `metrics.jsonl` has the evaluation of a step."""
+    return any(row["kind"] == "eval" and row["step"] == step for row in read_metrics(path))

@@ -1,0 +1,88 @@
+"""The training step of the detectors that reconstruct features of normal images."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from promptmad_jax.data.pipeline import TrainBatch
+from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.losses.objective import LossConfig, objective
+from promptmad_jax.models.backbone.neck import Features
+from promptmad_jax.models.functional import Params, Stats, batch_stats
+from promptmad_jax.models.reconstruction.detector import Detector, Frozen, text_of
+from promptmad_jax.models.reconstruction.pairs import interleave
+from promptmad_jax.runtime.key_streams import KeyStreams
+from promptmad_jax.runtime.mesh import batch_sharding
+from promptmad_jax.training.optimizer import Optimizer
+from promptmad_jax.training.update import StepFunction, Stream, make_update
+
+
+class Examples(NamedTuple):
+    """A batch, its pseudo-anomalous images uint8 [B, S, S, 3], and the masks float32 [2B, S, S] of
+    the pairs clean, pseudo-anomalous."""
+
+    batch: TrainBatch
+    pseudo: jax.Array
+    masks: jax.Array
+
+
+def step_rngs(key: jax.Array) -> KeyStreams:
+    """The random streams of a forward pass."""
+    fold = lambda stream: jax.random.fold_in(key, stream)
+    return KeyStreams(
+        jitter=fold(Stream.JITTER), dropout=fold(Stream.DROPOUT), diffusion=fold(Stream.DIFFUSION)
+    )
+
+
+def join(clean: Features, pseudo: Features) -> Features:
+    """Features of the pairs; cached fine levels may be bfloat16, which promotes to float32."""
+    return Features(
+        *(
+            None if a is None else interleave(a.astype(b.dtype), b)
+            for a, b in zip(clean, pseudo, strict=True)
+        )
+    )
+
+
+def make_train_step(
+    detector: Detector,
+    optimizer: Optimizer,
+    pseudo_config: PseudoAnomalyConfig,
+    loss_config: LossConfig,
+    mesh: Mesh,
+    state_shardings: Any,
+) -> StepFunction:
+    """Returns the jitted step; see `make_update`.
+
+    Only the pseudo-anomalous image passes through the backbone: clean images are not augmented and
+    the backbone is frozen, so their features come with the batch.
+    """
+    # Each device pastes into its own images: as one array, a loop over them would gather them all.
+    split = batch_sharding(mesh)
+    paste = jax.shard_map(
+        functools.partial(synthesize, config=pseudo_config),
+        mesh=mesh,
+        in_specs=split.spec,
+        out_specs=split.spec,
+        check_vma=False,
+    )
+
+    def augment(batch: TrainBatch, key: jax.Array) -> Examples:
+        stream = jax.random.fold_in(key, Stream.PSEUDO_ANOMALY)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(stream, batch.image_ids)
+        pseudo, masks = paste(keys, batch.images, batch.textures)
+        return Examples(batch, pseudo, interleave(jnp.zeros_like(masks), masks))
+
+    def loss(params: Params, stats: Stats, frozen: Frozen, examples: Examples, key: jax.Array):
+        batch, pseudo, masks = examples
+        model = detector.network.bind(params, stats)
+        features = join(batch.features, detector.features(frozen, pseudo))
+        text = text_of(frozen.text, batch.class_ids)
+        outputs = model.train_forward(features, batch.prompt, text, masks, step_rngs(key))
+        value, terms = objective(outputs, batch.features.neck, masks, loss_config)
+        return value, (terms, batch_stats(model))
+
+    return make_update(augment, loss, optimizer, mesh, state_shardings)
