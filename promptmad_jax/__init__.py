@@ -1,3 +1,25 @@
 """PromptMAD, OneNIP and DAPO in JAX: multi-class visual anomaly localization."""
 
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promptmad_jax.serving.detector import LoadedDetector
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | os.PathLike, defects: str = "") -> "LoadedDetector":
+    """Loads the detector of a trained run.
+
+    Args:
+        path: the run's folder, the `--workdir` of `promptmad train`.
+        defects: for a zero-shot run, the defects to look for: words with commas between.
+
+    Raises:
+        UserError: the folder holds no trained run, or one that is damaged or not yet evaluated.
+    """
+    from promptmad_jax.methods.load import load_detector
+
+    return load_detector(path, defects)

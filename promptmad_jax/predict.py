@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     elif _WEIGHTS.value or _PROMPT_IMAGE.value:
         raise UserError("--weights and --prompt_image go with --config, without --workdir")
     else:
-        predictor = run_predictor(_WORKDIR.value, config, name, _DEFECTS.value)
+        predictor = run_predictor(_WORKDIR.value, config, _DEFECTS.value)
     predict(predictor, argv[1:], name, _OUTPUT.value)
 
 

@@ -1,7 +1,7 @@
 """Prediction: scores files and folders of images."""
 
 from promptmad_jax.config import Config
-from promptmad_jax.methods.method import Predict, open_method
+from promptmad_jax.methods.method import Predictor, open_method
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.folder import predict_files
@@ -9,15 +9,15 @@ from promptmad_jax.serving.folder import predict_files
 _OBJECT = "object"
 
 
-def predict(predictor: Predict, paths: list[str], class_name: str | None, output: str) -> None:
+def predict(predictor: Predictor, paths: list[str], class_name: str | None, output: str) -> None:
     """Writes scores.jsonl, maps and overlays of the images; prints how many were scored."""
+    if class_name is None and predictor.class_names:
+        raise UserError("give --class_name: a class of the run, or auto")
     count = predict_files(predictor, paths, class_name or _OBJECT, output)
     print(f"{count} images scored: {output}/scores.jsonl")
 
 
-def run_predictor(
-    workdir: str, config: Config | None, class_name: str | None, defects: str
-) -> Predict:
+def run_predictor(workdir: str, config: Config | None, defects: str) -> Predictor:
     """The predictor of a run, or of a configuration that trains nothing.
 
     Raises:
@@ -29,12 +29,12 @@ def run_predictor(
             "--defects where it trains nothing"
         )
     files = Workdir(workdir) if workdir else None
-    return open_method(config or files.config()).predictor(files, class_name, defects)
+    return open_method(config or files.config()).predictor(files, defects)
 
 
 def weights_predictor(
     config: Config | None, path: str, class_name: str | None, prompt_image: str
-) -> Predict:
+) -> Predictor:
     """The predictor of a weight file for one class."""
     if config is None or not prompt_image:
         raise UserError("--weights goes with --config and --prompt_image, without --workdir")

@@ -4,7 +4,7 @@ A family is told apart here and nowhere else: `open_method` is the only place th
 `config.model` to code.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,8 +26,23 @@ from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.state import Initializer, TrainState
 from promptmad_jax.training.update import StepFunction
 
-# Images uint8 [H, W, 3] and the name of their class to predictions.
-Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]
+
+class Predictor(Protocol):
+    """Scores images of any sizes.
+
+    Attributes:
+        class_names: the classes that it knows; empty where any object can be named.
+    """
+
+    class_names: tuple[str, ...]
+
+    def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
+        """Predictions for RGB images uint8 [H, W, 3].
+
+        Args:
+            class_name: one of `class_names`, or "auto" to find it; or what the images show.
+        """
+        ...
 
 
 class Training(Protocol):
@@ -134,16 +149,15 @@ class Method(Protocol):
         """As `evaluate`, for a weight file; `prompt_images` are CLASS=PATH."""
         ...
 
-    def predictor(self, files: Workdir | None, class_name: str | None, defects: str) -> Predict:
+    def predictor(self, files: Workdir | None, defects: str) -> Predictor:
         """Scores new images with a run, or with the bare configuration where `files` is None.
 
         Args:
-            class_name: of the images, "auto" to find it, None where none was given.
             defects: to look for, words with commas between; "" where none were given.
         """
         ...
 
-    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predict:
+    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predictor:
         """Scores new images of one class with a weight file."""
         ...
 

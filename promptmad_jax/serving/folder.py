@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
-from promptmad_jax.evaluation.metrics.regions import find_regions
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.result import make_result
 
 # Images uint8 [H, W, 3] and their class to predictions.
 Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]
@@ -103,45 +103,37 @@ def _decode(group, scores) -> Iterator[tuple[Path, Path, np.ndarray]]:
 
 def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: Prediction) -> dict:
     """Writes the map at the image's size and its overlay; returns the row of scores.jsonl."""
-    size = (image.shape[1], image.shape[0])
-    enlarged = Image.fromarray(prediction.anomaly_map).resize(size, Image.Resampling.BILINEAR)
-    anomaly_map = np.asarray(enlarged, np.float32)
+    result = make_result(prediction, *image.shape[:2])
     map_path, overlay_path = (target / f"{name}{suffix}" for suffix in (".npy", ".png"))
     map_path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(map_path, anomaly_map)
-    Image.fromarray(overlay(image, anomaly_map, *prediction.score_range)).save(overlay_path)
-    return {
+    np.save(map_path, result.map)
+    Image.fromarray(overlay(image, result.map, *prediction.score_range)).save(overlay_path)
+    row = {
         "file": str(path),
-        "class_name": prediction.class_name,
-        "score": prediction.score,
-        **prediction.details,
-        **_judge(prediction, anomaly_map),
+        "class_name": result.class_name,
+        "score": result.score,
+        **result.details,
+    }
+    if result.verdict is not None:
+        row |= {
+            "threshold": result.threshold,
+            "verdict": result.verdict,
+            "regions": [region._asdict() for region in result.regions],
+        }
+    return row | {
         "map": str(map_path.relative_to(target)),
         "overlay": str(overlay_path.relative_to(target)),
-        **_write_pictures(target, name, size, prediction),
+        **_write_pictures(target, name, image, prediction),
     }
 
 
 def _write_pictures(
-    target: Path, name: Path, size: tuple[int, int], prediction: Prediction
+    target: Path, name: Path, image: np.ndarray, prediction: Prediction
 ) -> dict[str, str]:
-    """Writes what else there is to show, at the image's size."""
-    paths = {}
+    """Writes the prediction's further pictures, at the image's size."""
+    paths, size = {}, image.shape[1::-1]
     for word, picture in prediction.pictures.items():
         path = target / f"{name}_{word}.png"
         Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(path)
         paths[f"{word}_picture"] = str(path.relative_to(target))
     return paths
-
-
-def _judge(prediction: Prediction, anomaly_map: np.ndarray) -> dict:
-    """Verdict and defective regions, in the image's pixels; nothing where no threshold is known."""
-    if prediction.thresholds is None:
-        return {}
-    threshold = prediction.thresholds.image
-    regions = find_regions(anomaly_map, prediction.thresholds.pixel)
-    return {
-        "threshold": threshold,
-        "verdict": "defective" if prediction.score > threshold else "normal",
-        "regions": [region._asdict() for region in regions],
-    }

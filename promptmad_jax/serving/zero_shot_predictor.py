@@ -1,8 +1,9 @@
 """A zero-shot detector with the defects that it shall look for, in words."""
 
+import functools
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -40,33 +41,45 @@ class ZeroShotPredictor:
     """Scores images of any product.
 
     Args:
-        words: K defects, of which `tokens` are the prompts.
-        cache: where the texts' vectors are kept, by the content of everything that they depend
+        tokens: (defects in words, what the images show) to the prompts.
+        words: K defects to look for.
+        cache: folder for the texts' vectors, named by the content of everything that they depend
             on; None keeps none.
     """
+
+    class_names = ()
 
     def __init__(
         self,
         maker: ZeroShotMapMaker,
         params: Params,
-        tokens: PromptTokens,
+        tokens: Callable[[tuple[str, ...], str], PromptTokens],
         words: tuple[str, ...],
         cache: epath.Path | None,
     ):
         self.words = words
         self._maker, self._params = maker, params
-        self._states = cached_states(maker, params, tokens, cache)
+        make = lambda name: cached_states(maker, params, tokens(words, name), cache)
+        self._states = functools.cache(make)
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Predicts for RGB images uint8 [H, W, 3] of any sizes.
+        """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name says what they show.
 
         `details` has the most probable `type`, and for each word in `types` its highest probability
         in the image; the picture `types` shows where each is the most probable state.
+
+        Raises:
+            UserError: class_name is "auto".
         """
+        if class_name == "auto":
+            raise UserError(
+                "--class_name=auto chooses among the classes of a run; a zero-shot detector has "
+                "none: say in words what the images show, or leave it out"
+            )
         size = self._maker.detector.config.image_size
         resized = np.stack([resize_image(image, size, CLIP_KERNEL) for image in images])
         every = np.ones(len(self.words) + 1, bool)
-        batches = self._maker.batches(self._params, self._states, every, resized)
+        batches = self._maker.batches(self._params, self._states(class_name), every, resized)
         return [
             self._prediction({name: value[i] for name, value in maps.items()}, image, class_name)
             for maps, rows in zip(batches, _split(resized, self._maker.batch_size), strict=True)

@@ -30,9 +30,6 @@ def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
     return np.concatenate(weights), count
 
 
-_NEIGHBOURS = np.ones((3, 3), int)  # diagonals connect, as in the metrics
-
-
 class Region(NamedTuple):
     """Attributes:
     area: pixels of the image. centre: (x, y) of its pixels' mean, pixels. peak: highest value.
@@ -45,7 +42,8 @@ class Region(NamedTuple):
 
 def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[Region]:
     """Regions of float [H, W] where the map exceeds `threshold`, the highest peak first."""
-    labels, count = ndimage.label(anomaly_map > threshold, _NEIGHBOURS)
+    # Diagonals connect, as in the metrics.
+    labels, count = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
     if not count:
         return []
     rows, columns = np.nonzero(labels)

@@ -62,13 +62,11 @@ class Reconstruction:
 
         return evaluate_weights(self.config, path, prompt_images, output)
 
-    def predictor(self, files: Workdir | None, class_name: str | None, defects: str) -> Predictor:
+    def predictor(self, files: Workdir | None, defects: str) -> Predictor:
         if defects:
             raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
         if files is None:
             raise UserError("give --workdir, or --weights with --config and --prompt_image")
-        if class_name is None:
-            raise UserError("give --class_name: a class of the run, or auto")
         calibration = files.read_calibration()
         return _restore(self.config, files, calibration.step).predictor(calibration)
 

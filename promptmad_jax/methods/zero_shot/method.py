@@ -22,8 +22,6 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.zero_shot_predictor import ZeroShotPredictor, parse_defects
 from promptmad_jax.training.state import Weights
 
-_OBJECT = "object"
-
 
 class ZeroShot:
     """See `Method`."""
@@ -56,24 +54,17 @@ class ZeroShot:
     def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> NoReturn:
         _refuse("--weights")
 
-    def predictor(
-        self, files: Workdir | None, class_name: str | None, defects: str
-    ) -> ZeroShotPredictor:
+    def predictor(self, files: Workdir | None, defects: str) -> ZeroShotPredictor:
         if not defects:
             raise UserError("a zero-shot detector looks for defects in words: give --defects")
-        if class_name == "auto":
-            raise UserError(
-                "--class_name=auto chooses among the classes of a run; a zero-shot detector has "
-                "none: say in words what the images show, or leave it out"
-            )
-        words, name = parse_defects(defects), class_name or _OBJECT
+        words = parse_defects(defects)
         if files is not None:
             cache = files.path / "text_cache"
-            return _restore(self.config, files).predictor(words, name, cache)
+            return _restore(self.config, files).predictor(words, cache)
         if self.config.dapo.trains:
             raise UserError("this configuration is trained: give its --workdir, not --config")
         detector = TrainedZeroShot(assemble(self.config), Weights(0, {}, {}))
-        return detector.predictor(words, name, None)
+        return detector.predictor(words, None)
 
     def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> NoReturn:
         _refuse("--weights")

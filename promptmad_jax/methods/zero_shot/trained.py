@@ -59,12 +59,10 @@ class TrainedZeroShot:
             print(format_types(result["multi_type"]))
         return result
 
-    def predictor(
-        self, words: tuple[str, ...], object_name: str, cache: epath.Path | None
-    ) -> ZeroShotPredictor:
+    def predictor(self, words: tuple[str, ...], cache: epath.Path | None) -> ZeroShotPredictor:
         """Scores images for defects in words; text states are cached below `cache`."""
-        tokens = self.assembly.tokens(words, object_name)
-        return ZeroShotPredictor(self.assembly.maker, self.weights.params, tokens, words, cache)
+        assembly = self.assembly
+        return ZeroShotPredictor(assembly.maker, self.weights.params, assembly.tokens, words, cache)
 
 
 def make_report(config: Config, directory: epath.Path) -> Report:

@@ -6,7 +6,7 @@ import pytest
 
 from promptmad_jax.config import parse
 from promptmad_jax.losses.defect_types import MULTIADS_LOSS
-from promptmad_jax.methods.zero_shot.assembly import on_other_data
+from promptmad_jax.methods.zero_shot.images import on_other_data
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError

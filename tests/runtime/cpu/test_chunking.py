@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from promptmad_jax.commands.benchmark import made_up_experiment, subject_of
 from promptmad_jax.config import parse
+from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.cpu import chunking, processor
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunk_size
@@ -19,7 +19,7 @@ def subject(method, fine_pass, devices=1):
     config = load_config(f"quickstart.py:smoke{'' if method == 'promptmad' else ',onenip'}")
     config.mesh.data = devices
     config.segmentor.fine_pass = fine_pass
-    return subject_of(made_up_experiment(parse(config), 3, "config"))
+    return RandomDetector(parse(config), "config", 3)
 
 
 @pytest.mark.parametrize("method", ["onenip", "promptmad"])
