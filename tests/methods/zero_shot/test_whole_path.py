@@ -71,7 +71,7 @@ def test_report_shows_types_words_and_confusion(finished):
     page = (finished / "report" / "index.html").read_text()
     for piece in ('id="types"', "types-legend", "true state", "TRAINED ON THE TEST SPLIT"):
         assert piece in page
-    assert page.count("types seen of wood_board/test/") == 5
+    assert page.count("predicted types of wood_board/test/") == 5
     before = page
     run("report", f"--workdir={finished}")
     again = (finished / "report" / "index.html").read_text()
