@@ -1,4 +1,4 @@
-"""What several runs make of the same test images: their maps, computed again for a comparison."""
+"""Compares runs on the same test images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,13 +22,13 @@ def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
     """Test images as a run sees them; its prepared data set must be where it was.
 
     Raises:
-        UserError: the directory holds figures but no model, or the data set lacks an image.
+        UserError: if the directory holds figures but no model, or the data set lacks an image.
     """
     files = Workdir(str(directory))
     return open_method(files.config()).shown_images(files, keys)
 
 
-# (folder of a run, images) to what it makes of them.
+# Takes the folder of a run and images; returns the images as the run sees them.
 Pictures = Callable[[Path, Sequence[Key]], Sequence[ImageView]]
 
 
@@ -48,10 +48,12 @@ def compare_runs(
       The path of the page.
 
     Raises:
-      UserError: fewer than two runs, a run without stored figures, or runs on different data.
+      UserError: if fewer than two runs are given, a run has no stored figures, or the data differ.
     """
     if len(directories) < 2:
-        raise UserError("give the folders of two or more runs: compare DIR_A DIR_B --output=DIR")
+        raise UserError(
+            "give the folders of two or more runs: promptmad compare DIR_A DIR_B --output=DIR"
+        )
     runs = load_runs([Path(directory) for directory in directories])
     scored = all(run.scores is not None for run in runs)
     images = find_disagreements(runs) if scored else []

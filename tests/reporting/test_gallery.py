@@ -158,20 +158,10 @@ def test_no_strip_without_a_defect_or_a_refinement():
     assert make_strip(make_class(keys=("reconstruction", "coarse")), None) is None
 
 
-def test_step_source_makes_the_bank_once_and_not_before():
-    calls = []
-
+def test_step_source_names_the_class_of_every_image():
     class Maker:
-        def bank(self, params, stats):
-            calls.append("bank")
-            return "bank"
+        def diffusion_steps(self, images, class_ids):
+            return images, class_ids.tolist()
 
-        def diffusion_steps(self, params, stats, bank, images, class_ids):
-            calls.append((bank, class_ids.tolist()))
-            return np.zeros((3, len(images), 2, 2))
-
-    steps = step_source(Maker(), {}, {}, ("a", "b"))
-    assert calls == []
-    assert steps("b", np.zeros((2, 8, 8, 3))).shape == (3, 2, 2, 2)
-    steps("a", np.zeros((1, 8, 8, 3)))
-    assert calls == ["bank", ("bank", [1, 1]), ("bank", [0])]
+    images = np.zeros((2, 8, 8, 3))
+    assert step_source(Maker(), ("a", "b"))("b", images) == (images, [1, 1])

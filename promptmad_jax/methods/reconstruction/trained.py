@@ -96,8 +96,8 @@ class TrainedDetector:
             maps,
             settings,
             calibration.thresholds,
-            f"from {calibration.source} images, set so that {settings.image_fpr:g} of normal "
-            f"images and {settings.pixel_fpr:g} of normal pixels lie above them",
+            f"from {calibration.source} images, set so that about {100 * settings.image_fpr:g} % "
+            f"of normal images and {100 * settings.pixel_fpr:g} % of normal pixels lie above them",
             report.add if report is not None else None,
         )
         result["protocol"] |= self._choices(calibration)
