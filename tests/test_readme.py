@@ -108,8 +108,5 @@ def test_resuming_lists_what_may_change():
     assert not [setting for setting in FREE if f"`{setting}`" not in text]
 
 
-def test_the_readme_is_short_and_its_example_compiles():
-    text = README.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_README
-    [example] = [body for language, body in prose_and_blocks(README)[1] if language == "python"]
-    compile(example, "README.md", "exec")
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LONGEST_README

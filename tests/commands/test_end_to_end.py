@@ -2,8 +2,11 @@
 
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 
 from tests.running import command, environment, run, wait_for
 
+README = pathlib.Path(__file__).parents[2] / "README.md"
 SEED_STEPS = 6
 
 
@@ -153,32 +157,31 @@ def test_predict_files_and_folders(finished, tmp_path):
 
 
 def test_predict_mistakes(finished, tmp_path):
-    args = (f"--workdir={finished}", f"--output={tmp_path / 'out'}")
-    image = tmp_path / "part.png"
+    image, out = tmp_path / "part.png", tmp_path / "out"
     Image.new("RGB", (20, 20)).save(image)
-    assert "hex_bolt, wood_board" in run(
-        "predict", *args, "--class_name=screw", str(image), status=2
+    for workdir, output, class_name, path, message in (
+        (finished, out, "screw", image, "hex_bolt, wood_board"),
+        (finished, out, "auto", tmp_path / "no.png", "no.png does not exist"),
+        (finished, tmp_path, "auto", image, "choose another output folder"),
+        (tmp_path, tmp_path, "auto", "x", "holds no trained model"),
+    ):
+        flags = f"--workdir={workdir}", f"--output={output}", f"--class_name={class_name}"
+        text = run("predict", *flags, str(path), status=2)
+        assert message in text and "Traceback" not in text
+
+
+def test_the_python_example_of_the_readme(finished, tmp_path):
+    [code] = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    Image.new("RGB", (40, 30), (90, 80, 70)).save(tmp_path / "part.png")
+    code = code.replace("part.png", str(tmp_path / "part.png"))
+    code = code.replace("workdir/quickstart/run", str(finished))
+    shown = "\nprint(result.map.shape, result.map.dtype, detector.class_names)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + shown], capture_output=True, text=True, env=environment()
     )
-    missing = run("predict", *args, "--class_name=auto", str(tmp_path / "no.png"), status=2)
-    assert "no.png does not exist" in missing and "Traceback" not in missing
-    inside = run(
-        "predict",
-        f"--workdir={finished}",
-        f"--output={tmp_path}",
-        "--class_name=auto",
-        str(image),
-        status=2,
-    )
-    assert "choose another output folder" in inside
-    nowhere = run(
-        "predict",
-        f"--workdir={tmp_path}",
-        f"--output={tmp_path}",
-        "--class_name=auto",
-        "x",
-        status=2,
-    )
-    assert "holds no trained model" in nowhere
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"(normal|defective) \S+ \S+ \(", done.stdout)
+    assert "(30, 40) float32 ('hex_bolt', 'wood_board')" in done.stdout
 
 
 def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
