@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.running import command, environment, run, wait_for
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
 SEED_STEPS = 6
 
 
@@ -69,6 +69,11 @@ def test_training_writes_what_it_promises(finished):
     assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 6]
     assert [r["step"] for r in rows if r["kind"] == "eval"] == [6]
     assert list((finished / "tensorboard").iterdir())
+    calibration = json.loads((finished / "calibration.json").read_text())
+    bank = np.load(finished / "bank.npz").files
+    fields = {*metrics, *metrics["protocol"], *manifest, *manifest["devices"], *calibration, *bank}
+    documented = (ROOT / "docs" / "outputs.md").read_text()
+    assert not [field for field in fields.union(*rows) if f"`{field}`" not in documented]
     assert "data:image" in (finished / "report" / "index.html").read_text()
 
 
@@ -171,7 +176,9 @@ def test_predict_mistakes(finished, tmp_path):
 
 
 def test_the_python_example_of_the_readme(finished, tmp_path):
-    [code] = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    [code] = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     Image.new("RGB", (40, 30), (90, 80, 70)).save(tmp_path / "part.png")
     code = code.replace("part.png", str(tmp_path / "part.png"))
     code = code.replace("workdir/quickstart/run", str(finished))
