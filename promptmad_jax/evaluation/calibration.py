@@ -1,4 +1,4 @@
-"""Constants read off normal images, so that no figure depends on the test set."""
+"""Calibration on normal images, so that no metric depends on constants from the test set."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,10 +20,12 @@ _DRAWING_QUANTILE = 0.999
 
 
 class Thresholds(NamedTuple):
-    """Above these, a pixel and an image of a class count as defective.
+    """Thresholds of a class, above which a pixel or an image counts as defective.
 
     Attributes:
-        pixel, image: on the final map and on the image score. images: how many set them.
+        pixel: of the final map.
+        image: of the image score.
+        images: number of normal images that the thresholds rest on.
     """
 
     pixel: float
@@ -33,19 +35,19 @@ class Thresholds(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Constants of one state of a model, by class where they differ.
+    """Constants of one state of a model.
 
     Attributes:
-        source: where they were read off: "held-out" normal images; or, where none were held out,
-            "training" images, which score lower than new ones, so that thresholds come out low.
+        source: images that they come from: "held-out" normal images, or "training" images if none
+            are held out; these score lower than new ones, which makes the thresholds too low.
         fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
-        normal: what normal maps look like.
-        score_range: (low, high) of the final map, for drawing: the median of normal pixels, and the
-            99.9th percentile of pseudo-anomalous ones.
-        thresholds: at the false-positive rates of the configuration; empty where none were set.
-        step: of the state; 0 where it is not known.
-        checkpoint_scores: step -> `held_out.pseudo_anomaly_ap` of the checkpoints that this one was
-            chosen from; empty where the newest was taken unseen.
+        normal: moments of normal maps by class.
+        score_range: (low, high) of the final map by class, for drawing: the median of normal
+            pixels, and the 99.9th percentile of pseudo-anomalous ones.
+        thresholds: by class, at the configured false-positive rates; empty if none were set.
+        step: of the state; 0 if unknown.
+        checkpoint_scores: step -> `pseudo_anomaly_ap` of the checkpoints that this one was chosen
+            from; empty if the newest was taken without comparison.
     """
 
     source: str
@@ -57,21 +59,21 @@ class Calibration:
     checkpoint_scores: dict[int, float] = field(default_factory=dict)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
-        """The map that is measured, of the model's maps [n, S, S] of images of `class_names`."""
+        """Fuses the model's maps [n, S, S] of images of `class_names`."""
         normal = [self.normal[name] for name in class_names]
         return final_map(maps, fusion, self.fusion_scale, normal)
 
     def without_thresholds(self) -> "Calibration":
-        """The same, read off too few images to set thresholds."""
+        """A copy without thresholds, for too few images to set them."""
         return replace(self, thresholds={})
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """What a state of a model makes of n normal images, and of a pseudo-anomaly of each.
+    """A model's maps of n normal images, and of the same images with pseudo-anomalies.
 
     Attributes:
-        normal, anomalous: the model's maps, float32 [n, S, S] each.
+        normal, anomalous: the maps, float32 [n, S, S] each.
         masks: bool [n, S, S], of the pseudo-anomalies.
         class_ids: int [n], into `class_names`.
     """
@@ -94,7 +96,7 @@ class Probe:
 
 
 def make_probe(maker: MapMaker, images: ImageSet, pseudo: PseudoAnomalyConfig, seed: int) -> Probe:
-    """Maps normal images, at least one a class, and pseudo-anomalies; equal seeds, equal ones.
+    """Maps normal images, at least one per class, and pseudo-anomalies drawn from `seed`.
 
     Raises:
         UserError: a map holds NaN or infinity; the message names the image.
@@ -113,10 +115,10 @@ def make_probe(maker: MapMaker, images: ImageSet, pseudo: PseudoAnomalyConfig, s
 
 
 def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> Calibration:
-    """The constants of the state that `probe` is of.
+    """Computes the constants of the state that made `probe`.
 
     The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
-    included, for the scale of the fusion; here the pseudo-anomalies stand for them.
+    included, for the scale of the fusion; here pseudo-anomalies replace the defects.
     """
     both = [maps["reconstruction"] for maps in (probe.normal, probe.anomalous)]
     scale = float((np.max(both) + np.min(both)) / 2)
@@ -133,11 +135,11 @@ def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> C
 
 
 def set_thresholds(maps: np.ndarray, config: EvalConfig) -> Thresholds:
-    """The lowest values that at most the stated share of normal pixels and images exceeds.
+    """Sets the lowest thresholds that at most the configured share of pixels and images exceeds.
 
     Args:
-        maps: final maps of a class's normal images, [n, S, S]. With fewer than 1 / image_fpr
-            images, the image threshold is the highest of their scores.
+        maps: final maps [n, S, S] of a class's normal images. With fewer than 1 / image_fpr images,
+            the image threshold is the highest of their scores.
     """
     scores = image_scores(maps, config.image_pool)
     return Thresholds(
@@ -156,7 +158,7 @@ def _exceeded_by(values: np.ndarray, share: float) -> float:
 
 
 def spread_over(images: ImageSet, count: int) -> ImageSet:
-    """About `count` images, at least two a class where there are two, evenly over its files."""
+    """Selects about `count` images, at least two per class if it has two, evenly over its files."""
     per_class, rows = max(2, count // len(images.class_names)), []
     for k in np.unique(images.class_ids):
         members = np.flatnonzero(images.class_ids == k)
@@ -168,11 +170,10 @@ CHOICE = "mean pixel AP of pseudo-anomalies on normal images held out of trainin
 
 
 def pseudo_anomaly_ap(probe: Probe, calibration: Calibration, fusion: str) -> float:
-    """Pixel AP of the final map, the plain mean over the classes, in 0..1.
+    """Pixel AP of the final map on pseudo-anomalies, the plain mean over the classes, in 0..1.
 
-    Each class is measured on its held-out normal images, as they are and with a pseudo-anomaly; the
-    masks of these are the truth. It ranks the states of one run. It does not tell how well real
-    defects are found.
+    Each class is measured on its held-out normal images, with and without a pseudo-anomaly. The
+    result ranks the states of one run; it says nothing about real defects.
 
     Args:
         calibration: of the same probe.
@@ -190,7 +191,7 @@ def pseudo_anomaly_ap(probe: Probe, calibration: Calibration, fusion: str) -> fl
     defined = [value for value in values if value is not None]
     if not defined:
         raise UserError(
-            "none of the held-out images got a pseudo-anomaly, so there is nothing to choose a "
-            "checkpoint by: raise data.holdout, or set eval.checkpoint to 'last'"
+            "no held-out image got a pseudo-anomaly to choose a checkpoint by: raise data.holdout, "
+            "or set eval.checkpoint to 'last'"
         )
     return float(np.mean(defined))

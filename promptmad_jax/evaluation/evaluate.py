@@ -1,4 +1,4 @@
-"""One evaluation: a model's maps of a test split, class by class, measured and drawn."""
+"""The evaluation of a model: its maps of a test split, measured class by class."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -62,11 +62,11 @@ def evaluate_maps(
     thresholds_from: str,
     also: Callable[[ClassMaps], None] | None = None,
 ) -> dict:
-    """The metrics.json object of the maps; the processes of a run measure together.
+    """Measures maps, all processes of the run together, and returns the metrics.json object.
 
     Args:
         maps: of each process's own images; with `also`, of all images on every process.
-        also: sees every class once, for a report.
+        also: is called with every class, for a report.
     """
     run = this_run()
     with Evaluator(config, thresholds, thresholds_from, run) as evaluator:

@@ -25,7 +25,7 @@ def spread(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       ValueError: the results differ in classes, metrics, maps or modes, or none is given.
     """
     if not results:
-        raise ValueError("there are no results to merge")
+        raise ValueError("no results to merge")
     merged = _block(results)
     for name in _BLOCKS:
         blocks = _same_keys([result[name] for result in results])

@@ -1,4 +1,4 @@
-"""The losses of zero-shot detectors, on probabilities of K + 1 states, the normal one first."""
+"""Losses of the zero-shot detectors, on probabilities of K + 1 states, the normal one first."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def defect_type_objective(
 
     Args:
         types: int [B, S, S], the state of each pixel: 0 normal, k the k-th defect type.
-        anomalous: bool [B]; an image's label, for a small defect may be lost from its mask.
+        anomalous: bool [B], the images' labels; a small defect may be lost from its mask.
     """
     defect = (types > 0).astype(jnp.float32)
     terms = {
@@ -71,8 +71,8 @@ def focal_of_types(
 ) -> jax.Array:
     """-(1 - p)^gamma log p of each pixel, [B, H, W] (Lin et al., 2017, for many classes).
 
-    p is the probability that the smoothed target gives: sum_c t_c P_c with t = 1 - smoothing for
-    the true state and smoothing / K for the K others, so that log p is finite.
+    p is the probability of the smoothed target: sum_c t_c P_c with t = 1 - smoothing for the true
+    state and smoothing / K for the K others, so that log p is finite.
 
     Args:
         probabilities: [B, H, W, K + 1].

@@ -13,7 +13,7 @@ def focal_loss(logits: jax.Array, masks: jax.Array, alpha: float, gamma: float) 
 def per_positive(losses: jax.Array, masks: jax.Array) -> jax.Array:
     """Sum of the pixels' losses over max(1, number of anomalous pixels) of the batch, a scalar.
 
-    A plain mean over pixels, most of them easy and normal, would vanish beside the feature error.
+    A mean over all pixels, nearly all easy and normal, would vanish beside the feature error.
     """
     return losses.sum() / jnp.maximum(1.0, masks.sum())
 

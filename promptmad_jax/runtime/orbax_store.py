@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
@@ -110,13 +109,12 @@ class OrbaxStore:
             handler.close()
 
     def close(self, failed: bool) -> None:
-        """Frees the threads. What a save that `failed` has left behind is not raised again."""
+        """Frees the threads; drops the storage errors of a save that has `failed` already."""
         try:
             self._manager.close()
-        except STORAGE_ERRORS as error:
+        except STORAGE_ERRORS:
             if not failed:
                 raise
-            logging.info("closed after a failed save: %s", error)
 
     def reopen(self) -> None:
         """Begins anew after a failed save, which the next save would otherwise fail with too."""

@@ -60,7 +60,7 @@ def test_the_modes_have_values(alone):
     for name, block in alone["compat"].items():
         assert None not in block["mean"].values(), name
     assert alone["compat"]["resized_mask_label"]["differ"] == {"screw": ["screw/test/002.png"]}
-    assert alone["undefined"]["plain"]["image_ap"] == "there is no defective image"
+    assert alone["undefined"]["plain"]["image_ap"] == "no defective image"
 
 
 @settings(max_examples=40)

@@ -66,5 +66,5 @@ def test_classes_without_a_pseudo_anomaly_do_not_count():
     expected = average_precision_score(truth.ravel(), scores.ravel())
     assert pseudo_anomaly_ap(probe, calibration, "calibrated") == pytest.approx(expected, abs=1e-6)
     probe = make_probe(np.zeros_like(masks))
-    with pytest.raises(UserError, match=r"nothing to choose a checkpoint by: raise data\.holdout"):
+    with pytest.raises(UserError, match=r"no held-out image .* checkpoint by: raise data\.holdout"):
         pseudo_anomaly_ap(probe, calibrate(probe, "held-out", CONFIG), "calibrated")

@@ -125,20 +125,18 @@ def test_mask_that_vanished_counts_as_normal_in_compat_only():
 def test_undefined_is_none_with_a_reason_and_not_in_the_mean(two_classes):
     result = evaluate(two_classes[0], make_class("plain", 5, normal=2, defective=0))
     assert result["classes"]["plain"]["image_auroc"] is None
-    assert result["undefined"]["plain"]["pixel_aupro"] == "there is no defective pixel"
+    assert result["undefined"]["plain"]["pixel_aupro"] == "no defective pixel"
     assert result["mean"] == result["classes"]["tile"]
     assert set(result["defined_classes"].values()) == {1}
     assert result["pooled"]["image_auroc"] is not None
-    assert "plain: I-AUROC, I-AP, I-F1max undefined: there is no defective image" in format_table(
-        result
-    )
+    assert "plain: I-AUROC, I-AP, I-F1max undefined: no defective image" in format_table(result)
 
 
 def test_nothing_defined_anywhere():
     result = evaluate(make_class("plain", 5, normal=2, defective=0))
     assert set(result["mean"].values()) == {None}
     assert set(result["pooled"].values()) == {None}
-    assert result["undefined"]["pooled"]["pixel_ap"] == "there is no defective pixel"
+    assert result["undefined"]["pooled"]["pixel_ap"] == "no defective pixel"
 
 
 def test_nan_is_refused_with_the_file_and_the_map():

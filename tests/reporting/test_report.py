@@ -133,7 +133,7 @@ def test_rows_carry_the_numbers_to_sort_by(tmp_path):
     text, result, _ = write_report(tmp_path, make_class(), make_class("plain", defective=0))
     values = [attributes.get("data-value") for attributes in Page(text).all("td")]
     assert str(100 * result["classes"][NAME]["pixel_ap"]) in values
-    assert "plain: I-AUROC, I-AP, I-F1max: there is no defective image" in Page(text).text
+    assert "plain: I-AUROC, I-AP, I-F1max: no defective image" in Page(text).text
     assert "P-AUPRO (1 of 2)" in Page(text).text
     assert "The test split has no defective image to compare with." in Page(text).text
 

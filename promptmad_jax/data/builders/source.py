@@ -1,4 +1,4 @@
-"""What a user may give as the source of a data set: a folder, an archive, or a list file."""
+"""Sources of data sets: a folder, an archive, or a list file."""
 
 import hashlib
 import lzma
@@ -28,7 +28,7 @@ _DAMAGED = (
 )
 
 
-# From an extracted folder, and the folder of the images where a list is read, to the listing.
+# Lists an extracted folder; the second argument is the folder of a list's images.
 ListFolder = Callable[[pathlib.Path, str], Found]
 
 
@@ -41,10 +41,10 @@ def find(
     """Lists the images of a source; an archive is unpacked into `scratch` first.
 
     Args:
-      list_folder: lists a folder; one in MVTec layout by default.
+      list_folder: lists a folder, by default one in MVTec layout.
 
     Raises:
-      UserError: the source is missing, damaged as a whole, or has none of the known forms.
+      UserError: the source is missing, damaged, or neither folder nor archive nor list.
     """
     path = existing(source)
     try:
@@ -63,10 +63,10 @@ def find(
 
 
 def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_folder) -> str:
-    """A digest of names, sizes and times of a source's files; reads no pixels, unpacks nothing.
+    """A digest of the names, sizes and times of a source's files; reads no pixels, unpacks nothing.
 
-    It tells whether a prepared data set is still that of its source. A copy whose file times
-    differ counts as another source.
+    It shows if a source has changed since its data set was prepared. A copy with other file times
+    counts as another source.
     """
     path = existing(source)
     files = [path]
@@ -86,12 +86,10 @@ def existing(source: str) -> pathlib.Path:
     """The source as an absolute path.
 
     Raises:
-      UserError: none is given, or nothing is there.
+      UserError: none is given, or it does not exist.
     """
     if not source:
-        raise UserError(
-            "no source is given: name a folder, an archive or a list with --source=PATH"
-        )
+        raise UserError("no source is given: name a folder, archive or list with --source=PATH")
     path = pathlib.Path(source).expanduser().absolute()
     if not path.exists():
         raise UserError(f"{printable(path)} does not exist: check --source")

@@ -137,11 +137,11 @@ class DefectTypeEvaluator:
 def _undefined(names: tuple[str, ...], pixels: np.ndarray) -> Reasons:
     """Reasons why states have no metrics, from the number of pixels of each state."""
     if not pixels[1:].any():
-        return dict.fromkeys(names, "there is no pixel of a known defect type")
+        return dict.fromkeys(names, "no pixel of a known defect type")
     if np.count_nonzero(pixels) == 1:
         return dict.fromkeys(names, "all pixels of known type are of one type")
     absent = [name for name, number in zip(names, pixels, strict=True) if not number]
-    return {name: f"there is no pixel of the state {name}" for name in absent}
+    return {name: f"no pixel of the state {name}" for name in absent}
 
 
 def _macro(states: dict[str, Values], undefined: Reasons) -> Values:

@@ -83,7 +83,7 @@ class Curve:
         if self.positives and self.negatives:
             return None
         side = "normal " if self.positives else "defective " if self.negatives else ""
-        return f"there is no {side}{self.unit}"
+        return f"no {side}{self.unit}"
 
 
 def count_above(ascending: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

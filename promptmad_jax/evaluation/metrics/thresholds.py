@@ -84,10 +84,10 @@ def _ratios(counts: Confusion) -> dict[str, tuple[int, int]]:
 
 def _missing(name: str, counts: Confusion, whole: int, unit: str) -> str | None:
     if name in _OF_DEFECTS and not counts.positives:
-        return f"there is no defective {unit}"
+        return f"no defective {unit}"
     if whole:
         return None
-    return f"there is no normal {unit}" if name == "fpr" else f"no {unit} exceeds the threshold"
+    return f"no normal {unit}" if name == "fpr" else f"no {unit} exceeds the threshold"
 
 
 class Decisions:

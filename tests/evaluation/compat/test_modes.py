@@ -60,7 +60,7 @@ def test_pro_of_equal_rates_is_undefined():
     assert values == {"pixel_aupro": None}
     assert "no two of 200 thresholds" in undefined["pixel_aupro"]
     values, undefined = compat_figures.pro(score(maps[:1], masks[:1]), 200)
-    assert undefined == {"pixel_aupro": "there is no defective pixel"}
+    assert undefined == {"pixel_aupro": "no defective pixel"}
 
 
 @LEVELS
@@ -154,7 +154,7 @@ def test_one_class_only_is_undefined_in_every_mode():
         block = result["compat"][name]
         assert set(block["classes"]["plain"].values()) == {None}
         reasons = set(block["undefined"]["plain"].values())
-        assert reasons <= {"there is no defective image", "there is no defective pixel"}
+        assert reasons <= {"no defective image", "no defective pixel"}
         assert result["protocol"]["compat"][name] == describe_mode(name)
         assert f"mean, {name}" in format_table(result)
 

@@ -150,11 +150,11 @@ def test_what_is_absent_is_undefined_with_a_reason():
     evaluator = DefectTypeEvaluator("unfiltered")
     one = evaluator.add("cup", [scores], masks, TYPES)
     assert one["undefined"] == {
-        name: f"there is no pixel of the state {name}" for name in ("scratch", "dent")
+        name: f"no pixel of the state {name}" for name in ("scratch", "dent")
     }
     assert_same(one, reference(scores, masks), TYPES)
     good = evaluator.add("pot", [scores], np.zeros_like(masks), TYPES)
-    assert set(good["undefined"].values()) == {"there is no pixel of a known defect type"}
+    assert set(good["undefined"].values()) == {"no pixel of a known defect type"}
     assert set(good["figures"].values()) == {None}
     whole = evaluator.add("lid", [scores], np.where(masks == 5, 255, 2).astype(np.uint8), TYPES)
     assert set(whole["undefined"].values()) == {"all pixels of known type are of one type"}
@@ -162,7 +162,7 @@ def test_what_is_absent_is_undefined_with_a_reason():
     assert result["defined_classes"] == dict.fromkeys(METRICS, 1)
     assert result["mean"] == one["figures"]
     assert set(result["undefined"]) == {"pot", "lid"}
-    assert result["undefined"]["pot"]["types_f1"] == "there is no pixel of a known defect type"
+    assert result["undefined"]["pot"]["types_f1"] == "no pixel of a known defect type"
     assert result["types"]["scratch"] == {
         **dict.fromkeys(("auroc", "ap", "f1")),
         "defined_classes": 0,

@@ -135,10 +135,10 @@ def test_one_class_only_is_undefined(fill, word):
     maps = np.random.default_rng(0).random((2, 4, 4), np.float32)
     values, undefined = metrics.pixel_metrics(maps, np.full((2, 4, 4), fill))
     assert values == dict.fromkeys(metrics.PIXEL_METRICS)
-    assert undefined == dict.fromkeys(metrics.PIXEL_METRICS, f"there is no {word} pixel")
+    assert undefined == dict.fromkeys(metrics.PIXEL_METRICS, f"no {word} pixel")
     values, undefined = image_metrics(np.array([0.1, 0.2]), np.full(2, fill))
     assert values == dict.fromkeys(metrics.IMAGE_METRICS)
-    assert undefined["image_auroc"] == f"there is no {word} image"
+    assert undefined["image_auroc"] == f"no {word} image"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -71,10 +71,10 @@ def test_what_cannot_be_divided_is_undefined():
     values, undefined = figures(maps[:1], masks[:1], scores[:1], labels[:1], (-1.0, -1.0))
     assert values["image_accuracy"] == 0.0
     assert values["image_fpr"] == values["pixel_fpr"] == 1.0
-    assert undefined["pixel_iou"] == "there is no defective pixel"
-    assert undefined["image_f1"] == "there is no defective image"
+    assert undefined["pixel_iou"] == "no defective pixel"
+    assert undefined["image_f1"] == "no defective image"
     _, undefined = figures(maps[1:2], masks[1:2], scores[1:2], np.array([1]), (-1.0, -1.0))
-    assert undefined == {"image_fpr": "there is no normal image"}
+    assert undefined == {"image_fpr": "no normal image"}
 
 
 def test_block_of_the_evaluator():
