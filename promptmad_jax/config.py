@@ -27,7 +27,7 @@ from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig
-from promptmad_jax.training.loop import TrainConfig
+from promptmad_jax.training.config import TrainConfig
 from promptmad_jax.training.optimizer import OptimizerConfig
 
 
@@ -62,9 +62,6 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
-
-
-ZERO_SHOT = "zero_shot"
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -161,7 +158,7 @@ _CHECKS = {
     "promptmad": (_check_size, _check_checkpoint),
     "onenip": (_check_size, _check_checkpoint),
     "uniad": (_check_size, _check_checkpoint, _check_fusion),
-    ZERO_SHOT: (_check_zero_shot, check_apart),
+    "zero_shot": (_check_zero_shot, check_apart),
 }
 
 

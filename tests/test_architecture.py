@@ -103,6 +103,49 @@ def test_layer_check_sees_every_form_of_import(module, source, count):
     assert len(layer_faults(PACKAGE / module, source)) == count
 
 
+def parameters(function):
+    """The number of parameters, without self or cls."""
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    starred = (arguments.vararg, arguments.kwarg)
+    return len(names[names[:1] in (["self"], ["cls"]) :]) + sum(a is not None for a in starred)
+
+
+def test_no_function_has_more_than_eight_parameters():
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, functions) and parameters(node) > 8
+    ]
+    assert not long, "\n".join(long)
+
+
+def asks_for_the_model(node):
+    """Compares or matches an attribute called `model`."""
+    if isinstance(node, ast.Compare):
+        compared = (node.left, *node.comparators)
+    elif isinstance(node, ast.Match):
+        compared = (node.subject,)
+    else:
+        return False
+    return any(isinstance(part, ast.Attribute) and part.attr == "model" for part in compared)
+
+
+def test_a_kind_of_detector_is_told_apart_in_methods_alone():
+    faults = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        if path.relative_to(PACKAGE).parts[0] != "methods"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if asks_for_the_model(node)
+    ]
+    assert not faults, "\n".join(faults)
+    for code in ('config.model == "uniad"', "match config.model:\n  case x: pass"):
+        assert any(map(asks_for_the_model, ast.walk(ast.parse(code))))
+
+
 def test_no_file_is_called_utils():
     assert not [path for path in ROOT.rglob("utils.py") if ".venv" not in str(path)]
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
-from promptmad_jax.config import ZERO_SHOT, Config
+from promptmad_jax.config import Config
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.methods.subject import Subject
@@ -189,7 +189,7 @@ class Method(Protocol):
 
 def open_method(config: Config) -> Method:
     """The family that a configuration's model belongs to."""
-    if config.model == ZERO_SHOT:
+    if config.model == "zero_shot":
         from promptmad_jax.methods.zero_shot.method import ZeroShot
 
         return ZeroShot(config)

@@ -28,7 +28,6 @@ PACKAGES = (
     "scikit-learn",
     "pillow",
     "ml-collections",
-    "regex",
     "tensorflow-datasets",
     "transformers",
     "safetensors",

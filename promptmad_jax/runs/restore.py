@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import optax
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
@@ -9,7 +10,6 @@ from promptmad_jax.runs.frozen_weights import FrozenWeights, check_frozen
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.state import Initializer, Weights, state_shapes
 
 
@@ -50,6 +50,5 @@ def restore_weights(assembly: Assembled, files: Workdir, step: int | None = None
 
 def restore_step(assembly: Assembled, checkpoints: Checkpoints, step: int) -> Weights:
     """The weights of one of the checkpoints' steps."""
-    tx = make_optimizer(assembly.config.optimizer).tx
-    shapes = state_shapes(assembly.network, tx, assembly.mesh)
+    shapes = state_shapes(assembly.network, optax.identity(), assembly.mesh)
     return checkpoints.restore_part(step, shapes.weights)

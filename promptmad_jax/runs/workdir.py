@@ -1,14 +1,16 @@
 """The files of a run's working directory, by name.
 
 checkpoints/       training states and the configuration that made them
-bank.npz           class names, prompt images, text tokens: what inference needs besides
-calibration.json   constants read off training images, with their step
+bank.npz           class names, prompt images and text tokens, for inference
+calibration.json   constants read off normal images, with their step
 metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
 
 import dataclasses
 import io
 import json
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -64,7 +66,7 @@ class Workdir:
             ) from error
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """What the run noted at its start; None where the file is missing.
+        """The run's manifest; None where the file is missing.
 
         Raises:
             UserError: it is damaged.
@@ -74,7 +76,7 @@ class Workdir:
     def write_bank(
         self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None
     ) -> None:
-        """prompts uint8 [K, S, S, 3]."""
+        """Writes bank.npz; prompts uint8 [K, S, S, 3]."""
         arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
         if text is not None:
             arrays |= {
@@ -87,21 +89,28 @@ class Workdir:
         write_bytes_atomic(self.path / "bank.npz", file.getvalue())
 
     def read_bank(self) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None]:
-        """Class names, prompt images and text tokens of the run."""
+        """Class names, prompt images and text tokens of the run.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
         path = self.path / "bank.npz"
+        way_out = f"delete it and run `promptmad train` again on {self.path}, which writes it"
         if not path.exists():
-            raise UserError(f"{path} is missing; run train once more, it resumes and writes it")
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            names = tuple(map(str, arrays["class_names"]))
-            if "text_tokens" not in arrays:
-                return names, arrays["prompts"], None
-            words, sources = json.loads(str(arrays["text_words"]))
-            text = TextTokens(
-                arrays["text_tokens"], arrays["text_mask"], tuple(map(tuple, words)), tuple(sources)
-            )
-            return names, arrays["prompts"], text
+            raise UserError(f"{path} is missing: {way_out}")
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                names, prompts = tuple(map(str, arrays["class_names"])), arrays["prompts"]
+                if "text_tokens" not in arrays:
+                    return names, prompts, None
+                words, sources = json.loads(str(arrays["text_words"]))
+                tokens, mask = arrays["text_tokens"], arrays["text_mask"]
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{path} is damaged ({error}): {way_out}") from error
+        return names, prompts, TextTokens(tokens, mask, tuple(map(tuple, words)), tuple(sources))
 
     def write_calibration(self, calibration: Calibration) -> None:
+        """Writes calibration.json."""
         values = dataclasses.asdict(calibration) | _WEIGHT
         write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
 
@@ -109,39 +118,41 @@ class Workdir:
         """The constants of the newest evaluation.
 
         Raises:
-            UserError: none was made yet, or by an older version.
+            UserError: the file is missing, damaged, or of an older version.
         """
         path = self.path / "calibration.json"
+        way_out = f"write it with `promptmad evaluate --workdir={self.path}`"
         if not path.exists():
             raise UserError(
-                f"{path} is missing: no evaluation has finished. Let training end, or run "
-                f"promptmad evaluate --workdir={self.path}"
+                f"{path} is missing: no evaluation has finished. Let training end, or {way_out}"
             )
-        values = json.loads(path.read_text())
-        if "checkpoint_scores" not in values or self._weighed_otherwise(values):
-            raise UserError(
-                f"{path} is of an older version; write it again with "
-                f"promptmad evaluate --workdir={self.path}"
-            )
-        normal = {
-            name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
-            for name, pairs in values["normal"].items()
-        }
-        ranges = {name: tuple(pair) for name, pair in values["score_range"].items()}
-        thresholds = {name: Thresholds(*row) for name, row in values["thresholds"].items()}
-        scores = {int(step): score for step, score in values["checkpoint_scores"].items()}
-        return Calibration(
-            values["source"],
-            values["fusion_scale"],
-            normal,
-            ranges,
-            thresholds,
-            values["step"],
-            scores,
-        )
+        try:
+            values = json.loads(path.read_text())
+            if "checkpoint_scores" not in values or self._has_other_weight(values):
+                raise UserError(f"{path} is of an older version; {way_out}")
+            return _calibration(values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error!r}); {way_out}") from error
 
-    def _weighed_otherwise(self, values: dict[str, Any]) -> bool:
-        """Whether the constants are of maps that were added up with another weight."""
+    def _has_other_weight(self, values: dict[str, Any]) -> bool:
+        """Returns True if the constants fit only maps that were added up with another weight."""
         if _WEIGHT.items() <= values.items():
             return False
         return self.config().eval.fusion == "standardized"
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    """The content of calibration.json."""
+    normal = {
+        name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
+        for name, pairs in values["normal"].items()
+    }
+    return Calibration(
+        values["source"],
+        values["fusion_scale"],
+        normal,
+        {name: tuple(pair) for name, pair in values["score_range"].items()},
+        {name: Thresholds(*row) for name, row in values["thresholds"].items()},
+        values["step"],
+        {int(step): score for step, score in values["checkpoint_scores"].items()},
+    )

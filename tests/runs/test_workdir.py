@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -62,10 +63,23 @@ def test_constants_of_maps_weighed_otherwise_are_refused(tmp_path, fusion, refus
     path = files.path / "calibration.json"
     write_text_atomic(path, json.dumps(dataclasses.asdict(calibration)))
     if refused:
-        with pytest.raises(UserError, match=r"older version; write it again with .* --workdir="):
+        with pytest.raises(UserError, match=r"older version; write it with .* --workdir="):
             files.read_calibration()
         files.write_calibration(calibration)
     assert files.read_calibration() == calibration
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-40], lambda content: b"{}"])
+@pytest.mark.parametrize("name", ["bank.npz", "calibration.json"])
+def test_damaged_files_are_named_with_the_way_out(tmp_path, name, damage):
+    files = Workdir(tmp_path)
+    files.write_bank(("bolt",), np.zeros((1, 8, 8, 3), np.uint8), None)
+    files.write_calibration(Calibration("training", 0.5, {}, {}, {}, 7))
+    path = tmp_path / name
+    path.write_bytes(damage(path.read_bytes()))
+    read = files.read_bank if name == "bank.npz" else files.read_calibration
+    with pytest.raises(UserError, match=rf"{re.escape(name)} is .*`promptmad \w+"):
+        read()
 
 
 def test_configuration_results_and_scores_come_back(files):

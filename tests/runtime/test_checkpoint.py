@@ -317,6 +317,19 @@ def test_every_kth_is_kept_beside_the_newest(tmp_path):
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [4, 8, 9, 10]
 
 
+def test_a_part_is_read_without_the_rest(checkpoints, single, monkeypatch):
+    state, abstract = single
+    checkpoints.save(1, state)
+    checkpoints.wait()
+    part = {"params": abstract.params, "step": abstract.step}
+    monkeypatch.setattr(checkpoints._store, "read", None)
+    restored = checkpoints.restore_part(1, part)
+    assert_same(restored, {"params": state.params, "step": state.step}, part)
+    part["params"] = {"neck": abstract.params["neck"]}
+    with pytest.raises(UserError, match="params/scale is not in the model"):
+        checkpoints.restore_part(1, part)
+
+
 def test_other_model_is_told_apart(checkpoints, single):
     state, abstract = single
     checkpoints.save(1, state)
