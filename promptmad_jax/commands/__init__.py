@@ -1,1 +1,1 @@
-"""What each command does, top to bottom; its flags are in the entry point."""
+"""The commands, each read top to bottom; their flags are in the entry points."""

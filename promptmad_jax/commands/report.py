@@ -1,4 +1,4 @@
-"""The report of a finished run once more: its stored figures, its maps computed again."""
+"""Rebuilds the report of a finished run: stored figures, maps computed again."""
 
 from pathlib import Path
 

@@ -82,7 +82,7 @@ def _start(
 
 
 def _task(training: Training, optimizer: Optimizer, state: TrainState, files: Workdir) -> Task:
-    """What the loop repeats; reads and caches what batches are cut from."""
+    """The loop's task; reads and caches the arrays that batches are cut from."""
     order, source = training.batches()
     step = training.step_function(optimizer, jax.tree.map(lambda x: x.sharding, state))
     frozen = training.frozen

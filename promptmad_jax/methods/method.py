@@ -1,7 +1,6 @@
 """The protocol of a family of detectors: everything that commands ask of one.
 
-A family is told apart here and nowhere else: `open_method` is the only place that maps
-`config.model` to code.
+`open_method` is the only place outside a family that maps `config.model` to code.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +64,7 @@ class Training(Protocol):
     frozen_weights: FrozenWeights
 
     def describe(self, files: Workdir) -> None:
-        """Writes the manifest, and what inference needs besides a checkpoint."""
+        """Writes the manifest, and the bank that inference reads beside a checkpoint."""
         ...
 
     def batches(self) -> tuple[BatchOrder, Source]:

@@ -1,4 +1,4 @@
-"""What every evaluation writes: metrics.json, image scores, report."""
+"""Writes the results of an evaluation: metrics.json, image scores, report."""
 
 import json
 from collections.abc import Mapping

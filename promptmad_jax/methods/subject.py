@@ -1,4 +1,4 @@
-"""What `benchmark` asks of a family: a detector with random arrays, ready to be timed.
+"""The protocol between `benchmark` and a family: a detector with random arrays, to be timed.
 
 Nothing that is measured depends on the arrays' values.
 """
@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
     Attributes:
         images: that it works on; None where it works on none.
-        fields: what its row says besides.
+        fields: further fields of its row.
     """
 
     function: Callable[[], Any]
@@ -65,7 +65,7 @@ class Subject(Protocol):
     mesh: Mesh
 
     def fields(self) -> dict[str, Any]:
-        """What every row says of it."""
+        """Fields of every row."""
         ...
 
     def host_to_host(self, batch_size: int) -> Call:
@@ -77,11 +77,11 @@ class Subject(Protocol):
         ...
 
     def per_model(self) -> Call:
-        """What is computed once for a trained model: the class bank, or the texts' states."""
+        """The computation made once for a trained model: the class bank, or the texts' states."""
         ...
 
     def trainer(self, batch_size: int) -> tuple[Trainer, dict[str, Any]]:
-        """Training steps from their start, and what their row says besides."""
+        """Training steps from the first one, and further fields of their row."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What produced a result: versions, machine, mesh, configuration and command, in one JSON file."""
+"""The manifest of a run: versions, machine, mesh, configuration and command, in one JSON file."""
 
 import datetime
 import functools
@@ -78,7 +78,7 @@ def write_manifest(
 
 
 def code_versions() -> dict[str, str]:
-    """What computes the training: this package, down to its source files, and those below it."""
+    """The versions that training depends on: this package, down to its source files, and JAX."""
     below = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}
     return {"promptmad_jax": f"{__version__}+{_source_digest()}"} | below
 

@@ -44,7 +44,7 @@ FREE = (
 
 
 class Begun(Protocol):
-    """What a training is about to learn from.
+    """The data and frozen weights of a training about to start.
 
     Attributes:
         fingerprint, num_images: of the training data, 0 images where nothing is trained.
@@ -58,9 +58,8 @@ class Begun(Protocol):
 def check_run(config: Config, files: Workdir, training: Begun) -> None:
     """Compares a training with the run that is in its directory, if one is there.
 
-    A run without a checkpoint may change. Other code or another length is told, and no more: a run
-    may be made longer. Where the schedule of the learning rate follows the length, it is then that
-    of the new length from here on.
+    Without a checkpoint anything may change. Other code, and a new length that changes the
+    learning-rate schedule, are only warned about.
 
     Raises:
         UserError: a setting that decides the result, the data or the frozen weights have changed,

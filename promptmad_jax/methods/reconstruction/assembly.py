@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: what train, evaluate and predict have in common."""
+"""From a configuration to the parts of a run: shared by train, evaluate and predict."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ class Assembly:
 
     @property
     def network(self) -> Network:
-        """What is trained."""
+        """The trained network."""
         return self.detector.network
 
     @property

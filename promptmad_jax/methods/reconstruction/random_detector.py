@@ -34,7 +34,7 @@ _MVTEC_IMAGES = 3629
 
 
 class RandomDetector:
-    """A `Subject`, with the cases stages, synthesis and predict besides.
+    """A `Subject` that also has the cases stages, synthesis and predict.
 
     Args:
         classes: K, of the class bank. weights: of the backbone, "random" or "config" for those of
@@ -126,7 +126,7 @@ class RandomDetector:
         return Trainer(step, self.frozen, state, batches), fields
 
     def train_arrays(self) -> TrainArrays:
-        """What training reads, of a few images, in host memory."""
+        """The arrays that training reads, of a few images, in host memory."""
         images, ids = self.images(_IMAGES)
         shapes = jax.eval_shape(self.detector.features, self.frozen, images)
         rng = np.random.default_rng(1)

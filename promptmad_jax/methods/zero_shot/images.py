@@ -22,7 +22,7 @@ from promptmad_jax.runtime.processes import leader_first, this_run
 
 @dataclass(frozen=True)
 class Source:
-    """What is trained on.
+    """The images that a run learns from.
 
     Attributes:
         data: the images. type_masks: uint8 [N, S, S], k the type `words[k - 1]`.
@@ -57,7 +57,7 @@ def target_facts(target: DefectTypeImages) -> dict[str, Any]:
 
 
 def source_folder(config: Config) -> Path:
-    """Where the source data set lies."""
+    """The folder of the source data set."""
     return Path(config.source.data_dir or config.data.data_dir)
 
 

@@ -51,7 +51,7 @@ class RandomZeroShot:
 
     @cached_property
     def params(self) -> Params:
-        """What is trained, as drawn."""
+        """The trained parameters, as drawn."""
         init = lambda key: self.assembly.network.init(key)[0]
         return jax.jit(init, out_shardings=replicated(self.mesh))(jax.random.key(0))
 
