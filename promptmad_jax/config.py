@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from promptmad_jax.data.config import DataConfig
 from promptmad_jax.data.defect_types.source import SourceConfig
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.losses.defect_types import DefectTypeLossConfig
 from promptmad_jax.losses.objective import LossConfig

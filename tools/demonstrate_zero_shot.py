@@ -39,7 +39,7 @@ from promptmad_jax.clip.weights.clip import write_format
 from promptmad_jax.clip.weights.config_file import write_config
 from promptmad_jax.data.defect_types.taxonomy import find_taxonomy
 from promptmad_jax.data.preprocess import normalize, resize_image
-from promptmad_jax.data.synthetic import CLASS_NAMES, GOOD, defect_types, render_sample
+from promptmad_jax.data.synthetic.scenes import CLASS_NAMES, GOOD, defect_types, render_sample
 from promptmad_jax.prompts.hand_written import written_phrases
 
 _FOLDER = flags.DEFINE_string("folder", None, "where everything is kept", required=True)

@@ -22,8 +22,9 @@ from absl import flags
 from flax import nnx
 
 from promptmad_jax.data.preprocess import normalize, resize_image
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
-from promptmad_jax.data.synthetic import CLASS_NAMES, GOOD, render_sample
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
+from promptmad_jax.data.synthetic.scenes import CLASS_NAMES, GOOD, render_sample
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
 from promptmad_jax.models.backbone.backbone import Backbone
 from promptmad_jax.models.backbone.efficientnet import Architecture, Block

@@ -13,7 +13,8 @@ from promptmad_jax.benchmarking.compilations import Compilations
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.rows import Row, timed_row
 from promptmad_jax.benchmarking.timing import Timing
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.methods.subject import Subject
 from promptmad_jax.runtime.cpu.dispatch import FIRST_CALLS, Calls
 

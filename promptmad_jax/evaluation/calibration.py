@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from promptmad_jax.data.pipeline import TrainBatch
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, synthesize
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.losses.objective import LossConfig, objective
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Params, Stats, batch_stats

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptmad_jax.data.pseudo_anomaly import (
-    PseudoAnomalyConfig,
-    cutpaste,
-    perlin,
-    synthesize,
-)
-from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind
+from promptmad_jax.data.pseudo_anomaly import cutpaste, perlin
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind, synthesize
 
 SIZE = 60  # not divisible by the 8, 16 and 32 cells of the Perlin noise
 BATCH = 12

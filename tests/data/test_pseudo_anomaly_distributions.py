@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from scipy.stats import ks_2samp
 
-from promptmad_jax.data.pseudo_anomaly import PseudoAnomalyConfig, cutpaste, synthesize
-from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind
+from promptmad_jax.data.pseudo_anomaly import cutpaste
+from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind, synthesize
 from tests.data.test_pseudo_anomaly import (
     keys,
     reference_noise,

@@ -10,28 +10,27 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from promptmad_jax.data import synthetic
 from promptmad_jax.data.builders import synthetic_mvtec
 from promptmad_jax.data.synthetic import scenes
 from promptmad_jax.runtime.errors import UserError
 
 SIZE = 64
 EVERY_DEFECT = [
-    (name, defect) for name in synthetic.CLASS_NAMES for defect in synthetic.defect_types(name)
+    (name, defect) for name in scenes.CLASS_NAMES for defect in scenes.defect_types(name)
 ]
 
 
 def draw(class_name, defect="good", split="test", index=0, seed=0, size=SIZE):
-    return synthetic.render_sample(seed, class_name, split, defect, index, size)
+    return scenes.render_sample(seed, class_name, split, defect, index, size)
 
 
 def test_there_are_eight_classes_with_at_least_three_defects():
-    assert len(synthetic.CLASS_NAMES) == 8
-    assert list(synthetic.CLASS_NAMES) == sorted(synthetic.CLASS_NAMES)
-    assert all(len(synthetic.defect_types(name)) >= 3 for name in synthetic.CLASS_NAMES)
+    assert len(scenes.CLASS_NAMES) == 8
+    assert list(scenes.CLASS_NAMES) == sorted(scenes.CLASS_NAMES)
+    assert all(len(scenes.defect_types(name)) >= 3 for name in scenes.CLASS_NAMES)
 
 
-@pytest.mark.parametrize("class_name", synthetic.CLASS_NAMES)
+@pytest.mark.parametrize("class_name", scenes.CLASS_NAMES)
 def test_a_picture_depends_on_its_own_key_alone(class_name):
     image, mask = draw(class_name)
     assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
@@ -85,15 +84,15 @@ def test_nothing_changed_is_an_empty_mask():
 
 
 def test_distance_to_the_mean_picture_does_not_solve_it():
-    scores = [mean_picture_auroc(name) for name in synthetic.CLASS_NAMES]
-    assert np.mean(scores) < 0.80, dict(zip(synthetic.CLASS_NAMES, scores, strict=True))
+    scores = [mean_picture_auroc(name) for name in scenes.CLASS_NAMES]
+    assert np.mean(scores) < 0.80, dict(zip(scenes.CLASS_NAMES, scores, strict=True))
     assert np.mean(scores) > 0.55, "defects should differ from the usual picture at least somewhat"
 
 
 def mean_picture_auroc(class_name):
     train = [draw(class_name, split="train", index=index)[0] for index in range(20)]
     mean = np.mean(np.asarray(train, np.float32), 0)
-    types = ("good", *synthetic.defect_types(class_name))
+    types = ("good", *scenes.defect_types(class_name))
     test = [draw(class_name, defect, index=index) for defect in types for index in range(4)]
     distances = [np.abs(image - mean).mean(-1) for image, _ in test]
     return roc_auc_score(np.ravel([mask for _, mask in test]), np.ravel(distances))
@@ -102,10 +101,10 @@ def mean_picture_auroc(class_name):
 def test_vocabulary_describes_every_class_and_defect():
     file = resources.files("promptmad_jax.data.synthetic") / "vocabulary.json"
     vocabulary = json.loads(file.read_text(encoding="utf-8"))
-    assert tuple(vocabulary) == synthetic.CLASS_NAMES
+    assert tuple(vocabulary) == scenes.CLASS_NAMES
     for name, words in vocabulary.items():
         assert words["name"] and len(words["normal"]) == 3
-        assert tuple(words["defects"]) == synthetic.defect_types(name)
+        assert tuple(words["defects"]) == scenes.defect_types(name)
         assert all(len(phrases) == 2 for phrases in words["defects"].values())
 
 

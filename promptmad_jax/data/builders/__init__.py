@@ -1,6 +1,6 @@
 """TFDS builders, registered when this package is imported; ArrayRecord, without TensorFlow."""
 
-from promptmad_jax.data.builders import (
+from promptmad_jax.data.builders import (  # noqa: F401
     anomaly_folder,
     btad,
     mad,
@@ -11,15 +11,3 @@ from promptmad_jax.data.builders import (
     synthetic_mvtec,
     visa,
 )
-
-__all__ = [
-    "anomaly_folder",
-    "btad",
-    "mad",
-    "mpdd",
-    "mvtec_ad",
-    "mvtec_ad_2",
-    "real_iad",
-    "synthetic_mvtec",
-    "visa",
-]

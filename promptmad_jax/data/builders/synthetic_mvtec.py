@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from promptmad_jax.data import synthetic
 from promptmad_jax.data.builders import features
+from promptmad_jax.data.synthetic import scenes
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass
 from promptmad_jax.runtime.field_types import Bound
 
@@ -39,18 +39,18 @@ class Contents:
     train_per_class: Count = 70
     test_good_per_class: Count = 10
     test_per_defect: Count = 4
-    class_names: tuple[str, ...] = synthetic.CLASS_NAMES
+    class_names: tuple[str, ...] = scenes.CLASS_NAMES
 
     def __post_init__(self):
-        if not self.class_names or set(self.class_names) - set(synthetic.CLASS_NAMES):
-            known = ", ".join(synthetic.CLASS_NAMES)
+        if not self.class_names or set(self.class_names) - set(scenes.CLASS_NAMES):
+            known = ", ".join(scenes.CLASS_NAMES)
             raise ValueError(f"class_names={list(self.class_names)}: choose from {known}")
 
     def of_split(self, split: str, class_name: str) -> Iterator[tuple[str, int]]:
         """Yields (defect type, index) of every picture of a class."""
         good = self.train_per_class if split == "train" else self.test_good_per_class
-        yield from ((synthetic.GOOD, index) for index in range(good))
-        for defect in synthetic.defect_types(class_name) if split == "test" else ():
+        yield from ((scenes.GOOD, index) for index in range(good))
+        for defect in scenes.defect_types(class_name) if split == "test" else ():
             yield from ((defect, index) for index in range(self.test_per_defect))
 
 
@@ -90,14 +90,14 @@ class SyntheticMvtec(tfds.core.GeneratorBasedBuilder):
         contents = self._contents
         for class_name in contents.class_names:
             for defect, index in contents.of_split(split, class_name):
-                image, mask = synthetic.render_sample(
+                image, mask = scenes.render_sample(
                     contents.seed, class_name, split, defect, index, contents.image_size
                 )
                 filename = f"{class_name}/{split}/{defect}/{index:03d}.png"
                 record = {
                     "image": features.encode_png(image, 1),
                     "mask": features.encode_png(mask.astype(np.uint8) * 255, 1),
-                    "label": int(defect != synthetic.GOOD),
+                    "label": int(defect != scenes.GOOD),
                     "class_name": class_name,
                     "defect_type": defect,
                     "filename": filename,

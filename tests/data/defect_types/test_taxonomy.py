@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from promptmad_jax.data import synthetic
 from promptmad_jax.data.builders import mpdd, mvtec_ad
 from promptmad_jax.data.builders.visa import LABELS
 from promptmad_jax.data.defect_types.taxonomy import UNKNOWN, find_taxonomy
+from promptmad_jax.data.synthetic import scenes
 from promptmad_jax.runtime.errors import UserError
 
 OWN = "types:\n  scratch: {words: [scratch, long scratch], folders: [kratzer]}\n"
@@ -33,8 +33,8 @@ def test_all_folders_of_the_data_sets_have_a_type():
         known = {folder for defect in shipped(name).types for folder in defect.folders}
         assert folders <= known, name
         assert all(shipped(name).id_of(folder) != UNKNOWN for folder in folders)
-    for class_name in synthetic.CLASS_NAMES:
-        for folder in synthetic.defect_types(class_name):
+    for class_name in scenes.CLASS_NAMES:
+        for folder in scenes.defect_types(class_name):
             assert 1 <= shipped("synthetic_mvtec").id_of(folder) <= 17
 
 
