@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -78,13 +78,9 @@ class TrainBatch(NamedTuple):
     prompt: Any
 
 
-class Source(Protocol):
-    """Cuts batches, sharded over the mesh, from the arrays."""
-
-    def __call__(self, indices: BatchIndices) -> Any: ...
-
-
-# Arrays and indices to a batch.
+# Cuts batches, sharded over the mesh, from its arrays.
+Source = Callable[[BatchIndices], Any]
+# Gathers a batch from arrays.
 Take = Callable[[Any, BatchIndices], Any]
 
 
@@ -102,33 +98,28 @@ def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
     )
 
 
-class ResidentSource:
-    """Arrays replicated on every device: a global permutation needs no communication."""
-
-    def __init__(self, arrays: Any, mesh: Mesh, take: Take = take):
-        self.arrays = replicate(arrays, mesh)
-        self._take = jax.jit(take, out_shardings=batch_sharding(mesh))
-
-    def __call__(self, indices: BatchIndices) -> Any:
-        return self._take(self.arrays, indices)
+def resident_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:
+    """Keeps arrays on every device, so that a global permutation needs no communication."""
+    cut = jax.jit(take, out_shardings=batch_sharding(mesh))
+    return functools.partial(cut, replicate(arrays, mesh))
 
 
-class HostSource:
-    """Arrays in host memory, usually memory-mapped; each process moves only its own rows."""
+def host_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:
+    """Keeps arrays in host memory, usually memory-mapped; each process moves only its own rows."""
+    sharding = batch_sharding(mesh)
+    put = functools.partial(jax.make_array_from_process_local_data, sharding)
 
-    def __init__(self, arrays: Any, mesh: Mesh, take: Take = take):
-        self.arrays, self.sharding, self._take = arrays, batch_sharding(mesh), take
-
-    def __call__(self, indices: BatchIndices) -> Any:
+    def cut(indices: BatchIndices) -> Any:
         count = len(indices.image)
-        mine = process_rows(self.sharding, count)
-        local = self._take(self.arrays, BatchIndices(*(x[mine] for x in indices)))
-        put = functools.partial(jax.make_array_from_process_local_data, self.sharding)
+        own = process_rows(sharding, count)
+        local = take(arrays, BatchIndices(*(x[own] for x in indices)))
         return jax.tree.map(lambda x: put(np.ascontiguousarray(x), (count, *x.shape[1:])), local)
+
+    return cut
 
 
 def make_source(arrays: Any, mesh: Mesh, resident: str, take: Take = take) -> Source:
     """Builds the source for `train.resident`: "auto" keeps the arrays on accelerators, but not on a
     CPU, where host memory is the device's."""
     on_devices = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[resident]
-    return (ResidentSource if on_devices else HostSource)(arrays, mesh, take)
+    return (resident_source if on_devices else host_source)(arrays, mesh, take)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.data.pipeline import BatchOrder, HostSource, ResidentSource, TrainArrays
+from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, host_source, resident_source
 from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh
 
 CLASS_IDS = np.array([0] * 7 + [1] * 6 + [2])
@@ -44,7 +44,7 @@ def test_prompts_come_from_the_images_own_class():
     assert len({int(p) for d in drawn for p in d.prompt}) == 14
 
 
-@pytest.mark.parametrize("source", [HostSource, ResidentSource])
+@pytest.mark.parametrize("source", [host_source, resident_source])
 def test_sources_cut_the_same_sharded_batch(source, arrays):
     mesh = make_mesh(MeshConfig())
     indices = BatchOrder(1, CLASS_IDS, 8, 14)(2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.config import parse
-from promptmad_jax.data.pipeline import BatchIndices, ResidentSource, TrainArrays
+from promptmad_jax.data.pipeline import BatchIndices, TrainArrays, resident_source
 from promptmad_jax.dry_run.collectives import find_collectives
 from promptmad_jax.dry_run.memory import memory
 from promptmad_jax.methods.reconstruction.abstract import abstract_training
@@ -94,9 +94,9 @@ def test_a_batch_of_resident_images_is_cut_without_sending(small):
     rows = lambda tree: jax.tree.map(lambda x: np.zeros((24, *x.shape[1:]), x.dtype), tree)
     batch = run.batch
     arrays = TrainArrays(*rows((batch.images, batch.textures, batch.class_ids, batch.features)))
-    source = ResidentSource(arrays, mesh)
+    source = resident_source(arrays, mesh)
     ids = np.arange(16, dtype=np.int32)
-    compiled = source._take.lower(source.arrays, BatchIndices(ids, ids, ids)).compile()
+    compiled = source.func.lower(*source.args, BatchIndices(ids, ids, ids)).compile()
     assert not find_collectives(compiled.as_text())
 
 
