@@ -57,7 +57,22 @@ def test_every_setting_survives_the_round_trip():
         ("reconstructor.heads", 7, ": heads=7 must divide width=256"),
         ("segmentor.heads", 7, ": heads=7 must divide width=128"),
         ("clip.heads", 7, ": heads=7 must divide width=32"),
+        ("text.weights", "", ": source=clip needs weights: a Hugging Face id or a folder"),
+        ("text.heads", 7, ": heads=7 must divide width=64"),
+        (
+            "diffusion.objective",
+            "epsilon",
+            ": objective 'epsilon' cannot start from a step without signal",
+        ),
+        ("dapo.taps", (), ": taps are (); they must be layers in rising order"),
+        ("dapo.taps", (2, 1), ": taps are (2, 1); they must be layers in rising order"),
+        ("dapo.prompt_tokens", 0, ": prompt_tokens is 0; it must be at least 1"),
+        ("dapo.prompts", 0, ": text_tokens is 4; it must be 0 where prompts is 0"),
+        ("dapo.defect_words", "broken", ": defect_words is 'broken'; it must contain {defect}"),
+        ("dapo.normal_words", "{objekt}", ": normal_words is '{objekt}'; it may contain {object}"),
         ("mesh.fsdp", -1, ": data and fsdp are both -1"),
+        ("mesh.rules", (("x", ("model",)),), ": rules: 'x' names the axis 'model'; there are 'da"),
+        ("mesh.rules", (("(", ()),), ": rules: '(' is not a regular expression"),
         ("data.image_size", 100, "multiple of 16"),
     ],
 )
@@ -80,14 +95,11 @@ class Unions:
     names: str | tuple[str, ...] = ""
 
 
-def test_unions():
+def test_other_types_that_fit():
+    assert parse({"loss": {"focal": 2}}).loss.focal == 2.0
     assert parse_dataclass(Unions, {"size": None, "names": ["a"]}, "x") == Unions(None, ("a",))
     with pytest.raises(UserError, match=r"x\.size is '1'; it must be int or None"):
         parse_dataclass(Unions, {"size": "1"}, "x")
-
-
-def test_an_integer_is_a_float_where_a_float_is_wanted():
-    assert parse({"loss": {"focal": 2}}).loss.focal == 2.0
 
 
 @pytest.mark.parametrize(

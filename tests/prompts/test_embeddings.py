@@ -186,16 +186,3 @@ def test_damaged_cache_is_computed_again(counted, tmp_path, caplog, damage):
     assert len(counted) == 2
     encode_classes(config, ("screw",), tmp_path)
     assert len(counted) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"source": "vectors", "weights": ""}, "needs weights: an .npz file"),
-        ({"weights": ""}, "a Hugging Face id or a folder"),
-        ({"width": 10, "heads": 4}, "must divide"),
-    ],
-)
-def test_config_refuses_what_does_not_fit(changes, reason):
-    with pytest.raises(ValueError, match=reason):
-        TextConfig(**changes)

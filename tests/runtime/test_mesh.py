@@ -112,12 +112,3 @@ def test_rules_of_a_config():
         ("lin1/kernel$", P(None, "fsdp")),
         ("", P()),
     ]
-
-
-@pytest.mark.parametrize(
-    ("rule", "message"),
-    [(("x", ("model",)), "names the axis 'model'; there are 'data'"), (("(", ()), "not a regular")],
-)
-def test_rules_that_cannot_be(rule, message):
-    with pytest.raises(ValueError, match=message):
-        MeshConfig(rules=(rule,))

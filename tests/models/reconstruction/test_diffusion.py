@@ -94,8 +94,3 @@ def test_training_steps_cover_the_range():
 def test_the_prior_is_detached():
     grad = jax.grad(lambda x: prior_mean(x, DiffusionConfig()).sum())(jnp.ones((1, 2, 2)))
     np.testing.assert_array_equal(grad, jnp.zeros((1, 2, 2)))
-
-
-def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="zero_terminal_snr"):
-        DiffusionConfig(objective="epsilon")

@@ -202,22 +202,6 @@ def test_images_of_another_size_are_refused(loaded, trainable):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"taps": ()}, r"taps are \(\)"),
-        ({"taps": (2, 1)}, "rising order"),
-        ({"prompt_tokens": 0}, "at least 1"),
-        ({"prompts": 0}, "must be 0 where prompts is 0"),
-        ({"defect_words": "broken"}, "must contain {defect}"),
-        ({"normal_words": "{objekt}"}, "normal_words"),
-    ],
-)
-def test_settings_that_cannot_be(change, message):
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)
-
-
-@pytest.mark.parametrize(
     ("config", "clip", "message"),
     [
         (CONFIG, ClipConfig(CLIP.text), "lacks one"),
