@@ -29,7 +29,7 @@ _SWEEP = flags.DEFINE_enum(
     "sweep",
     None,
     ["resolution", "classes", "dtype", "devices"],
-    "repeats everything at each value: 224, 256, 320, 448 pixels; 15, 150, 1500 classes; float32, "
+    "repeats the cases at each value: 224, 256, 320, 448 pixels; 15, 150, 1500 classes; float32, "
     "bfloat16; 1, 2, 4, 8 devices (on a CPU, JAX divides its cores)",
 )
 _WEIGHTS = flags.DEFINE_enum(
@@ -56,39 +56,38 @@ _CHILD = flags.DEFINE_string("child", "", "internal: the one case that this proc
 def main(argv: list[str]) -> None:
     """Reads the flags, then measures."""
     from promptmad_jax.benchmarking.cost import Roof
+    from promptmad_jax.benchmarking.measure import Bench
     from promptmad_jax.benchmarking.plan import PLAIN_CASES, Selection
     from promptmad_jax.benchmarking.timing import Budget
     from promptmad_jax.commands.benchmark import Request, run_benchmark, run_case
     from promptmad_jax.config import parse
     from promptmad_jax.methods.method import open_method
 
+    own = {"available": PLAIN_CASES}
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
-    method = None if config is None else open_method(config)
-    own = (
-        {}
-        if method is None
-        else {
+    if config is not None:
+        method = open_method(config)
+        own = {
             "available": PLAIN_CASES | dict(method.benchmark_cases),
             "training_batch": config.train.batch_size,
             "dtype_setting": method.dtype_setting,
         }
-    )
     selection = Selection(
         tuple(_WHAT.value),
         tuple(_CASES.value),
         tuple(map(_batch_size, _BATCH_SIZE.value)),
         _SWEEP.value,
-        **{"available": PLAIN_CASES} | own,
+        **own,
     )
+    budget = Budget(samples=_SAMPLES.value, limit_s=_SECONDS.value)
+    roof = Roof(_PEAK_GFLOPS.value, _PEAK_GBYTES.value)
     request = Request(
-        selection=selection,
-        config=config,
+        selection,
+        config,
         classes=_CLASSES.value,
         weights=_WEIGHTS.value,
-        budget=Budget(samples=_SAMPLES.value, most_s=_SECONDS.value),
         steps=_STEPS.value,
-        roof=Roof(_PEAK_GFLOPS.value, _PEAK_GBYTES.value),
-        profile=_PROFILE.value,
+        bench=Bench(budget, roof, _PROFILE.value),
     )
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]}: everything is given as --flag=value")

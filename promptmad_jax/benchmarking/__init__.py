@@ -1,1 +1,1 @@
-"""What `promptmad_jax.benchmark` measures, and how; needs no data set and no weights."""
+"""Timings and memory of `promptmad benchmark`, without data sets or downloaded weights."""

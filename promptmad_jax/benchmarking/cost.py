@@ -1,10 +1,9 @@
-"""Operations and bytes of a program by XLA's cost analysis, with its loops counted in full.
+"""Floating-point operations and memory traffic of a program, by XLA's cost analysis.
 
-XLA counts the body of a loop once, however often it runs. The bodies of `lax.scan` and `lax.map`
-are therefore analysed again on their own and added as often as they were missed.
+XLA counts the body of a loop once, whatever its length. The bodies of `lax.scan` and `lax.map` are
+therefore analysed again on their own, and added once per turn that XLA leaves out.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +12,12 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 
 class Cost(NamedTuple):
-    """flops: floating-point operations; a multiply-add is two. accessed: bytes that the program's
-    operations read and write, each on its own account, whatever the caches save."""
+    """Work of a program.
+
+    Attributes:
+        flops: floating-point operations; a multiply-add is two.
+        accessed: bytes that its operations read and write, as if there were no caches.
+    """
 
     flops: float
     accessed: float
@@ -30,31 +33,32 @@ class Cost(NamedTuple):
 
 
 class Roof(NamedTuple):
-    """gflops: 1e9 operations a second. gbytes: 1e9 bytes a second. 0 where it is not known."""
+    """Peak rates of the machine, 0 if unknown: 1e9 operations and 1e9 bytes per second."""
 
     gflops: float = 0.0
     gbytes: float = 0.0
 
 
 def program_cost(traced: Any, compiled: Any, devices: int = 1) -> Cost:
-    """The cost of one call, over all devices.
+    """The cost of a call, over all devices.
 
     Args:
-        traced: `jax.jit(f).trace(...)`. compiled: `traced.lower().compile()`.
-        devices: how many the compiled program is split over; its bytes are those of one.
+        traced: `jax.jit(f).trace(...)`.
+        compiled: `traced.lower().compile()`.
+        devices: number of devices that the compiled program is split over.
     """
     once = _analysis(traced.lower())
-    # Lowering leaves out what no result needs; a loop among that was not counted even once.
+    # Lowering drops unused results, and with them their loops.
     jaxpr = traced.jaxpr.jaxpr
     live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
     whole = once + _missed(live)
-    # Only the compiled program knows which bytes fusion saves; a loop's further turns save as many.
+    # Only the compiled program shows the bytes that fusion saves; further turns save as many.
     accessed = _analysis(compiled).accessed * devices
     return Cost(whole.flops, accessed * whole.accessed / once.accessed)
 
 
 def _missed(jaxpr: Any) -> Cost:
-    """What the loops below cost besides the one turn that XLA counts."""
+    """The cost of the turns of inner loops that XLA leaves out."""
     total = Cost(0.0, 0.0)
     for equation in jaxpr.eqns:
         if equation.primitive.name == "scan":
@@ -63,7 +67,7 @@ def _missed(jaxpr: Any) -> Cost:
             branches = [_missed(branch.jaxpr) for branch in equation.params["branches"]]
             total += max(branches, key=lambda cost: cost.flops)
         else:
-            for inner in _inner(equation.params):
+            for inner in core.jaxprs_in_params(equation.params):
                 total += _missed(inner)
     return total
 
@@ -71,22 +75,13 @@ def _missed(jaxpr: Any) -> Cost:
 def _missed_turns(params: dict[str, Any]) -> Cost:
     body, length, unroll = params["jaxpr"], params["length"], params["unroll"]
     trips, rest = divmod(length, unroll) if unroll else (0, length)
-    # JAX writes `unroll` bodies into the loop, and the rest behind it.
+    # JAX repeats the body `unroll` times in the loop, and appends the rest.
     counted = min(trips, 1) * unroll + rest
     inside = _missed(body.jaxpr)
     if counted == length:
         return inside * length
     lowered = jax.jit(core.jaxpr_as_fun(body)).trace(*map(_shape, body.in_avals)).lower()
     return inside * length + _analysis(lowered) * (length - counted)
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    for value in params.values():
-        for item in value if isinstance(value, (tuple, list)) else (value,):
-            if hasattr(item, "eqns"):
-                yield item
-            elif hasattr(item, "jaxpr") and hasattr(item.jaxpr, "eqns"):
-                yield item.jaxpr
 
 
 def _shape(aval: Any) -> jax.ShapeDtypeStruct:

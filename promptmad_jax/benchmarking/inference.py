@@ -1,4 +1,4 @@
-"""How fast images become maps, whole and by stage."""
+"""Timings of inference, whole and by stage."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,15 @@ from promptmad_jax.methods.subject import Call, Program, Subject
 
 
 def time_call(case: str, subject: Subject, call: Call, bench: Bench) -> Iterator[Row]:
-    """A call from host to host, after a first one that compiles."""
+    """Times a call from host to host, after a first call that compiles."""
     with Compilations() as compilations:
         jax.block_until_ready(call.function())
-    timing = bench.time(case, call.function)
-    row = timed_row(case, call.images, timing) | subject.fields() | call.fields
-    yield row | {"compile_s": compilations.seconds}
+    row = timed_row(case, call.images, bench.time(case, call.function))
+    yield row | subject.fields() | call.fields | {"compile_s": compilations.seconds}
 
 
 def on_device(subject: Subject, batch_size: int, bench: Bench) -> Iterator[Row]:
-    """Images on the devices to maps there."""
+    """Times inference with images and maps on the devices."""
     program = subject.on_device(batch_size)
     images = len(program.arguments[-1])
     compiled = bench.compile(subject.mesh.size, program.jitted, *program.arguments)
@@ -32,9 +31,9 @@ def on_device(subject: Subject, batch_size: int, bench: Bench) -> Iterator[Row]:
 def stages(
     subject: Subject, programs: dict[str, Program], images: int, bench: Bench
 ) -> Iterator[Row]:
-    """The cost of each part, with everything on the devices.
+    """Times each part of inference, with everything on the devices.
 
-    A part's time is what a program takes longer than the one before, timed in turn.
+    Time and cost of a part are the differences between its program and the one before.
     """
     costs = {
         name: bench.compile(subject.mesh.size, program.jitted, *program.arguments).cost
@@ -46,7 +45,7 @@ def stages(
     for name in programs:
         timing, cost = timings[name], costs[name]
         if before is not None:
-            timing, cost = timing.less(timings[before]), cost - costs[before]
+            timing, cost = timing - timings[before], cost - costs[before]
         before = None if name == "backbone" else name
         yield (
             timed_row(f"stage_{name}", images, timing)

@@ -1,7 +1,7 @@
-"""The tools that every case is measured with."""
+"""Compiles, times and traces the programs of the benchmark cases."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,15 +10,15 @@ import jax
 
 from promptmad_jax.benchmarking.cost import Cost, Roof, program_cost
 from promptmad_jax.benchmarking.rows import Row, cost_fields
-from promptmad_jax.benchmarking.timing import Budget, Call, Timing, time_calls, time_together
+from promptmad_jax.benchmarking.timing import Budget, Call, Timing, time_calls
 
 
 class Program(NamedTuple):
-    """What is known of a compiled function besides its speed.
+    """Cost of a compiled function.
 
     Attributes:
-        compile_s: what XLA took to compile it. program_mib: arguments, results and intermediate
-            arrays on one device.
+        compile_s: XLA's compile time.
+        program_mib: arguments, results and intermediate arrays on one device.
     """
 
     cost: Cost
@@ -26,7 +26,7 @@ class Program(NamedTuple):
     program_mib: float
 
     def fields(self, images: int, timing: Timing, roof: Roof) -> Row:
-        """What its row says, with `timing` of one call for `images` images."""
+        """The fields of its row, for a call that takes `images` images and `timing`."""
         return cost_fields(self.cost, images, timing.median, roof) | {
             "compile_s": self.compile_s,
             "program_mib": self.program_mib,
@@ -35,10 +35,10 @@ class Program(NamedTuple):
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure.
+    """Settings of a measurement.
 
     Attributes:
-        profile: folder for a trace of each case, a subfolder each; none where empty.
+        profile: folder for traces, with a subfolder per case; "" for none.
     """
 
     budget: Budget
@@ -46,43 +46,32 @@ class Bench:
     profile: str = ""
 
     def time(self, case: str, call: Call) -> Timing:
-        """Times calls, then traces one."""
-        timing = time_calls(call, self.budget)
-        self._trace(case, call)
-        return timing
+        """Times a call, then traces it once."""
+        return self.time_together({case: call})[case]
 
     def time_together(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
-        """As `time`, of several in turn."""
-        timings = time_together(calls, self.budget)
-        for case, call in calls.items():
-            self._trace(case, call)
+        """Times several calls in turn, then traces each once."""
+        timings = time_calls(calls, self.budget)
+        for case, call in calls.items() if self.profile else ():
+            with jax.profiler.trace(str(Path(self.profile) / case)):
+                jax.block_until_ready(call())
         return timings
 
     def compile(self, devices: int, jitted: Any, *arguments: Any) -> Program:
-        """Compiles a jitted function for these arguments on so many devices; later calls of
-        `jitted` find the program."""
+        """Compiles a jitted function for these arguments, split over `devices`.
+
+        Later calls of `jitted` find the program.
+        """
         traced = jitted.trace(*arguments)
         lowered = traced.lower()
         begin = time.perf_counter()
         compiled = lowered.compile()
         seconds = time.perf_counter() - begin
-        cost = program_cost(traced, compiled, devices)
-        return Program(cost, seconds, program_mib(compiled))
-
-    def _trace(self, case: str, call: Callable[[], Any]) -> None:
-        if not self.profile:
-            return
-        with jax.profiler.trace(str(Path(self.profile) / case)):
-            jax.block_until_ready(call())
-
-
-def program_mib(compiled: Any) -> float:
-    """Arguments, results and intermediate arrays of a program on one device."""
-    memory = compiled.memory_analysis()
-    every = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
-    return every / 2**20
+        memory = compiled.memory_analysis()
+        size = (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes
+        )
+        return Program(program_cost(traced, compiled, devices), seconds, size / 2**20)

@@ -1,34 +1,33 @@
-"""Which cases are measured, at which batch sizes and at which values of a sweep."""
+"""Cases of a benchmark, with their batch sizes and the values of a sweep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from promptmad_jax.runtime.errors import UserError
 
-# What needs no configuration; a configuration's method adds the rest.
+# Cases that need no configuration; a configuration's method adds the rest.
 PLAIN_CASES = {"metrics": ("metrics", "metrics_pooled")}
-SWEEPS = ("resolution", "classes", "dtype", "devices")
 _INFERENCE_BATCHES = (1, 8, 32, 256)
-_PLAIN = (*PLAIN_CASES["metrics"], "import")
-# Neither compared with the roof nor with a choice of batch size.
-_WHOLE = (*_PLAIN, "predict")
+# Without a batch size, and not compared with the machine's peak.
+_WHOLE = (*PLAIN_CASES["metrics"], "import", "predict")
 _PER_MODEL = ("bank", "states")
 _TRAINING = ("training", "synthesis")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for.
+    """The cases that a command asks for.
 
     Attributes:
-        what: keys of `available`. cases: those of them to run, all where empty.
-        batch_sizes: where empty, those that suit each case.
-        sweep: one of `SWEEPS`, or None.
-        available: the cases there are.
+        what: keys of `available`.
+        cases: those of them to run; all if empty.
+        batch_sizes: by default those that suit each case.
+        sweep: "resolution", "classes", "dtype", "devices" or None.
+        available: groups of cases by name.
         training_batch, dtype_setting: of the configuration; unused without one.
 
     Raises:
-        UserError: an unknown name, or one that the configuration does not have.
+        UserError: a name is unknown, or the configuration does not have it.
     """
 
     what: tuple[str, ...]
@@ -49,35 +48,33 @@ class Selection:
         known = [case for what in self.what for case in self.available[what]]
         for case in self.cases:
             if case not in known:
-                raise UserError(f"--cases={case}: of --what there are {', '.join(known)}")
+                raise UserError(f"--cases={case}: it can be {', '.join(known)} for this --what")
+        if self.sweep and not self.dtype_setting:
+            raise UserError(f"--sweep={self.sweep} needs a --config")
         if self.sweep == "classes" and "bank" not in self.available.get("inference", ()):
             raise UserError("--sweep=classes: this detector has no class bank")
 
 
 @dataclass(frozen=True)
-class Point:
-    """One value of a sweep: further arguments of the command, and environment variables."""
-
-    arguments: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
 class PlannedCase:
-    """A case at one batch size and one value of the sweep."""
+    """A case at one batch size and one value of the sweep.
+
+    Attributes:
+        point: the flag that sets the sweep's value; "" without a sweep.
+    """
 
     name: str
     batch_size: int
-    point: Point
+    point: str
 
     @property
     def has_roof(self) -> bool:
-        """True if its work is compared with what the machine can do."""
+        """True if its rate is compared with the machine's peak."""
         return self.name not in _WHOLE
 
 
 def plan(selection: Selection) -> list[PlannedCase]:
-    """The cases in order, the values of the sweep outermost."""
+    """The cases in order, with the sweep as the outermost loop."""
     return [
         PlannedCase(case, size, point)
         for point in _points(selection)
@@ -96,23 +93,14 @@ def _batch_sizes(selection: Selection, case: str) -> tuple[int, ...]:
     return (selection.training_batch,) if case in _TRAINING else _INFERENCE_BATCHES
 
 
-def _points(selection: Selection) -> tuple[Point, ...]:
-    match selection.sweep:
-        case "resolution":
-            sizes = (224, 256, 320, 448)
-            return tuple(Point((f"--config.data.image_size={size}",)) for size in sizes)
-        case "classes":
-            return tuple(Point((f"--classes={count}",)) for count in (15, 150, 1500))
-        case "dtype":
-            dtypes = ("float32", "bfloat16")
-            setting = selection.dtype_setting
-            return tuple(Point((f"--config.{setting}={dtype}",)) for dtype in dtypes)
-        case "devices":
-            return tuple(map(_devices, (1, 2, 4, 8)))
-    return (Point(),)
-
-
-def _devices(count: int) -> Point:
-    # The flag is for CPUs alone; accelerators are there or not.
-    flags = f"--xla_force_host_platform_device_count={count}"
-    return Point((f"--config.mesh.data={count}",), (("XLA_FLAGS", flags),))
+def _points(selection: Selection) -> list[str]:
+    sweeps = {
+        "resolution": ("--config.data.image_size", (224, 256, 320, 448)),
+        "classes": ("--classes", (15, 150, 1500)),
+        "dtype": (f"--config.{selection.dtype_setting}", ("float32", "bfloat16")),
+        "devices": ("--config.mesh.data", (1, 2, 4, 8)),
+    }
+    if selection.sweep is None:
+        return [""]
+    flag, values = sweeps[selection.sweep]
+    return [f"{flag}={value}" for value in values]

@@ -1,4 +1,4 @@
-"""The JSON lines: one a case."""
+"""Fields of the JSON lines, of which each case prints one."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ Row = dict[str, Any]
 
 
 def timed_row(case: str, batch_size: int | None, timing: Timing) -> Row:
-    """The fields that every case has, besides those of its process.
+    """The fields of all cases.
 
     Args:
-        batch_size: images a call; None where there are none.
+        batch_size: images per call; None for a call without images.
     """
     low, high = timing.quartiles
     return {
@@ -27,10 +27,10 @@ def timed_row(case: str, batch_size: int | None, timing: Timing) -> Row:
 
 
 def cost_fields(cost: Cost, images: int, seconds: float, roof: Roof) -> Row:
-    """Work an image, the rate it is done at, and how that compares with the machine's.
+    """Work per image, and the rate of a call of `seconds` compared with the machine's peak.
 
-    The two floors are the times that the roof leaves for the operations and for the bytes of one
-    call; `share_of_peak` is the first of them over the time taken.
+    The two floors are the shortest possible times of the call's operations and memory traffic;
+    `share_of_peak` is the first floor over the time taken.
     """
     row = {
         "gflop_per_image": cost.flops / images / 1e9,
@@ -51,7 +51,7 @@ def _rate(amount: float, seconds: float) -> float | None:
 
 
 def rounded(row: Row) -> Row:
-    """Floats to six digits: more is noise."""
+    """Rounds floats to six digits."""
     return {
         name: float(f"{value:.6g}") if isinstance(value, float) else value
         for name, value in row.items()

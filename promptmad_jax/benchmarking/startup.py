@@ -1,4 +1,4 @@
-"""How long a command takes from the start of its process."""
+"""Timings of whole processes, from their start to their exit."""
 
 import os
 import subprocess
@@ -15,50 +15,42 @@ from promptmad_jax.benchmarking.rows import Row, timed_row
 from promptmad_jax.benchmarking.timing import Timing
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class _Process(NamedTuple):
-    """How long a process took, and the most memory it held."""
+    """Run time and peak memory of a process."""
 
     seconds: float
     peak_rss_mib: float | None
 
 
 def import_package(repeats: int) -> Iterator[Row]:
-    """`import promptmad_jax` in a new interpreter, whose own start is `interpreter_s`."""
+    """Times `import promptmad_jax` in a new interpreter, whose own start is `interpreter_s`."""
     bare = [_run(["-c", "pass"]) for _ in range(repeats)]
     loading = [_run(["-c", "import promptmad_jax"]) for _ in range(repeats)]
     yield _row("import", None, loading) | {"interpreter_s": _timing(bare).median}
 
 
 def predict(workdir: Path, image: Path, class_name: str, repeats: int) -> Iterator[Row]:
-    """`predict` on one image, map and overlay written: once with an empty compilation cache, then
-    with what that left there.
+    """Times `predict` on one image, first with an empty compilation cache, then with a full one.
 
     Raises:
         RuntimeError: it failed.
     """
+    command = ["-m", "promptmad_jax.predict", f"--workdir={workdir}", f"--class_name={class_name}"]
+    command += [f"--output={workdir / 'output'}", str(image)]
     with tempfile.TemporaryDirectory(prefix="promptmad-cache-") as cache:
-        command = [
-            "-m",
-            "promptmad_jax.predict",
-            f"--workdir={workdir}",
-            f"--class_name={class_name}",
-            f"--output={workdir / 'output'}",
-            str(image),
-        ]
-        cold = _run(command, cache)
-        kept = sum(file.stat().st_size for file in Path(cache).iterdir())
+        cold = [_run(command, cache)]
+        kept = sum(file.stat().st_size for file in Path(cache).iterdir()) / 2**20
         warm = [_run(command, cache) for _ in range(repeats)]
-    for case, runs in (("predict_cold", [cold]), ("predict_warm", warm)):
-        yield _row(case, 1, runs) | {"compilation_cache_mib": kept / 2**20}
+    for case, runs in (("predict_cold", cold), ("predict_warm", warm)):
+        yield _row(case, 1, runs) | {"compilation_cache_mib": kept}
 
 
 def _row(case: str, batch_size: int | None, runs: Sequence[_Process]) -> Row:
-    row = timed_row(case, batch_size, _timing(runs))
     peaks = [run.peak_rss_mib for run in runs if run.peak_rss_mib is not None]
-    return row | {"peak_rss_mib": max(peaks, default=None)}
+    return timed_row(case, batch_size, _timing(runs)) | {"peak_rss_mib": max(peaks, default=None)}
 
 
 def _timing(runs: Sequence[_Process]) -> Timing:
@@ -67,37 +59,23 @@ def _timing(runs: Sequence[_Process]) -> Timing:
 
 def _run(arguments: Sequence[str], cache: str = "") -> _Process:
     environment = os.environ | ({_CACHE: cache} if cache else {})
-    begin = time.perf_counter()
-    with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(
-            [sys.executable, *arguments], env=environment, stdout=said, stderr=said
-        ) as process,
-    ):
-        watch = _Watch(process.pid)
+    command, peaks, ended = [sys.executable, *arguments], [None], threading.Event()
+    with tempfile.TemporaryFile("w+") as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+        # The system drops a process's peak when it ends.
+        def poll():
+            while not ended.wait(_POLL_SECONDS):
+                peaks.append(peak_rss_mib(process.pid) or peaks[-1])
+
+        poller = threading.Thread(target=poll, daemon=True)
+        poller.start()
         status = process.wait()
         seconds = time.perf_counter() - begin
-        peak = watch.stop()
+        ended.set()
+        poller.join()
         if status:
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(arguments)} failed:\n{said.read()}")
-    return _Process(seconds, peak)
-
-
-class _Watch:
-    """Looks at a process's memory until it ends: the peak that the system keeps goes with it."""
-
-    def __init__(self, process: int):
-        self._process, self._peak, self._done = process, None, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> float | None:
-        self._done.set()
-        self._thread.join()
-        return self._peak
-
-    def _look(self) -> None:
-        while not self._done.wait(_LOOK_SECONDS):
-            peak = peak_rss_mib(self._process)
-            self._peak = self._peak if peak is None else peak
+            output.seek(0)
+            raise RuntimeError(f"{' '.join(arguments)} failed:\n{output.read()}")
+    return _Process(seconds, peaks[-1])

@@ -1,4 +1,4 @@
-"""Cases in processes of their own, so that the memory of one is not counted for another."""
+"""Runs each case in a process of its own, so that its peak memory is its own."""
 
 import json
 import os
@@ -13,22 +13,21 @@ _KILLED = (-9, 137)
 
 
 def run_child(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Row]:
-    """Runs `python -m promptmad_jax.benchmark` with these arguments; yields its rows as they come.
+    """Runs `python -m promptmad_jax.benchmark` and yields its rows as they come.
 
     Raises:
         UserError: the system killed it.
-        RuntimeError: it failed otherwise; what it had to say stands on standard error.
+        RuntimeError: it failed for another reason, which it printed on standard error.
     """
     command = [sys.executable, "-m", "promptmad_jax.benchmark", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | dict(environment)
-    ) as process:
+    environment = os.environ | environment
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
             if line.startswith("{"):
                 yield json.loads(line)
     if process.returncode in _KILLED:
         raise UserError(
-            f"the system killed {' '.join(arguments)}, as a rule for lack of memory: "
+            f"the system killed {' '.join(arguments)}, probably for lack of memory: "
             "give a smaller --batch_size"
         )
     if process.returncode:

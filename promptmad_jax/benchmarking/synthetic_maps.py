@@ -1,58 +1,45 @@
-"""Maps and masks of the size of a full test set, drawn from a seed, class after class."""
+"""Random anomaly maps and masks in the numbers of MVTec-AD's test set."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-# MVTec-AD's test images: (normal, defective).
-MVTEC_AD = {
-    "bottle": (20, 63),
-    "cable": (58, 92),
-    "capsule": (23, 109),
-    "carpet": (28, 89),
-    "grid": (21, 57),
-    "hazelnut": (40, 70),
-    "leather": (32, 92),
-    "metal_nut": (22, 93),
-    "pill": (26, 141),
-    "screw": (41, 119),
-    "tile": (33, 84),
-    "toothbrush": (12, 30),
-    "transistor": (60, 40),
-    "wood": (19, 60),
-    "zipper": (32, 119),
-}
-# Of all pixels.
-_POSITIVE = 0.024
+from promptmad_jax.evaluation.class_maps import ClassMaps
+
+Counts = Mapping[str, tuple[int, int]]
+
+# Normal and defective test images of MVTec-AD's classes, by alphabet.
+_NORMAL = (20, 58, 23, 28, 21, 40, 32, 22, 26, 41, 33, 12, 60, 19, 32)
+_DEFECTIVE = (63, 92, 109, 89, 57, 70, 92, 93, 141, 119, 84, 30, 40, 60, 119)
+MVTEC_AD = {f"class_{i}": pair for i, pair in enumerate(zip(_NORMAL, _DEFECTIVE, strict=True))}
+_POSITIVE = 0.024  # share of anomalous pixels
 _COARSE = 14
 _NOISE, _CONTRAST = 0.3, 1.5
 
 
-@dataclass(frozen=True, eq=False)
-class DrawnClass:
-    """maps float32 [n, S, S]; masks bool [n, S, S]; labels bool [n]."""
+def draw_classes(counts: Counts, size: int, seed: int = 0) -> Iterator[ClassMaps]:
+    """Yields noisy smooth maps, and an elliptic defect in each defective image.
 
-    name: str
-    maps: np.ndarray
-    masks: np.ndarray
-    labels: np.ndarray
-
-
-def draw_classes(
-    counts: dict[str, tuple[int, int]], size: int, seed: int = 0
-) -> Iterator[DrawnClass]:
-    """Smooth maps with noise, and one elliptic defect in each defective image, of which the map
-    shows more or less."""
+    Args:
+        counts: normal and defective images by class name.
+        size: side of the maps in pixels.
+    """
     normal, defective = np.sum(list(counts.values()), axis=0)
     area = _POSITIVE * (normal + defective) / defective
     for index, (name, (good, bad)) in enumerate(counts.items()):
         rng = np.random.default_rng([seed, index])
-        labels = np.arange(good + bad) >= good
         masks = np.zeros((good + bad, size, size), bool)
         for mask in masks[good:]:
             mask[:] = _ellipse(rng, size, area)
-        yield DrawnClass(name, _draw_maps(rng, masks), masks, labels)
+        yield ClassMaps(
+            name,
+            tuple(f"{i:03d}.png" for i in range(good + bad)),
+            ("good",) * good + ("defect",) * bad,
+            np.arange(good + bad) >= good,
+            np.broadcast_to(np.uint8(0), (*masks.shape, 3)),
+            masks,
+            {"final": _draw_maps(rng, masks)},
+        )
 
 
 def _draw_maps(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
@@ -68,7 +55,7 @@ def _draw_maps(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
 
 
 def _ellipse(rng: np.random.Generator, size: int, area: float) -> np.ndarray:
-    """A mask [S, S] of half to one and a half times `area`, a share of the image."""
+    """A mask [S, S] that covers half to one and a half times `area`, a share of the image."""
     aspect = rng.uniform(0.5, 2)
     radius = np.sqrt(rng.uniform(0.5, 1.5) * area / np.pi) * size
     height, width = radius * np.sqrt(aspect), radius / np.sqrt(aspect)

@@ -1,4 +1,4 @@
-"""The rows as a table for people."""
+"""Benchmark rows as a table in the terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rich.table import Table
 from promptmad_jax.benchmarking.rows import Row
 
 _LOG_WIDTH = 200
-# Heading -> field, and how it is written.
+# Heading -> field and format.
 _COLUMNS = {
     "case": ("case", "{}"),
     "batch": ("batch_size", "{}"),
@@ -29,28 +29,17 @@ _COLUMNS = {
 }
 
 
-def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Prints the rows on standard error; columns that no row fills are left out.
-
-    Args:
-        console: where to, in place of that.
-    """
-    table = Table(title=f"{rows[0]['device']}", title_justify="left")
-    filled = {
-        heading: column
-        for heading, column in _COLUMNS.items()
-        if any(row.get(column[0]) is not None for row in rows)
-    }
-    for heading in filled:
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints the rows on standard error, without columns that are empty in all of them."""
+    table = Table(title=rows[0]["device"], title_justify="left")
+    has_values = lambda field: any(row.get(field) is not None for row in rows)
+    columns = {heading: c for heading, c in _COLUMNS.items() if has_values(c[0])}
+    for heading in columns:
         table.add_column(heading, justify="left" if heading == "case" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row.get(field), form) for field, form in filled.values()))
-    (console or _standard_error()).print(table)
-
-
-def _standard_error() -> Console:
-    # Where nobody looks, as in a log, rich would cut the table to 80 columns.
-    return Console(stderr=True, width=None if sys.stderr.isatty() else _LOG_WIDTH)
+        table.add_row(*(_cell(row.get(field), form) for field, form in columns.values()))
+    # In a log, rich would cut the table to 80 columns.
+    Console(stderr=True, width=None if sys.stderr.isatty() else _LOG_WIDTH).print(table)
 
 
 def _cell(value: object, form: str) -> str:

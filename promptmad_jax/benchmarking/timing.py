@@ -1,4 +1,4 @@
-"""Repeated calls on the clock."""
+"""Repeated timing of calls."""
 
 import math
 import time
@@ -14,22 +14,22 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a measurement goes on.
+    """Length of a measurement.
 
     Attributes:
-        samples: how many are wanted.
-        sample_s: short calls are repeated within a sample until it lasts about so long.
-        most_s: once this has passed, three samples are enough.
+        samples: number of samples.
+        sample_s: shortest length of a sample; a shorter call is repeated within it.
+        limit_s: after this time three samples are enough.
     """
 
     samples: int = 9
     sample_s: float = 0.2
-    most_s: float = 40.0
+    limit_s: float = 40.0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call, one figure a sample, in the order of the samples."""
+    """Seconds per call, one value per sample, in the order of the samples."""
 
     seconds: tuple[float, ...]
 
@@ -39,33 +39,27 @@ class Timing:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """A quarter of the samples lies below the first, a quarter above the second."""
+        """Lower and upper quartile."""
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(low), float(high)
 
-    def less(self, other: "Timing") -> "Timing":
-        """What each sample took longer than the other's sample of the same round."""
+    def __sub__(self, other: "Timing") -> "Timing":
+        """Differences of samples taken in the same round."""
         return Timing(tuple(a - b for a, b in zip(self.seconds, other.seconds, strict=True)))
 
 
-def time_calls(call: Call, budget: Budget) -> Timing:
-    """Times a call that has been made before, so that nothing is compiled; see `time_together`."""
-    return time_together({"": call}, budget)[""]
+def time_calls(calls: Mapping[str, Call], budget: Budget) -> dict[str, Timing]:
+    """Times compiled calls in turn, so that a slow minute of the machine affects all of them.
 
-
-def time_together(calls: Mapping[str, Call], budget: Budget) -> dict[str, Timing]:
-    """Times several calls in turn, so that a slow minute of the machine meets all of them.
-
-    Arrays that the last call of a sample returns are waited for.
+    A sample ends when the arrays that its last call returns are ready.
     """
     begin = time.perf_counter()
-    repeats = {}
-    for name, call in calls.items():
-        once = _sample(call, 1)
-        repeats[name] = max(1, math.ceil(budget.sample_s / once))
+    repeats = {
+        name: max(1, math.ceil(budget.sample_s / _sample(call, 1))) for name, call in calls.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for taken in range(budget.samples):
-        if taken >= 3 and time.perf_counter() - begin > budget.most_s:
+        if taken >= 3 and time.perf_counter() - begin > budget.limit_s:
             break
         for name, call in calls.items():
             seconds[name].append(_sample(call, repeats[name]))

@@ -1,4 +1,4 @@
-"""From flags and a configuration to cases, each measured in a process of its own."""
+"""Runs the selected cases of `promptmad benchmark`, each in a process of its own."""
 
 import functools
 import json
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from promptmad_jax.benchmarking import inference, metrics, startup
-from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.machine import describe_device, peak_device_mib, peak_rss_mib
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.peak import measure_roof
-from promptmad_jax.benchmarking.plan import Point, Selection, plan
+from promptmad_jax.benchmarking.plan import Selection, plan
 from promptmad_jax.benchmarking.rows import Row, rounded
 from promptmad_jax.benchmarking.subprocesses import run_child
 from promptmad_jax.benchmarking.synthetic_maps import MVTEC_AD
 from promptmad_jax.benchmarking.table import print_table
-from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.benchmarking.training import synthesis, training
 from promptmad_jax.config import Config
 from promptmad_jax.methods.method import open_method
@@ -27,26 +27,23 @@ from promptmad_jax.methods.subject import divisible
 from promptmad_jax.runtime.cpu.dispatch import compute_in_this_thread
 
 _MAP_SIZE = 224
-_MOST_REPEATS = 5  # Of what takes seconds.
-_NO_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+_MAX_SLOW_REPEATS = 5  # of cases that take seconds
 
 
 @dataclass(frozen=True)
 class Request:
-    """The flags; see `benchmark`."""
+    """The flags; see `promptmad_jax.benchmark`."""
 
     selection: Selection
     config: Config | None
     classes: int
     weights: str
-    budget: Budget
     steps: int
-    roof: Roof
-    profile: str
+    bench: Bench
 
 
 def run_benchmark(request: Request) -> None:
-    """Runs every case in a child process; prints its rows as they come, and the table."""
+    """Runs every case in a child process; prints its rows as they come, then a table."""
     rows = []
     for row in _rows(request):
         print(json.dumps(row), flush=True)
@@ -55,41 +52,40 @@ def run_benchmark(request: Request) -> None:
 
 
 def _rows(request: Request) -> Iterator[Row]:
-    roofs: dict[Point, tuple[str, ...]] = {}
+    roofs: dict[str, list[str]] = {}
     for case in plan(request.selection):
-        if case.has_roof and not request.roof.gflops and case.point not in roofs:
-            measured = list(_child("roof", case.point))
-            yield from measured
-            roofs[case.point] = tuple(flag for row in measured for flag in _roof_flags(row))
-        arguments = (f"--batch_size={case.batch_size}", *roofs.get(case.point, ()))
-        yield from _child(case.name, case.point, arguments)
+        if case.has_roof and not request.bench.roof.gflops and case.point not in roofs:
+            (roof,) = _child("roof", case.point)
+            yield roof
+            peaks = f"--peak_gflops={roof['gflop_per_s']}", f"--peak_gbytes={roof['gbyte_per_s']}"
+            roofs[case.point] = list(peaks)
+        arguments = [f"--batch_size={case.batch_size}", *roofs.get(case.point, ())]
+        yield from _child(case.name, case.point, *arguments)
 
 
-def _roof_flags(row: Row) -> tuple[str, ...]:
-    return f"--peak_gflops={row['gflop_per_s']}", f"--peak_gbytes={row['gbyte_per_s']}"
-
-
-def _child(case: str, point: Point, arguments: tuple[str, ...] = ()) -> Iterator[Row]:
-    # What is compiled here is to be timed, not fetched; but starting up lives on the cache.
-    cache = {} if case == "predict" else _NO_CACHE
-    everything = (*sys.argv[1:], f"--child={case}", *arguments, *point.arguments)
-    return run_child(everything, cache | dict(point.environment))
+def _child(case: str, point: str, *arguments: str) -> Iterator[Row]:
+    # Compile times are reported, so nothing may come from the cache; but startup relies on it.
+    cache = {} if case == "predict" else {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    sweep = [point] if point else []
+    return run_child([*sys.argv[1:], f"--child={case}", *arguments, *sweep], cache)
 
 
 def run_case(case: str, request: Request) -> None:
-    """Measures one case in this process and prints its rows."""
+    """Measures a case in this process and prints its rows."""
+    if request.selection.sweep == "devices":
+        jax.config.update("jax_num_cpu_devices", request.config.mesh.data)
     for row in _measure(case, request):
-        there = {
+        machine = {
             "device": describe_device(),
             "peak_rss_mib": peak_rss_mib(),
             "peak_device_mib": peak_device_mib(),
         }
-        print(json.dumps(rounded(there | row)), flush=True)
+        print(json.dumps(rounded(machine | row)), flush=True)
 
 
 def _measure(case: str, request: Request) -> Iterator[Row]:
-    budget = request.budget
-    repeats = min(budget.samples, _MOST_REPEATS)
+    budget = request.bench.budget
+    repeats = min(budget.samples, _MAX_SLOW_REPEATS)
     match case:
         case "metrics":
             return metrics.per_class(MVTEC_AD, _MAP_SIZE, repeats)
@@ -102,7 +98,7 @@ def _measure(case: str, request: Request) -> Iterator[Row]:
         dtype = functools.reduce(getattr, method.dtype_setting.split("."), request.config)
         return measure_roof(dtype, budget)
     if case == "training":
-        compute_in_this_thread()  # As in a run.
+        compute_in_this_thread()  # as in a run
     subject = method.benchmark_subject(request.weights, request.classes)
     if case == "predict":
         return _predict(subject, repeats)
@@ -111,12 +107,10 @@ def _measure(case: str, request: Request) -> Iterator[Row]:
 
 def _measure_subject(case: str, request: Request, subject: Any) -> Iterator[Row]:
     (batch_size,) = request.selection.batch_sizes
-    bench = Bench(request.budget, request.roof, request.profile)
-    config = request.config
+    bench, config = request.bench, request.config
     match case:
         case "inference":
-            call = subject.host_to_host(batch_size)
-            yield from inference.time_call(case, subject, call, bench)
+            yield from inference.time_call(case, subject, subject.host_to_host(batch_size), bench)
         case "inference_device":
             yield from inference.on_device(subject, batch_size, bench)
         case "bank" | "states":

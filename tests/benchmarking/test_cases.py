@@ -33,7 +33,7 @@ def subject(config):
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(Budget(3, sample_s=0.0, most_s=1.0), Roof(100.0, 10.0), str(tmp_path / "trace"))
+    return Bench(Budget(3, sample_s=0.0, limit_s=1.0), Roof(100.0, 10.0), str(tmp_path / "trace"))
 
 
 def check(row, case, batch_size=BATCH):

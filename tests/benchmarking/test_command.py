@@ -56,12 +56,14 @@ def test_refusals():
     assert "error: --batch_size=0" in said
     for values, message in (
         ({"what": "speed"}, "speed: it can be metrics, inference"),
-        ({"cases": ("import",)}, "import: of --what there are inference"),
+        ({"cases": ("import",)}, "import: it can be inference"),
     ):
         with pytest.raises(UserError, match=message):
             select(**values)
     _, said = run("--what=inference", status=2)
     assert "it can be metrics; all but metrics need a --config" in said
+    with pytest.raises(UserError, match="--sweep=classes needs a --config"):
+        Selection(("metrics",), (), (), "classes", PLAIN_CASES)
 
 
 def cases(**values):
@@ -85,15 +87,14 @@ def test_cases_of_a_plan():
 
 
 def test_points_of_a_sweep():
-    points = lambda sweep: [
-        case.point for case in plan(select(sweep=sweep, batch_sizes=(8,), cases=("inference",)))
-    ]
-    assert [point.arguments for point in points("resolution")] == [
-        (f"--config.data.image_size={size}",) for size in (224, 256, 320, 448)
-    ]
-    assert [point.arguments for point in points("classes")] == [
-        (f"--classes={count}",) for count in (15, 150, 1500)
-    ]
-    assert len(points("dtype")) == 2
-    devices = [dict(point.environment)["XLA_FLAGS"] for point in points("devices")]
-    assert [flags.rpartition("=")[2] for flags in devices] == ["1", "2", "4", "8"]
+    def points(sweep):
+        selection = select(sweep=sweep, batch_sizes=(8,), cases=("inference",))
+        return [case.point for case in plan(selection)]
+
+    assert points(None) == [""]
+    sizes = [f"--config.data.image_size={size}" for size in (224, 256, 320, 448)]
+    assert points("resolution") == sizes
+    assert points("classes") == [f"--classes={count}" for count in (15, 150, 1500)]
+    dtypes = [f"--config.backbone.dtype={dtype}" for dtype in ("float32", "bfloat16")]
+    assert points("dtype") == dtypes
+    assert points("devices") == [f"--config.mesh.data={count}" for count in (1, 2, 4, 8)]

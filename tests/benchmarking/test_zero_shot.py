@@ -18,7 +18,7 @@ from promptmad_jax.methods.zero_shot.random_detector import RandomZeroShot
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
 
-BENCH = Bench(Budget(3, sample_s=0.0, most_s=1.0), Roof(100.0, 10.0))
+BENCH = Bench(Budget(3, sample_s=0.0, limit_s=1.0), Roof(100.0, 10.0))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def select(what="inference", sweep=None):
 def test_cases_of_a_plan():
     assert [case.name for case in plan(select())] == ["inference", "inference_device", "states"]
     assert [case.name for case in plan(select("training"))] == ["training"]
-    points = {case.point.arguments for case in plan(select(sweep="dtype"))}
-    assert points == {("--config.dapo.dtype=float32",), ("--config.dapo.dtype=bfloat16",)}
+    points = {case.point for case in plan(select(sweep="dtype"))}
+    assert points == {"--config.dapo.dtype=float32", "--config.dapo.dtype=bfloat16"}
     with pytest.raises(UserError, match="startup: it can be metrics, inference, training"):
         select("startup")
     with pytest.raises(UserError, match="no class bank"):
