@@ -1,11 +1,10 @@
-"""What a compiled program sends between devices, read off its text.
+"""Collective operations of a compiled program, read from its text.
 
-Only the partitioned program says so: which arrays are summed or gathered is XLA's decision.
+XLA decides which arrays are summed or gathered, so only the partitioned program shows them.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _KINDS = (
@@ -18,56 +17,48 @@ _KINDS = (
     "collective-broadcast",
 )
 _COLLECTIVE = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(")
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _ARRAY = re.compile(r"\b(pred|bf16|[suf]\d+\w*|c\d+)\[([\d,]*)\]")
-_CALLED = re.compile(
-    r"(?:body|condition|to_apply|calls|(?:true|false)_computation)=%?([\w.-]+)"
-    r"|(?:branch_computations|called_computations)=\{([^}]*)\}"
-)
 _LISTED_GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _COUNTED_GROUPS = re.compile(r"replica_groups=\[\d+,(\d+)\]")
 _MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
 
 @dataclass(frozen=True)
 class Collective:
-    """One operation of the partitioned program.
+    """A collective operation of the partitioned program.
 
     Attributes:
-        kind: as XLA writes it, such as `all-reduce`.
+        kind: as XLA names it, such as `all-reduce`.
         shapes: (dtype, dimensions) of each array of its result on one device.
-        devices: how many take part in one group; 0 where the text does not say.
-        origin: the operation that it was made for, as XLA keeps its name.
-        in_loop: whether it runs once a turn of a loop, and so more often than is counted here.
+        devices: size of its groups; 0 if the text does not give it.
+        origin: XLA's name of the operation that it serves.
     """
 
     kind: str
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: Shapes
     devices: int
-    origin: str
-    in_loop: bool
+    origin: str = ""
 
     @property
-    def elements(self) -> int:
-        """Elements of the result on one device."""
-        return sum(math.prod(dimensions) for _, dimensions in self.shapes)
+    def in_loop(self) -> bool:
+        """True if it serves an operation in a loop; `sent` counts one turn."""
+        return "/while/" in self.origin
 
     @property
     def nbytes(self) -> int:
         """Bytes of the result on one device."""
         return sum(_width(dtype) * math.prod(dimensions) for dtype, dimensions in self.shapes)
 
-    def sent(self, devices: int = 0) -> float:
-        """Bytes that a device sends in a ring, the least that any algorithm can do.
+    def sent(self) -> float:
+        """Bytes that a device sends in a ring, the minimum over all algorithms.
 
-        An all-reduce sends 2 (n - 1) / n of its bytes, half of them for the sum and half for
-        spreading it; a reduce-scatter, whose result is 1 / n of what goes in, (n - 1) results; an
-        all-gather and an all-to-all (n - 1) / n of the result.
-
-        Args:
-            devices: n, instead of that of the program.
+        With n devices an all-reduce sends 2 (n - 1) / n of its bytes, half of them to sum and half
+        to distribute the sum; a reduce-scatter, whose result is 1 / n of its input, n - 1 results;
+        an all-gather and an all-to-all (n - 1) / n of the result.
         """
-        n = devices or self.devices
+        n = self.devices
         if self.kind == "all-reduce":
             return 2 * (n - 1) / n * self.nbytes
         if self.kind == "reduce-scatter":
@@ -78,65 +69,23 @@ class Collective:
 
 
 def find_collectives(program: str) -> list[Collective]:
-    """All of a compiled program, from `jax.stages.Compiled.as_text()`, in its order."""
-    lines = list(_by_computation(program.splitlines()))
-    looped = _looped(lines)
+    """Reads the text of a compiled program, `jax.stages.Compiled.as_text()`; in its order."""
     found = []
-    for computation, line in lines:
-        match = _COLLECTIVE.match(line)
-        if match is None:
-            continue
-        result, kind, started = match.groups()
-        origin = re.search(r'op_name="([^"]*)"', line)
-        found.append(
-            Collective(
-                kind,
-                _result_shapes(result, kind, bool(started)),
-                _group_size(line),
-                origin[1] if origin else "",
-                computation in looped,
-            )
-        )
+    for line in program.splitlines():
+        if match := _COLLECTIVE.match(line):
+            result, kind, started = match.groups()
+            origin = re.search(r'op_name="([^"]*)"', line)
+            shapes = _result_shapes(result, kind, bool(started))
+            found.append(Collective(kind, shapes, _group_size(line), origin[1] if origin else ""))
     return found
 
 
-def _by_computation(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each line with the name of the computation that it is in."""
-    computation = ""
-    for line in lines:
-        match = _COMPUTATION.match(line)
-        if match is not None:
-            computation = match[1]
-        yield computation, line
-
-
-def _looped(lines: list[tuple[str, str]]) -> set[str]:
-    """The computations that a loop runs, with those that they call."""
-    calls: dict[str, set[str]] = {}
-    reached: set[str] = set()
-    for computation, line in lines:
-        names = {
-            name
-            for pair in _CALLED.findall(line)
-            for name in re.findall(r"[\w.-]+", pair[0] + " " + pair[1])
-        }
-        calls.setdefault(computation, set()).update(names)
-        if re.search(r"\bwhile\(", line):
-            reached |= names
-    waiting = list(reached)
-    while waiting:
-        new = calls.get(waiting.pop(), set()) - reached
-        reached |= new
-        waiting += new
-    return reached
-
-
-def _result_shapes(result: str, kind: str, started: bool):
+def _result_shapes(result: str, kind: str, started: bool) -> Shapes:
     shapes = tuple(
         (dtype, tuple(int(size) for size in dimensions.split(",") if size))
         for dtype, dimensions in _ARRAY.findall(result)
     )
-    # The start of an asynchronous pair returns its operands as well, and before the results.
+    # The start of an asynchronous pair returns its operands before the results.
     return shapes[len(shapes) // 2 :] if started and kind != "all-reduce" else shapes
 
 
@@ -152,5 +101,5 @@ def _group_size(line: str) -> int:
 
 
 def _width(dtype: str) -> int:
-    """Bytes of an element."""
+    """Bytes per element."""
     return 1 if dtype == "pred" else max(1, int(re.search(r"\d+", dtype)[0]) // 8)

@@ -1,4 +1,4 @@
-"""How many bytes of what a device holds during training, by shapes and the compiled step."""
+"""Memory of a device during training, from shapes and the compiled step."""
 
 import math
 import re
@@ -20,10 +20,10 @@ BY_SIZE = "by size"
 
 @dataclass(frozen=True)
 class StateGroup:
-    """Arrays of the state with the same part of the model, rule and split.
+    """Arrays of the state that share a part of the model, a rule and a split.
 
     Attributes:
-        whole, device: bytes of all of them, and of what one device holds of them.
+        whole, device: their bytes, in total and on one device.
     """
 
     name: str
@@ -35,7 +35,7 @@ class StateGroup:
 
 
 def state_groups(state: Any, rules: Rules) -> list[StateGroup]:
-    """The state's arrays, grouped; `state` has shapes and shardings."""
+    """Groups the arrays of `state`, a tree of shapes and shardings."""
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         name = leaf_name(path)
@@ -49,7 +49,7 @@ def state_groups(state: Any, rules: Rules) -> list[StateGroup]:
 
 
 def _group_of(name: str) -> str:
-    """Its first two parts; of opt_state/1/0/mu/segmentor/conv1/kernel it is opt_state/mu."""
+    """The first two parts of a name; opt_state/mu for opt_state/1/0/mu/segmentor/conv1/kernel."""
     parts = name.split("/")
     if parts[0] != "opt_state":
         return "/".join(parts[:2])
@@ -76,13 +76,15 @@ def _device_bytes(leaf: Any) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device.
+    """Bytes on one device.
 
     Attributes:
-        frozen: backbone and text tokens. images: resident images, textures and features; 0 where
-            they stay in host memory. batch: its share of one. temporaries: what XLA adds during the
-            step: activations and gradients. gradients: a whole set of them.
-        count: training images, None where the data set is not prepared here.
+        frozen: backbone and text tokens.
+        images: resident images, textures and features; 0 where they stay in host memory.
+        batch: the device's share of a batch.
+        temporaries: XLA's, during the step: activations and gradients.
+        gradients: all gradients, part of the temporaries.
+        count: training images; None if the data set is not prepared here.
     """
 
     parameters: int
@@ -98,7 +100,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All that is on the device at once; the gradients are among the temporaries."""
+        """Bytes on the device at once."""
         held = self.parameters + self.optimizer + self.statistics + self.frozen
         return held + self.images + self.batch + self.temporaries
 
@@ -106,7 +108,7 @@ class Memory:
 def memory(
     config: Config, run: AbstractTraining, compiled: Any, devices: int, resident: bool
 ) -> Memory:
-    """What one of `devices` holds while `compiled`, the step of `run`, is running."""
+    """Memory of one of `devices` while it runs `compiled`, the step of `run`."""
     state = run.state
     count = image_count(config)
     return Memory(
@@ -128,7 +130,7 @@ def _sum(measure: Callable[[Any], int], tree: Any) -> int:
 
 
 def image_count(config: Config) -> int | None:
-    """Training images of the prepared data set, all classes; None where it is not here."""
+    """Training images of the data set, all classes; None if it is not prepared here."""
     try:
         return split_sizes(find_prepared(config.data.dataset, config.data.data_dir))["train"]
     except (UserError, KeyError):

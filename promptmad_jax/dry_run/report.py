@@ -1,11 +1,10 @@
-"""`train --dry_run`: what a run would hold and send, from shapes and the compiled step alone.
+"""`train --dry_run`: memory and communication of a run, from shapes and the compiled step.
 
-Nothing is trained, no image is read and nothing is written.
+Trains nothing, reads no image and writes nothing.
 """
 
 import importlib.util
 import os
-from collections import Counter
 from collections.abc import Iterable
 
 import jax
@@ -24,17 +23,17 @@ _MIB = 2**20
 
 
 def dry_run(config: Config, devices: str = "", console: Console | None = None) -> None:
-    """Prints where the state lies, the memory of a device and what a step sends.
+    """Prints the sharding of the state, the memory of a device and what a step sends.
 
     Args:
-        devices: "" for those at hand, "cpu:8" for eight pretended ones, or "tpu:v5e:2x4" for a TPU
-            slice that is not there (its compiler, the package libtpu, must be).
+        devices: "" for those of this machine, "cpu:8" for eight simulated ones, or "tpu:v5e:2x4"
+            for a TPU slice, which need not exist but requires the package libtpu.
 
     Raises:
-        UserError: the devices cannot be had, or the configuration does not fit them.
+        UserError: the devices are not available, or the configuration does not fit them.
     """
     mesh = make_mesh(config.mesh, find_devices(devices))
-    # The same on every process: one prints.
+    # All processes compute the same.
     console = Console(quiet=jax.process_index() != 0) if console is None else console
     check_batch(config, mesh.size)
     platform = mesh.devices.flat[0].platform
@@ -45,11 +44,11 @@ def dry_run(config: Config, devices: str = "", console: Console | None = None) -
     resident = {"yes": True, "no": False, "auto": platform != "cpu"}[config.train.resident]
     console.print(memory_table(memory(config, run, compiled, mesh.size, resident)))
     console.print(sending_table(find_collectives(compiled.as_text())))
-    console.print(f"Compiled by XLA for {platform}; other platforms take other temporaries.")
+    console.print(f"Compiled by XLA for {platform}; temporaries differ on other platforms.")
 
 
 def find_devices(name: str) -> list[jax.Device] | None:
-    """The devices that `dry_run` is to be on; None for those at hand."""
+    """The devices of `--dry_run_on`; None for those of this machine."""
     platform, _, which = name.partition(":")
     if not name:
         return None
@@ -59,10 +58,10 @@ def find_devices(name: str) -> list[jax.Device] | None:
         return jax.devices("cpu")
     if platform == "tpu" and which:
         if importlib.util.find_spec("libtpu") is None:
-            raise UserError(f"--dry_run_on={name} needs TPU's compiler: `pip install libtpu`")
+            raise UserError(f"--dry_run_on={name} needs the TPU compiler: `pip install libtpu`")
         from jax.experimental import topologies
 
-        # Not to look for a TPU, nor to ask Google's metadata server about it.
+        # Keeps JAX from searching for a TPU and from asking Google's metadata server.
         jax.config.update("jax_platforms", "cpu")
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         return topologies.get_topology_desc(platform="tpu", topology_name=which).devices
@@ -74,29 +73,29 @@ def _mesh_line(config: Config, mesh: Mesh) -> str:
     kind = mesh.devices.flat[0].device_kind
     return (
         f"{mesh.size} x {kind}, data={mesh.shape['data']} fsdp={mesh.shape['fsdp']}; "
-        f"{config.train.batch_size} images a step, {each} a device"
+        f"{config.train.batch_size} images per step, {each} per device"
     )
 
 
 def state_table(groups: Iterable[StateGroup]) -> Table:
-    """Where each part of the state lies."""
-    table = _table("State", "part", "rule", "split", "arrays", "MiB", "MiB a device")
+    """The sharding and size of each part of the state."""
+    table = _table("State", "part", "rule", "split", "arrays", "MiB", "MiB per device")
     for group in groups:
         sizes = (f"{size / _MIB:.3f}" for size in (group.whole, group.device))
         table.add_row(group.name, group.rule, group.split, str(group.arrays), *sizes)
     table.caption = (
-        f"The first rule found in a path decides. {BY_SIZE}: {FSDP_MIN_ELEMENTS:,} elements or "
+        f"The first rule that matches a path decides. {BY_SIZE}: {FSDP_MIN_ELEMENTS:,} elements or "
         "more are split over fsdp, along the largest dimension that it divides"
     )
     return table
 
 
 def memory_table(memory: Memory) -> Table:
-    """The memory of a device."""
+    """The memory of a device, by purpose."""
     if memory.count is None:
-        images = "images (their number is known once the data set is prepared)"
+        images = "images (their number is unknown until the data set is prepared)"
     else:
-        place = "resident" if memory.resident else "in host memory, none here"
+        place = "resident" if memory.resident else "in host memory"
         images = f"images, textures and clean features, {memory.count} images: {place}"
     rows = (
         ("parameters", memory.parameters),
@@ -104,9 +103,9 @@ def memory_table(memory: Memory) -> Table:
         ("statistics, step, key", memory.statistics),
         ("frozen backbone and text", memory.frozen),
         (images, memory.images),
-        ("its share of a batch", memory.batch),
+        ("share of a batch", memory.batch),
         ("activations and gradients (XLA's temporaries)", memory.temporaries),
-        ("  a whole set of gradients, of these", memory.gradients),
+        ("  gradients alone", memory.gradients),
         ("total", memory.total),
     )
     table = _table("Memory of a device", "", "MiB")
@@ -116,13 +115,15 @@ def memory_table(memory: Memory) -> Table:
 
 
 def sending_table(collectives: list[Collective]) -> Table:
-    """What a device sends in a step."""
+    """Number and bytes of the collective operations of a step."""
     table = _table("Sent by a device in a step", "operation", "number", "KiB")
-    numbers = Counter(one.kind for one in collectives)
-    for kind, number in sorted(numbers.items()):
-        sent = sum(one.sent() for one in collectives if one.kind == kind)
-        table.add_row(kind, str(number), f"{sent / 1024:.1f}")
-    if not numbers:
+    sent: dict[str, list[float]] = {}
+    for collective in collectives:
+        kind = collective.kind + (" in a loop, per turn" if collective.in_loop else "")
+        sent.setdefault(kind, []).append(collective.sent())
+    for kind, sizes in sorted(sent.items()):
+        table.add_row(kind, str(len(sizes)), f"{sum(sizes) / 1024:.1f}")
+    if not sent:
         table.add_row("nothing", "0", "0")
     return table
 

@@ -69,9 +69,10 @@ def test_tables_name_their_figures():
     text = printed(dry_run.memory_table(memory))
     assert "42 images: resident" in text and "28.000" in text
     hidden = Memory(*(size * MIB for size in sizes), count=None, resident=True)
-    assert "once the data set is prepared" in printed(dry_run.memory_table(hidden))
-    one = Collective("all-reduce", (("f32", (1024,)),), 8, "", False)
-    assert "7.0" in printed(dry_run.sending_table([one]))
+    assert "until the data set is prepared" in printed(dry_run.memory_table(hidden))
+    sums = [Collective("all-reduce", (("f32", (1024,)),), 8, name) for name in ("", "f/while/g")]
+    text = printed(dry_run.sending_table(sums))
+    assert text.count("7.0") == 2 and "all-reduce in a loop, per turn" in text
     assert "nothing" in printed(dry_run.sending_table([]))
 
 
