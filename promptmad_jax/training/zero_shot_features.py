@@ -1,4 +1,4 @@
-"""What CLIP's image tower gives of the training images, once, where nothing in it is trained."""
+"""Cached states of CLIP's image tower for the training images."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.vision import ImageStates
-from promptmad_jax.training.feature_cache import load_cached
+from promptmad_jax.training.feature_cache import FrozenNetwork, load_cached
 
 _IMAGE = "image"
 
@@ -21,13 +21,13 @@ def load_image_states(
     dtype: str,
     mesh: Mesh,
 ) -> ImageStates:
-    """The states of all images as memory-mapped arrays [N, ...], computed the first time.
+    """Returns the states [N, ...] of all images, memory-mapped; computes them the first time.
 
     Args:
-        dtype: of the patches' states as they are kept, "float32" or "bfloat16".
+        dtype: "float32" or "bfloat16" for the stored states of the patches.
 
     Raises:
-        ValueError: the detector has deep prompts for images, so these states change.
+        ValueError: the detector has deep prompts for images, so their states change in training.
         UserError: the cache cannot be written.
     """
     config = detector.config
@@ -41,10 +41,9 @@ def load_image_states(
 
     dtypes = dict.fromkeys(map(_tap, config.taps), dtype) | {_IMAGE: "float32"}
     facts = [repr(detector.clip.vision), list(config.taps), config.image_size, config.dtype]
-    found = load_cached(
-        str(directory), facts, compute, frozen, frozen.vision, images, dtypes, mesh, batch_size=8
-    )
-    return ImageStates(tuple(found[_tap(tap)] for tap in config.taps), found[_IMAGE])
+    network = FrozenNetwork(compute, frozen, frozen.vision, facts, dtypes)
+    cached = load_cached(str(directory), network, images, mesh, batch_size=8)
+    return ImageStates(tuple(cached[_tap(tap)] for tap in config.taps), cached[_IMAGE])
 
 
 def _tap(number: int) -> str:
