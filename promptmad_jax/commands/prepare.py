@@ -16,9 +16,8 @@ from promptmad_jax.data.prepared import Prepared, find_prepared
 from promptmad_jax.runtime.errors import UserError
 
 SYNTHETIC = "synthetic_mvtec"
-FOLDER_DATASETS = (
-    *("anomaly_folder", "btad", "mad_real", "mad_sim", "mpdd"),
-    *("mvtec_ad", "mvtec_ad_2", "real_iad", "visa"),
+FOLDER_DATASETS = tuple(
+    "anomaly_folder btad mad_real mad_sim mpdd mvtec_ad mvtec_ad_2 real_iad visa".split()
 )
 _REPORT = "report.json"
 _STAGING = ".preparing-"

@@ -7,9 +7,8 @@ import numpy as np
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 
 # The fields of `ClassMaps` with one entry per image.
-_ROWS = (
-    *("filenames", "defect_types", "labels", "images", "masks", "indices"),
-    *("original_masks", "image_scores"),
+_ROWS = tuple(
+    "filenames defect_types labels images masks indices original_masks image_scores".split()
 )
 
 

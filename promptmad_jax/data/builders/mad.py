@@ -6,10 +6,11 @@ from promptmad_jax.data.builders.folder_builder import FolderBuilder
 from promptmad_jax.data.builders.known import KnownBuilder
 from promptmad_jax.data.builders.records import Found
 
-TOYS = (
-    *("01Gorilla", "02Unicorn", "03Mallard", "04Turtle", "05Whale", "06Bird", "07Owl"),
-    *("08Sabertooth", "09Swan", "10Sheep", "11Pig", "12Zalika", "13Pheonix", "14Elephant"),
-    *("15Parrot", "16Cat", "17Scorpion", "18Obesobeso", "19Bear", "20Puppy"),
+TOYS = tuple(
+    (
+        "01Gorilla 02Unicorn 03Mallard 04Turtle 05Whale 06Bird 07Owl 08Sabertooth 09Swan 10Sheep "
+        "11Pig 12Zalika 13Pheonix 14Elephant 15Parrot 16Cat 17Scorpion 18Obesobeso 19Bear 20Puppy"
+    ).split()
 )
 # Beside train, test and ground_truth of every toy: poses and papers, no images.
 _COMPANIONS = ("transforms", "license", "readme")

@@ -7,10 +7,7 @@ from promptmad_jax.data.builders.layout import ClassLister, children, find_in_fo
 from promptmad_jax.data.builders.records import Found, is_image_name
 from promptmad_jax.data.paths import printable
 
-CLASSES = (
-    *("can", "fabric", "fruit_jelly", "rice"),
-    *("sheet_metal", "vial", "wallplugs", "walnuts"),
-)
+CLASSES = tuple("can fabric fruit_jelly rice sheet_metal vial wallplugs walnuts".split())
 _PRIVATE = ("test_private", "test_private_mixed")
 _PARTS = {"train": "train", "validation": "validation", "test_public": "test"}
 

@@ -9,12 +9,13 @@ from promptmad_jax.data.builders.records import GOOD, SPLITS, Entry, Found, Prob
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
-CLASSES = (
-    *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint"),
-    *("mounts", "pcb", "phone_battery", "plastic_nut", "plastic_plug", "porcelain_doll"),
-    *("regulator", "rolled_strip_base", "sim_card_set", "switch", "tape", "terminalblock"),
-    *("toothbrush", "toy", "toy_brick", "transistor1", "u_block", "usb", "usb_adaptor"),
-    *("vcpill", "wooden_beads", "woodstick", "zipper"),
+CLASSES = tuple(
+    (
+        "audiojack bottle_cap button_battery end_cap eraser fire_hood mint mounts pcb "
+        "phone_battery plastic_nut plastic_plug porcelain_doll regulator rolled_strip_base "
+        "sim_card_set switch tape terminalblock toothbrush toy toy_brick transistor1 u_block usb "
+        "usb_adaptor vcpill wooden_beads woodstick zipper"
+    ).split()
 )
 # Folder of lists -> number of images of train and test. The noisy lists are not checked.
 PUBLISHED = {"realiad_jsons": (36_465, 114_585), "realiad_jsons_sv": (10_408, 19_802)}

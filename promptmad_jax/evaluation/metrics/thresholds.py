@@ -16,9 +16,11 @@ from promptmad_jax.evaluation.metrics.exact import (
 )
 from promptmad_jax.runtime.errors import UserError
 
-THRESHOLD_METRICS = (
-    *("pixel_iou", "pixel_precision", "pixel_recall", "pixel_f1", "pixel_fpr"),
-    *("image_accuracy", "image_precision", "image_recall", "image_f1", "image_fpr"),
+THRESHOLD_METRICS = tuple(
+    (
+        "pixel_iou pixel_precision pixel_recall pixel_f1 pixel_fpr image_accuracy image_precision "
+        "image_recall image_f1 image_fpr"
+    ).split()
 )
 _OF_DEFECTS = ("iou", "precision", "recall", "f1")
 
