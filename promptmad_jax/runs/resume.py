@@ -27,8 +27,6 @@ FREE = (
     "mesh",
     "name",
     "pseudo_anomaly.batching",
-    "reconstructor.attention_pass",
-    "segmentor.fine_pass",
     "source.data_dir",
     "train.checkpoint_every",
     "train.epochs",

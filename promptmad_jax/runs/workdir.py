@@ -28,6 +28,9 @@ from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
 # With another one, ranges and thresholds of "standardized" maps do not fit.
 _WEIGHT = {"segmentation_weight": float(SEGMENTATION_WEIGHT)}
 
+# Settings of older runs that changed speed alone, and that the platform now decides.
+_RETIRED = (("reconstructor", "attention_pass"), ("segmentor", "fine_pass"))
+
 
 class Workdir:
     """Paths of a working directory, local or `gs://`, and typed access to its small files."""
@@ -59,11 +62,14 @@ class Workdir:
                 f"promptmad train --config=... --workdir={self.path}"
             )
         try:
-            return parse(json.loads(path.read_text()))
+            values = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(
                 f"{path} is not valid JSON ({error}); restore it or train again"
             ) from error
+        for group, key in _RETIRED:
+            values.get(group, {}).pop(key, None)
+        return parse(values)
 
     def read_manifest(self) -> dict[str, Any] | None:
         """The run's manifest; None where the file is missing.

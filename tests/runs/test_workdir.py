@@ -86,7 +86,9 @@ def test_configuration_results_and_scores_come_back(files):
     path = files.path / "checkpoints" / checkpoint.CONFIG_FILE
     with pytest.raises(UserError, match="holds no trained model"):
         files.config()
-    write_text_atomic(path, json.dumps(to_dict(Config(name="cloud"))))
+    values = to_dict(Config(name="cloud"))
+    values["segmentor"]["fine_pass"] = 2  # as an older version wrote
+    write_text_atomic(path, json.dumps(values))
     assert files.config().name == "cloud"
     write_text_atomic(files.path / "metrics.json", '{"classes": {}}')
     assert read_result(files.path) == {"classes": {}}

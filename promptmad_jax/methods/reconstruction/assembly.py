@@ -17,7 +17,7 @@ from promptmad_jax.models.backbone.backbone import (
     weights_digest,
 )
 from promptmad_jax.models.functional import Network, Params
-from promptmad_jax.models.layers.attention import Text
+from promptmad_jax.models.layers.attention import Text, limit_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
@@ -131,11 +131,7 @@ def make_detector(
     text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
     grid = (size // 16, size // 16)
-    limit = config.reconstructor.attention_pass or chunking.attention
-    reconstructor = dataclasses.replace(config.reconstructor, attention_pass=limit)
-    limit = config.segmentor.fine_pass or chunking.fine
-    segmentor = dataclasses.replace(config.segmentor, fine_pass=limit)
-    channels = backbone.channels
+    reconstructor, channels = config.reconstructor, backbone.channels
     match config.model:
         case "uniad":
             model = UniAD
@@ -146,6 +142,7 @@ def make_detector(
         case "promptmad":
             model = PromptMAD
             build = lambda rngs: PromptMAD(
-                reconstructor, segmentor, config.diffusion, channels, grid, text_width, rngs
+                reconstructor, config.segmentor, config.diffusion, channels, grid, text_width, rngs
             )
-    return Detector(backbone, Network.create(build), size, model.uses_fine_levels, chunking)
+    network = Network.create(lambda rngs: limit_attention(build(rngs), chunking.attention))
+    return Detector(backbone, network, size, model.uses_fine_levels, chunking)

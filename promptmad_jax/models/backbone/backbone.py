@@ -1,7 +1,6 @@
 """The frozen backbone: a hashable callable and a pure tree of parameters."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +24,6 @@ from promptmad_jax.models.layers.convolution import Lowering
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat
 from promptmad_jax.weights.hub import resolve_file
-
-STRIDES = (2, 4, 8, 16)
 
 Params = dict[str, Any]
 
@@ -75,8 +72,7 @@ class Backbone:
     """`taps = backbone(params, images)`: a pure function of its two arguments.
 
     Images are float32 [B, H, W, 3], normalised with the ImageNet mean and deviation, H and W
-    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16. For `first_pass`
-    and `stride2` see `EfficientNet`.
+    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16.
     """
 
     architecture: Architecture
@@ -89,18 +85,12 @@ class Backbone:
         """Channels of the four taps."""
         return self.architecture.channels
 
-    def __call__(
-        self,
-        params: Params,
-        images: jax.Array,
-        first_pass: int = 0,
-        stride2: Callable[[jax.Array], jax.Array] = lambda tap: tap,
-    ) -> tuple[jax.Array, ...]:
+    def __call__(self, params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
         def forward(lowering: Lowering):
             def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
                 network = nnx.merge(_graph(self.architecture)[0], params)
                 geometry = Geometry(lowering, self.padding)
-                return network(images.astype(self.dtype), geometry, first_pass, stride2)
+                return network(images.astype(self.dtype), geometry)
 
             return run
 

@@ -4,7 +4,6 @@ Tables: Tan and Le, EfficientNet (ICML 2019) and EfficientNetV2 (ICML 2021). Onl
 detectors read is built; the taps are the outputs of a stage's last block.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -20,11 +19,9 @@ from promptmad_jax.models.layers.convolution import (
     depthwise,
     same_padding,
 )
-from promptmad_jax.runtime.cpu.chunking import map_chunks
 
 Kind = Literal["plain", "fused", "mbconv"]
 Padding = Literal["onenip_static380", "same", "symmetric"]
-NO_PADS: Pads = ((0, 0), (0, 0))
 STATIC_SIDE = 380
 
 
@@ -141,17 +138,17 @@ ARCHITECTURES = {net.name: net for net in (EFFICIENTNET_B4, EFFICIENTNETV2_B0, E
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the pixels of a layer lie: how it pads, and by which lowering it runs.
+    """Padding and lowering of all convolutions.
 
-    `same` is TensorFlow's for the true size; `onenip_static380` is that of a 380-pixel image for
-    every size, as PyTorch ports have it whose padding is static; `symmetric` is k//2 on all sides.
+    `same` is TensorFlow's for the true size; `onenip_static380` that of a 380-pixel image at every
+    size, as in PyTorch ports with static padding; `symmetric` is k//2 on all sides.
     """
 
     lowering: Lowering
     padding: Padding
 
     def pads(self, x: jax.Array, kernel: int, stride: int, level: int) -> Pads:
-        """Padding of both axes of x, which is at `level` times the image's stride."""
+        """Padding of both axes of x, which is at stride `level`."""
         if self.padding == "symmetric":
             return ((kernel // 2, kernel // 2),) * 2
         static = self.padding == "onenip_static380"
@@ -181,38 +178,22 @@ class Convolution(nnx.Module):
 
     multiply = staticmethod(convolve)
 
-    def pads(self, x: jax.Array, geometry: Geometry) -> Pads:
-        """Padding of both axes of x."""
-        return geometry.pads(x, self.kernel.shape[0], self.stride, self.level)
-
-    def __call__(
-        self, x: jax.Array, geometry: Geometry, pads: Pads | None = None, margin: Pads = NO_PADS
-    ) -> jax.Array:
-        """`pads`: of x; None takes the geometry's. `margin`: zeros laid around the result."""
-        kernel = self.kernel[...].astype(x.dtype)
-        pads = self.pads(x, geometry) if pads is None else pads
+    def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
+        kernel, bias = self.kernel[...].astype(x.dtype), self.bias[...].astype(x.dtype)
+        pads = geometry.pads(x, kernel.shape[0], self.stride, self.level)
         y = self.multiply(x, kernel, self.stride, pads, geometry.lowering)
-        y = self._add_bias(y, margin)
+        y = y + bias[None, None, None, :]
         return jax.nn.silu(y) if self.swish else y
-
-    def _add_bias(self, y, margin):
-        bias = self.bias[None, None, None, :].astype(y.dtype)
-        if margin == NO_PADS:
-            return y + bias
-        # Zeros stay zeros in a swish. Laid around before it, they cost a CPU no loop of their own.
-        around = ((0, 0), *margin, (0, 0))
-        inside = jnp.pad(jnp.ones((1, *y.shape[1:3], 1), bool), around)
-        return jnp.where(inside, jnp.pad(y, around) + bias, 0)
 
 
 class DepthwiseConvolution(Convolution):
-    """One filter a channel; kernel [k, k, 1, C]."""
+    """One filter per channel; kernel [k, k, 1, C]."""
 
     multiply = staticmethod(depthwise)
 
 
 class ConvolutionBlock(nnx.Module):
-    """Expansion, depthwise filter, squeeze-and-excitation, projection; which of them by kind.
+    """A block of one of three kinds.
 
     mbconv: 1x1 expand (unless the expansion is 1), depthwise k x k, SE, 1x1 project.
     fused: k x k expand, 1x1 project. plain: one k x k convolution with swish.
@@ -238,23 +219,14 @@ class ConvolutionBlock(nnx.Module):
         self.project = Convolution((1, 1, c, block.outputs))
 
     def __call__(self, x: jax.Array, geometry: Geometry) -> jax.Array:
+        y = self.expand(x, geometry) if self.expands else x
         if self.gated:
-            y = self._expand_and_filter(x, geometry)
+            y = self.depthwise(y, geometry)
             pooled = y.mean(axis=(1, 2), keepdims=True)
             gate = self.excite(self.squeeze(pooled, geometry), geometry)
             y = y * jax.nn.sigmoid(gate)
-        else:
-            y = self.expand(x, geometry) if self.expands else x
         y = self.project(y, geometry)
         return x + y if self.residual else y
-
-    def _expand_and_filter(self, x, geometry):
-        if not self.expands:
-            return self.depthwise(x, geometry)
-        if geometry.lowering == "conv":
-            return self.depthwise(self.expand(x, geometry), geometry)
-        margin = self.depthwise.pads(x, geometry)
-        return self.depthwise(self.expand(x, geometry, margin=margin), geometry, NO_PADS)
 
 
 class EfficientNet(nnx.Module):
@@ -263,36 +235,15 @@ class EfficientNet(nnx.Module):
     def __init__(self, architecture: Architecture):
         self.blocks = architecture.blocks
         self.stem = Convolution((3, 3, 3, architecture.stem), stride=2, swish=True)
-        # How many blocks there are up to the first whose output is at stride 4.
-        self.first = 1 + [block.stride for block in self.blocks].index(2)
         level = 2
         for block in self.blocks:
             setattr(self, block.name, ConvolutionBlock(block, level))
             level *= block.stride
 
-    def __call__(
-        self,
-        images: jax.Array,
-        geometry: Geometry,
-        first_pass: int = 0,
-        stride2: Callable[[jax.Array], jax.Array] = lambda tap: tap,
-    ) -> tuple[jax.Array, ...]:
-        """At most `first_pass` images are together before stride 4, where maps are largest; 0 takes
-        all. Of the tap at stride 2, the largest, `stride2(tap)` is kept."""
-
-        def to_stride4(images):
-            x = self.stem(images, geometry)
-            x, (tap, *taps) = self._run(x, self.blocks[: self.first], geometry)
-            return x, [stride2(tap), *taps]
-
-        x, taps = map_chunks(to_stride4, first_pass, images)
-        x, more = self._run(x, self.blocks[self.first :], geometry)
-        return (*taps, *more)
-
-    def _run(self, x, blocks, geometry):
-        taps = []
-        for block in blocks:
+    def __call__(self, images: jax.Array, geometry: Geometry) -> tuple[jax.Array, ...]:
+        x, taps = self.stem(images, geometry), []
+        for block in self.blocks:
             x = getattr(self, block.name)(x, geometry)
             if block.tapped:
                 taps.append(x)
-        return x, taps
+        return tuple(taps)

@@ -9,11 +9,11 @@ from promptmad_jax.models.layers.resize import sample_align_corners
 
 
 class Features(NamedTuple):
-    """What the models see of an image.
+    """Features of images, the input of a model.
 
     Attributes:
         neck: [B, h, w, C], all levels resized to stride 16 and concatenated, float32.
-        stride8: [B, 2h, 2w, C8], the backbone's level at stride 8, or None where no one reads it.
+        stride8: [B, 2h, 2w, C8], the backbone's level at stride 8; None if the model has no use.
         stride4: [B, 4h, 4w, C4], the level at stride 4, or None.
     """
 
@@ -30,7 +30,6 @@ def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def features_from_levels(levels: tuple[jax.Array, ...], fine: bool) -> Features:
-    """Features of backbone levels at strides 2, 4, 8, 16, the first possibly on the last one's grid
-    already; `fine` keeps the levels at strides 4 and 8."""
+    """Features of backbone levels at strides 2, 4, 8, 16; `fine` keeps those at 4 and 8."""
     _, stride4, stride8, _ = levels
     return Features(neck(levels), stride8 if fine else None, stride4 if fine else None)

@@ -1,10 +1,10 @@
 """Random backbone weights that carry signal: seeded, and normalised layer by layer.
 
-Without a BatchNorm's running statistics a random deep network damps or blows up what it sees. Here
-each convolution outside squeeze-and-excitation is set so that its output channels have zero mean
-and unit variance over a small procedural batch, and that is folded into kernel and bias.
+Without BatchNorm's running statistics the signal vanishes or explodes in a random deep network. So
+each convolution outside squeeze-and-excitation is rescaled: its output channels have zero mean and
+unit variance over a small procedural batch.
 
-All in NumPy: this runs once, and compiling it would take many times as long as running it.
+In NumPy, since it runs once and would take far longer to compile.
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ def _nested(layers: Mapping[str, Layer]) -> dict[str, Any]:
 def procedural_images(seed: int) -> np.ndarray:
     """Smooth noise cut by curved edges: float32 [IMAGES, SIDE, SIDE, 3], zero mean, unit variance.
 
-    Each channel is a sum of plane waves of up to 16 periods an image; where another such sum is
+    Each channel is a sum of plane waves of up to 16 periods per image; where another such sum is
     positive, a different one shows.
     """
     rng = np.random.default_rng(seed)

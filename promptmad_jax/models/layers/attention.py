@@ -7,15 +7,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers.basic import dense_product, drop, dropout_seed, linear
-from promptmad_jax.runtime.cpu.chunking import chunk_size
+from promptmad_jax.models.layers.basic import linear
+from promptmad_jax.models.layers.cpu_products import transposed_product
+from promptmad_jax.models.layers.dropout import drop, dropout_seed
+from promptmad_jax.runtime.cpu.chunking import map_chunks
+
+# Finite, so that a masked logit costs an addition; exp of it is exactly zero.
+_BLOCKED = -1e9
 
 
 class Text(NamedTuple):
     """Text tokens of each sample's class.
 
     Attributes:
-        tokens: [B, T, d], token 0 the normal state, then one a defect type, padded.
+        tokens: [B, T, d], token 0 the normal state, then one per defect type, padded.
         mask: bool [B, T], true where there is a token; None where there is no padding.
     """
 
@@ -23,160 +28,113 @@ class Text(NamedTuple):
     mask: jax.Array | None
 
 
-def _transposed(x):
-    return x.swapaxes(-1, -2)
-
-
-@jax.custom_vjp
-def score(query: jax.Array, key: jax.Array) -> jax.Array:
-    """query [..., N, d] times key [..., M, d] transposed.
-
-    As `matmul`, and as in `read` the gradients are written so that only what is N or M times d is
-    transposed and nothing of N x M: an eighth less time for an attention's gradient on a CPU.
-    """
-    return jnp.matmul(query, _transposed(key))
-
-
-def _score_forward(query, key):
-    return score(query, key), (query, key)
-
-
-def _score_backward(kept, gradient):
-    query, key = kept
-    return jnp.matmul(gradient, key), _transposed(jnp.matmul(_transposed(query), gradient))
-
-
-score.defvjp(_score_forward, _score_backward)
-
-
-@jax.custom_vjp
-def read(weights: jax.Array, value: jax.Array) -> jax.Array:
-    """weights [..., N, M] times value [..., M, d]; see `score`."""
-    return jnp.matmul(weights, value)
-
-
-def _read_forward(weights, value):
-    return read(weights, value), (weights, value)
-
-
-def _read_backward(kept, gradient):
-    weights, value = kept
-    to_weights = jnp.matmul(gradient, _transposed(value))
-    return to_weights, _transposed(jnp.matmul(_transposed(gradient), weights))
-
-
-read.defvjp(_read_forward, _read_backward)
-
-# Finite, so that a masked logit costs an addition; exp of it is exactly zero.
-_BLOCKED = -1e9
-
-
 def attend(
-    query, key, value, allowed, rate: float, rngs: nnx.Rngs | None, most: int = 0
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    allowed: jax.Array | None,
+    rate: float = 0.0,
+    rngs: nnx.Rngs | None = None,
+    limit: int = 0,
 ) -> jax.Array:
-    """Scaled dot-product attention.
+    """Scaled dot-product attention, its softmax in float32.
 
     Args:
         query: [B, N, heads, d]. key, value: [B, M, heads, d].
         allowed: bool, broadcastable to [B, heads, N, M] and of rank 4, or None. Every query must be
             allowed some key.
-        rate: dropout of the probabilities, drawn from `rngs`; none where rngs is None.
-        most: with dropout, so many images at a time that there are no more weights than this at
-            once, at least one; 0 takes all.
+        rate: dropout of the weights, drawn from `rngs`; none where rngs is None.
+        limit: with dropout, weights that are computed at once, but those of one image at least; 0
+            sets no limit.
 
     Returns:
-        [B, N, heads, d]. The softmax is in float32.
+        [B, N, heads, d].
     """
     dropping = rngs is not None and rate > 0
-    if key.shape[1] == 1 and not dropping:
-        return jnp.broadcast_to(value, query.shape)  # The softmax of one logit is 1.
     if dropping:
-        return _attend_dropping(query, key, value, allowed, dropout_seed(rngs), rate, most)
+        return _attend_dropping(query, key, value, allowed, dropout_seed(rngs), rate, limit)
+    if key.shape[1] == 1:
+        return jnp.broadcast_to(value, query.shape)  # The softmax of one logit is 1.
     query, key, value = _by_head(query, key, value)
-    logits = score(query, key).astype(jnp.float32)
-    if allowed is not None:
-        # As many numbers as logits, since a CPU's library adds no broadcast. Made of a constant
-        # alone they would come first of all and be there while the backbone runs.
-        anything = jax.lax.stop_gradient(query[:, :1, :1, :1]).astype(jnp.float32)
-        blocked = jnp.minimum(_BLOCKED, anything)
-        logits = logits + jnp.where(allowed, 0.0, blocked)
-    # Dividing what was read, N x d, in place of the N x M weights: a third less time on a CPU.
+    logits = _logits(query, key, allowed)
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    y = read(weights.astype(value.dtype), value) / weights.sum(-1, keepdims=True)
-    return y.astype(value.dtype).swapaxes(1, 2)
+    return _average(weights, value, weights.sum(-1, keepdims=True))
 
 
 def _by_head(query, key, value):
+    """[B, N, heads, d] to [B, heads, N, d], the query divided by sqrt(d)."""
     return (x.swapaxes(1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
 
 
+def _logits(query, key, allowed):
+    logits = jnp.matmul(query, key.swapaxes(2, 3)).astype(jnp.float32)
+    return logits if allowed is None else logits + jnp.where(allowed, 0.0, _BLOCKED)
+
+
+def _average(weights, value, total):
+    """Sums [B, heads, M, d] by weights [B, heads, N, M] over their total: [B, N, heads, d]."""
+    # Dividing the sums, N x d, in place of the weights, N x M, takes a CPU a third less time.
+    y = jnp.matmul(weights.astype(value.dtype), value) / total
+    return y.astype(value.dtype).swapaxes(1, 2)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _attend_dropping(query, key, value, allowed, seed, rate, most):
+def _attend_dropping(query, key, value, allowed, seed, rate, limit):
     """`attend` with dropout, whose gradient keeps no weights.
 
     The weights are computed again, and the gradient through the softmax takes <g, y>, N x d, in
-    place of a sum over N x M: as in FlashAttention (Dao et al., 2022). On a CPU that happens a few
-    images at a time, so that everything stays in its caches.
+    place of a sum over N x M: as in FlashAttention (Dao et al., 2022).
     """
-    return _attend_dropping_forward(query, key, value, allowed, seed, rate, most)[0]
+    return _attend_dropping_forward(query, key, value, allowed, seed, rate, limit)[0]
 
 
-def _attend_dropping_forward(query, key, value, allowed, seed, rate, most):
-    def part(query, key, value, start):
+def _attend_dropping_forward(query, key, value, allowed, seed, rate, limit):
+    def of_chunk(query, key, value, start):
         query, key, value = _by_head(query, key, value)
-        logits = _masked(score(query, key), allowed)
+        logits = _logits(query, key, allowed)
         highest = logits.max(-1, keepdims=True)
         weights = jnp.exp(logits - highest)
         total = weights.sum(-1, keepdims=True)
-        y = read(drop(weights, rate, seed, start).astype(value.dtype), value) / total
-        return y.astype(value.dtype).swapaxes(1, 2), highest, total
+        return _average(drop(weights, rate, seed, start), value, total), highest, total
 
-    y, highest, total = _in_passes(part, allowed, most, query, key, value)
-    return y, (query, key, value, allowed, seed, y, highest, total)
+    results = _in_chunks(of_chunk, allowed, limit, query, key, value)
+    return results[0], (query, key, value, allowed, seed, *results)
 
 
-def _attend_dropping_backward(rate, most, kept, gradient):
+def _attend_dropping_backward(rate, limit, kept, gradient):
     query, key, value, allowed, seed, *results = kept
 
-    def part(query, key, value, y, highest, total, gradient, start):
+    def of_chunk(query, key, value, y, highest, total, gradient, start):
         # The sum that the weights were divided by divides their gradient, which is N x d.
         gradient = (gradient / total.swapaxes(1, 2)).astype(y.dtype).swapaxes(1, 2)
         along = (gradient * y.swapaxes(1, 2)).sum(-1, keepdims=True)
         query, key, value = _by_head(query, key, value)
-        weights = jnp.exp(_masked(score(query, key), allowed) - highest)
+        weights = jnp.exp(_logits(query, key, allowed) - highest)
         dropped = drop(weights, rate, seed, start)
-        to_dropped, to_value = _read_backward((dropped.astype(value.dtype), value), gradient)
+        to_dropped = jnp.matmul(gradient, value.swapaxes(2, 3))
+        to_value = transposed_product(dropped.astype(value.dtype), gradient)
         to_logits = (dropped * to_dropped - weights * along).astype(query.dtype)
-        to_query, to_key = _score_backward((query, key), to_logits)
-        to_query = to_query * query.shape[-1] ** -0.5
+        to_query = jnp.matmul(to_logits, key) * query.shape[-1] ** -0.5
+        to_key = transposed_product(to_logits, query)
         return tuple(x.swapaxes(1, 2) for x in (to_query, to_key, to_value))
 
-    return *_in_passes(part, allowed, most, query, key, value, *results, gradient), None, None
+    return *_in_chunks(of_chunk, allowed, limit, query, key, value, *results, gradient), None, None
 
 
 _attend_dropping.defvjp(_attend_dropping_forward, _attend_dropping_backward)
 
 
-def _masked(logits, allowed):
-    logits = logits.astype(jnp.float32)
-    return logits if allowed is None else jnp.where(allowed, logits, _BLOCKED)
-
-
-def _in_passes(part, allowed, most, query, key, *others):
-    """`part(query, key, *others, start)` of so many images at a time that there are at most `most`
-    weights, at least one; 0 takes all, and so does a mask for each image. `start` is the index of
-    the images' first weight, for `drop`.
+def _in_chunks(function, allowed, limit, query, key, *others):
+    """`function(query, key, *others, start)` of chunks with at most `limit` weights, but one image
+    at least; 0 takes all images, and so does a mask of each image. `start` is the index of a
+    chunk's first weight, for `drop`.
     """
-    weights_an_image = query.shape[2] * query.shape[1] * key.shape[1]
+    per_image = query.shape[2] * query.shape[1] * key.shape[1]
     shared = allowed is None or len(allowed) == 1
-    limit = max(1, most // weights_an_image) if most and shared else 0
-    images = chunk_size(len(query), limit)
-    if images == len(query):
-        return part(query, key, *others, 0)
-    passes = [x.reshape(-1, images, *x.shape[1:]) for x in (query, key, *others)]
-    starts = jnp.arange(len(passes[0]), dtype=jnp.uint32) * jnp.uint32(images * weights_an_image)
-    results = jax.lax.map(lambda arrays: part(*arrays), (*passes, starts))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+    images = max(1, limit // per_image) if limit and shared else len(query)
+    starts = jnp.arange(len(query), dtype=jnp.uint32) * jnp.uint32(per_image)
+    of_rows = lambda *rows: function(*rows[:-1], rows[-1][0])
+    return map_chunks(of_rows, images, query, key, *others, starts)
 
 
 class Attention(nnx.Module):
@@ -184,23 +142,19 @@ class Attention(nnx.Module):
 
     softmax(Q K^T) V + tanh(g) softmax(Q K_text^T) V_text, g = 0 at the start: so a model with text
     starts as the model without. One softmax over image and text keys would take attention away
-    from the image even with a closed gate. `most`: see `attend`.
+    from the image even with a closed gate. `limit`: see `attend`, and `limit_attention`.
     """
 
-    def __init__(
-        self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False, most: int = 0
-    ):
-        self.heads, self.text_gate, self.most = heads, text_gate, most
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False):
+        self.heads, self.text_gate, self.limit = heads, text_gate, 0
         # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
         packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
         self.query, self.key, self.value = (
-            nnx.Linear(width, width, kernel_init=packed, dot_general=dense_product, rngs=rngs)
-            for _ in range(3)
+            linear(width, width, rngs, kernel_init=packed) for _ in range(3)
         )
         self.out = linear(width, width, rngs)
         if text_gate:
-            self.text_key = linear(width, width, rngs)
-            self.text_value = linear(width, width, rngs)
+            self.text_key, self.text_value = (linear(width, width, rngs) for _ in range(2))
             self.gate = nnx.Param(jnp.zeros(()))
 
     def __call__(
@@ -217,22 +171,15 @@ class Attention(nnx.Module):
         """query [B, N, D], key and value [B, M, D], allowed bool [N, M], text of width D."""
         if allowed is not None:
             allowed = allowed[None, None]
-        q = self._split(self.query(query))
-        key, value = self._split(self.key(key)), self._split(self.value(value))
-        y = attend(q, key, value, allowed, rate, rngs, self.most)
+        q = _split(self.query(query), self.heads)
+        key, value = _split(self.key(key), self.heads), _split(self.value(value), self.heads)
+        y = attend(q, key, value, allowed, rate, rngs, self.limit)
         if self.text_gate:
-            y = y + jnp.tanh(self.gate[...]) * self._to_text(q, text, rate, rngs)
+            key, value = self.text_key(text.tokens), self.text_value(text.tokens)
+            key, value, mask = _split(key, self.heads), _split(value, self.heads), text.mask
+            read = attend(q, key, value, mask[:, None, None, :], rate, rngs)
+            y = y + jnp.tanh(self.gate[...]) * read
         return self.out(y.reshape(query.shape))
-
-    def _to_text(self, q, text: Text, rate, rngs):
-        key, value = (
-            self._split(self.text_key(text.tokens)),
-            self._split(self.text_value(text.tokens)),
-        )
-        return attend(q, key, value, text.mask[:, None, None, :], rate, rngs)
-
-    def _split(self, x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
 
 
 class CrossAttention(nnx.Module):
@@ -243,13 +190,18 @@ class CrossAttention(nnx.Module):
         self.query, self.key, self.value, self.out = (linear(width, width, rngs) for _ in range(4))
 
     def __call__(self, x: jax.Array, text: Text) -> jax.Array:
-        split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
-        y = attend(
-            split(self.query(x)),
-            split(self.key(text.tokens)),
-            split(self.value(text.tokens)),
-            None if text.mask is None else text.mask[:, None, None, :],
-            0.0,
-            None,
-        )
+        query, key, value = self.query(x), self.key(text.tokens), self.value(text.tokens)
+        allowed = None if text.mask is None else text.mask[:, None, None, :]
+        y = attend(*(_split(y, self.heads) for y in (query, key, value)), allowed)
         return self.out(y.reshape(x.shape))
+
+
+def _split(x, heads):
+    """[B, N, D] to [B, N, heads, D / heads]."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def limit_attention(model: nnx.Module, limit: int) -> nnx.Module:
+    """Sets `limit` of every `Attention` of the model, which is returned."""
+    model.set_attributes(Attention, limit=limit)
+    return model

@@ -1,4 +1,4 @@
-"""Pixels as channels and back: 2 x 2 of them, row-major, the pixel before its channels."""
+"""2 x 2 pixels as channels and back, row-major, the pixel before its channels."""
 
 import jax
 

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def _taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two inputs that each output reads, and the second one's weight: [size_out] each."""
+    """Returns the two inputs of each output and the weight of the second, [size_out] each."""
     if size_out == 1 or size_in == 1:
         position = np.zeros(size_out)
     else:
@@ -42,10 +42,10 @@ def resize_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def sample_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:
-    """`resize_align_corners` of [B, h, w, C] where no gradient is asked for.
+    """`resize_align_corners` of [B, h, w, C] without a fast gradient.
 
-    A CPU reads the taps, which are few where an image shrinks: a sixth of the products' time. The
-    gradient of that would be a scatter.
+    A CPU reads the taps, which are few where an image shrinks: a sixth of the time of the products.
+    Their gradient would be a scatter.
     """
     if x.shape[1:3] == (height, width):
         return x

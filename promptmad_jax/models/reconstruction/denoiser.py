@@ -1,4 +1,4 @@
-"""The diffusion's denoiser, conditioned on the coarse map and its step."""
+"""The diffusion's denoiser, conditioned on the coarse map, the step and the text."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.layers.attention import Text
-from promptmad_jax.models.layers.basic import (
-    GroupNorm,
-    conv,
-    linear,
-)
-from promptmad_jax.models.layers.convolution import convolve, convolve_narrow
-from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold
+from promptmad_jax.models.layers.basic import conv, linear
+from promptmad_jax.models.layers.norm import GroupNorm
+from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth
 from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig, Trunk
 
 
@@ -42,9 +38,9 @@ class FilmBlock(nnx.Module):
         self.conv = conv(features_in, features_out, rngs, strides=strides)
 
     def modulation(self, condition: jax.Array) -> Film:
-        """Scale and shift that follow from the condition [B, 128]."""
-        # Cutting the weights, not their product: XLA's CPU loops over pixels are four times slower
-        # with a slice inside.
+        """Scale and shift from the condition [B, 128]."""
+        # The weights are split, not their product: a slice inside a loop over pixels keeps XLA's
+        # CPU backend from vectorising it, which takes four times as long.
         kernels = jnp.split(self.film.kernel[...], 2, axis=1)
         biases = jnp.split(self.film.bias[...], 2)
         return Film(
@@ -58,8 +54,13 @@ class FilmBlock(nnx.Module):
 
 
 class Condition(NamedTuple):
-    """What t does not change: static [B, 2h, 2w, W], text [B, 128] or None, and the coarse logit,
-    folded [B, 2h, 2w, 4]."""
+    """Inputs that are the same at every step.
+
+    Attributes:
+        static: [B, 2h, 2w, width], the first convolution of the fine maps and the coarse map.
+        text: [B, 128], the pooled text tokens, or None.
+        logit: [B, 2h, 2w, 4], the coarse logit, folded.
+    """
 
     static: jax.Array
     text: jax.Array | None
@@ -67,7 +68,7 @@ class Condition(NamedTuple):
 
 
 class Films(NamedTuple):
-    """What time and text do to the denoiser's three blocks."""
+    """Modulations of the denoiser's three blocks, by time and text."""
 
     down: Film
     middle: Film
@@ -94,34 +95,20 @@ class Denoiser(nnx.Module):
         self.predictor.kernel[...] = jnp.zeros_like(self.predictor.kernel[...])
 
     def condition(self, trunk: Trunk) -> Condition:
-        """Everything that is the same in all steps; the inputs are detached."""
+        """The condition of a segmentor's results, through which no gradient passes."""
         logit, fine, text = jax.lax.stop_gradient(trunk)
-        return Condition(self.static(logit, fine), self.pool(text), fold(logit))
+        maps = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
+        static = self.conv_static(space_to_depth(maps))
+        return Condition(static, self._pool(text), fold(logit))
 
-    def static(self, logit: jax.Array, fine: jax.Array) -> jax.Array:
-        """`Condition.static` of a trunk's maps: of [fine, tanh(logit / 4)] folded to stride 8.
-
-        A 3x3 convolution of folded maps is one of 6x6 with stride 2, for which the many channels of
-        `fine` need not be folded.
-        """
-        width, outputs = fine.shape[-1], self.conv_static.out_features
-        kernel = self.conv_static.kernel[...].reshape(3, 3, 2, 2, width + 1, outputs)
-        of_fine, of_logit = kernel[..., :width, :], kernel[..., width, :]
-        unfolded = of_fine.transpose(0, 2, 1, 3, 4, 5).reshape(6, 6, width, outputs)
-        x = convolve(fine, unfolded, 2, ((2, 2), (2, 2)), "conv")
-        level = fold(jnp.tanh(logit / 4))
-        x = x + convolve_narrow(level, of_logit.reshape(3, 3, 4, outputs))
-        return x + self.conv_static.bias[...][None, None, None, :]
-
-    def pool(self, text: Text | None) -> jax.Array | None:
-        """`Condition.text` of a trunk's tokens."""
+    def _pool(self, text: Text | None) -> jax.Array | None:
         if text is None:
             return None
         weight = text.mask / text.mask.sum(1, keepdims=True)
         return self.text_proj(jnp.einsum("btd,bt->bd", text.tokens, weight))
 
     def films(self, t: jax.Array, text: jax.Array | None) -> Films:
-        """Of steps t [B] and of `Condition.text`."""
+        """Modulations at steps t [B] with `Condition.text`."""
         film = self.time2(jax.nn.silu(self.time1(time_embedding(t))))
         if text is not None:
             film = film + text
@@ -129,8 +116,8 @@ class Denoiser(nnx.Module):
         return Films(*(block.modulation(film) for block in (self.down, self.middle, self.merge)))
 
     def __call__(self, x_t: jax.Array, films: Films, condition: Condition) -> jax.Array:
-        """x_t folded [B, 2h, 2w, 4] to the prediction, folded [B, 2h, 2w, 4]."""
-        x = condition.static + convolve_narrow(x_t, self.conv_in.kernel[...])
+        """Folded x_t [B, 2h, 2w, 4] to the folded prediction [B, 2h, 2w, 4]."""
+        x = condition.static + self.conv_in(x_t)
         deep = self.middle(self.down(x, films.down), films.middle)
         x = x + depth_to_space(self.up(deep))
         x = x + self.merge(x, films.merge)

@@ -7,20 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from promptmad_jax.data.preprocess import normalize
-from promptmad_jax.models.backbone.backbone import STRIDES, Backbone
+from promptmad_jax.models.backbone.backbone import Backbone
 from promptmad_jax.models.backbone.neck import Features, features_from_levels
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.layers.attention import Text
-from promptmad_jax.models.layers.resize import sample_align_corners
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, map_chunks
 
 
 class Frozen(NamedTuple):
-    """What training does not change: backbone parameters and the text tokens of all classes.
+    """Arrays that training does not change.
 
     Attributes:
-        backbone: nested dict of arrays.
+        backbone: its parameters, a nested dict of arrays.
         text: tokens [K, T, d] and mask [K, T] by class, or None for a model without text.
     """
 
@@ -29,7 +28,7 @@ class Frozen(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """What is computed once a class: prompt tokens [K, N, D] after the encoder and the text."""
+    """The class bank: prompt tokens [K, N, D] after the encoder, and the text tokens."""
 
     prompt: jax.Array
     text: Text | None
@@ -37,10 +36,13 @@ class Bank(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """The static half of a model; hashable, every method a pure function to be jitted.
+    """A backbone and a model without their arrays: hashable, its methods pure functions for `jit`.
 
     Attributes:
-        backbone: images to levels. network: features to maps. image_size: S, pixels.
+        backbone: images to levels.
+        network: features to maps.
+        image_size: S, pixels.
+        uses_fine_levels: the model reads the levels at strides 4 and 8.
         chunking: how much of a batch is computed at once.
     """
 
@@ -51,25 +53,16 @@ class Detector:
     chunking: Chunking = WHOLE_BATCH
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
-        """images [B, S, S, 3], 0..255 (uint8 or float32), to features."""
-
-        height, width = (side // STRIDES[-1] for side in images.shape[1:3])
+        """Features of images [B, S, S, 3], 0..255 (uint8 or float32)."""
 
         def of_chunk(images):
-            # Half as many where the maps are four times as large; and of the largest level only
-            # what the neck reads.
-            levels = self.backbone(
-                frozen.backbone,
-                normalize(images),
-                self.chunking.backbone // 2,
-                lambda level: sample_align_corners(level, height, width),
-            )
+            levels = self.backbone(frozen.backbone, normalize(images))
             return features_from_levels(levels, self.uses_fine_levels)
 
         return map_chunks(of_chunk, self.chunking.backbone, images)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
-        """One prompt image a class, uint8 [K, S, S, 3]."""
+        """The class bank of one prompt image per class, uint8 [K, S, S, 3]."""
         model = self.network.bind(params, stats)
         neck = self.features(frozen, prompts).neck
         return Bank(model.encode_prompt(neck, frozen.text), frozen.text)
@@ -112,7 +105,7 @@ class Detector:
 
 
 def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:
-    """The text tokens of each sample's class."""
+    """Text tokens of each sample's class."""
     if text is None:
         return None
     return Text(jnp.asarray(text.tokens)[class_ids], jnp.asarray(text.mask)[class_ids])

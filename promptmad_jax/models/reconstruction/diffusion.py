@@ -126,8 +126,12 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Chain(NamedTuple):
-    """Where the deterministic chain ends: x0 [B, ...], which is 2 sigmoid(logit) - 1; logit; and
-    the estimates of the mask after all steps as logits, [T, B, ...], of which `logit` is the last.
+    """The end of a deterministic chain, and its way there.
+
+    Attributes:
+        x0: [B, ...], which is 2 sigmoid(logit) - 1.
+        logit: [B, ...], the last estimate of the mask.
+        logits: [T, B, ...], the estimates after all steps.
     """
 
     x0: jax.Array
@@ -142,8 +146,8 @@ def reverse_chain(
 
     Args:
         denoise: (x_t [B, ...], t int32 [B]) to the network's prediction [B, ...].
-        prior: c, [B, ...]. start: x_T, [B, ...]. The chain takes each number for itself, so a map
-            may have any shape.
+        prior: c, [B, ...], of any shape: the chain is elementwise.
+        start: x_T, [B, ...].
     """
     levels, spreads = _coefficients(config)
 
@@ -158,7 +162,7 @@ def reverse_chain(
         below = levels[t - 1]
         return (below * x0 + (1 - below) * prior + spreads[t - 1] * noise, logit), logit
 
-    # The last logit is carried, so that nothing keeps the others where they are not asked for.
+    # The last logit is carried, so that XLA drops the others where nobody reads them.
     (x0, logit), logits = jax.lax.scan(
         step, (start, start), jnp.arange(config.steps, 0, -1), unroll=config.unroll
     )
@@ -166,7 +170,7 @@ def reverse_chain(
 
 
 def chain_starts(prior: jax.Array, config: DiffusionConfig) -> list[jax.Array]:
-    """The x_T [B, H, W] that inference starts from: one, or `samples` with a fixed key each."""
+    """Returns the x_T [B, H, W] of inference: one, or `samples` of them, each of a fixed key."""
     if config.start == "mean":
         return [prior]
     spread = _coefficients(config)[1][-1]

@@ -1,7 +1,6 @@
-"""Feature tokens and their encoder: what the reconstructors of OneNIP, PromptMAD and UniAD share.
+"""The encoder of feature tokens that OneNIP, PromptMAD and UniAD share.
 
-Source: OneNIP (ECCV 2024) and UniAD (NeurIPS 2022), as re-specified. Shapes: B images, N = h * w
-tokens, C feature channels, D model width.
+Source: OneNIP (ECCV 2024) and UniAD (NeurIPS 2022), as re-specified.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ import numpy as np
 from flax import nnx
 
 from promptmad_jax.models.layers.attention import Attention
-from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm, linear
+from promptmad_jax.models.layers.basic import Mlp, linear
+from promptmad_jax.models.layers.dropout import dropout
+from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.runtime.field_types import (
     BelowOne,
     NonNegativeFloat,
@@ -42,11 +43,6 @@ class ReconstructorConfig:
         text_in_prompt: PromptMAD's gated cross-attention of the prompt tokens to the text.
         text_tokens: text tokens that the reconstructor sees, of the normal state or of all. Defect
             words would help it to reproduce defects.
-        attention_pass: upper limit of the attention weights (images x heads x queries x keys) that
-            are computed at once in training, never less than one image's; 0 chooses by platform.
-
-    Raises:
-        ValueError: heads does not divide width.
     """
 
     width: PositiveInt = 256
@@ -61,7 +57,6 @@ class ReconstructorConfig:
     text_in_decoder: bool = True
     text_in_prompt: bool = True
     text_tokens: Literal["normal", "all"] = "normal"
-    attention_pass: NonNegativeInt = 0
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -92,7 +87,7 @@ class EncoderLayer(nnx.Module):
     """Post-norm self-attention and MLP."""
 
     def __init__(self, config: ReconstructorConfig, rngs: nnx.Rngs):
-        self.attention = Attention(config.width, config.heads, rngs, most=config.attention_pass)
+        self.attention = Attention(config.width, config.heads, rngs)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2 = layer_norm(config.width, rngs), layer_norm(config.width, rngs)
         self.rate = config.dropout
@@ -144,17 +139,14 @@ class FeatureEncoder(nnx.Module):
         return self.output_proj(tokens).reshape(len(tokens), *self.grid, -1)
 
     def _position(self, batch: int) -> jax.Array:
-        """[B, N, D]: a token's column in the first half of the channels, its row in the second.
-
-        Given to the whole batch once: where it is added, its gradient would be summed over the
-        batch, each time anew, and between devices as often.
-        """
+        """Returns [B, N, D]: a token's column in the first half of the channels, then its row."""
         rows, columns = self.grid
         row = jnp.broadcast_to(
             self.row_embed[...][:, None], (rows, columns, self.row_embed.shape[1])
         )
         column = jnp.broadcast_to(self.column_embed[...][None], row.shape)
         position = jnp.concatenate([column, row], -1).reshape(1, rows * columns, -1)
+        # Broadcast once: where it is added, each addition would sum its gradient over the batch.
         return jnp.broadcast_to(position, (batch, *position.shape[1:]))
 
     def _allowed(self) -> jax.Array:

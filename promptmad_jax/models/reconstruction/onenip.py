@@ -8,14 +8,8 @@ from flax import nnx
 
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
-from promptmad_jax.models.layers.basic import (
-    BatchNorm,
-    ConvTranspose2x2,
-    conv,
-    conv_transpose_2x2,
-    linear,
-)
-from promptmad_jax.models.layers.convolution import upsampled_conv
+from promptmad_jax.models.layers.basic import ConvTranspose2x2, conv, conv_transpose_2x2, linear
+from promptmad_jax.models.layers.norm import BatchNorm
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
@@ -53,7 +47,7 @@ class OneNIP(nnx.Module):
         self.refiner = Refiner(channels, refiner.width, refiner.norm_group, rngs)
 
     def encode_prompt(self, neck: jax.Array, text: Text | None) -> jax.Array:
-        """Prompt features [K, h, w, C] to the tokens [K, N, D] that a class bank keeps."""
+        """Prompt features [K, h, w, C] to the tokens [K, N, D] of a class bank."""
         del text
         return self.reconstructor.encode(neck)
 
@@ -84,16 +78,16 @@ class OneNIP(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """3x3 convolution, BatchNorm, ReLU; and a 2x2 transposed convolution: twice the resolution."""
+    """3x3 convolution, BatchNorm, ReLU and a 2x2 transposed convolution: twice the resolution."""
 
     def __init__(self, features_in: int, width: int, group_size: int, rngs: nnx.Rngs):
         self.conv = conv(features_in, width, rngs, use_bias=False)
         self.norm = BatchNorm(width, group_size=group_size)
         self.up = ConvTranspose2x2(width, width, rngs)
 
-    def activate(self, x: jax.Array, train: bool) -> jax.Array:
-        """What follows the convolution and precedes the transposed one."""
-        return jax.nn.relu(self.norm(x, train))
+    def before_up(self, x: jax.Array, train: bool) -> jax.Array:
+        """All but the transposed convolution."""
+        return jax.nn.relu(self.norm(self.conv(x), train))
 
 
 class Refiner(nnx.Module):
@@ -105,12 +99,9 @@ class Refiner(nnx.Module):
         self.predictor = linear(width, 1, rngs)
 
     def __call__(self, error: jax.Array, train: bool) -> jax.Array:
-        x = self.up1.activate(self.up1.conv(error), train)
-        # Nothing lies between a transposed convolution and the layer after it: their weights are
-        # multiplied with each other first.
-        up = self.up1.up
-        x = upsampled_conv(x, up.kernel[...], up.bias[...], self.up2.conv.kernel[...])
-        x = self.up2.activate(x, train)
-        weight, bias = self.predictor.kernel[...], self.predictor.bias[...]
-        up = self.up2.up
+        x = self.up1.up(self.up1.before_up(error, train))
+        x = self.up2.before_up(x, train)
+        # Nothing lies between the last transposed convolution and the predictor, so their weights
+        # are multiplied first: one channel at stride 4 in place of `width`.
+        up, (weight, bias) = self.up2.up, (self.predictor.kernel[...], self.predictor.bias[...])
         return conv_transpose_2x2(x, up.kernel[...] @ weight, up.bias[...] @ weight + bias)[..., 0]

@@ -1,4 +1,4 @@
-"""What every model of this family returns."""
+"""Results of the reconstruction models, and their anomaly maps."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ class Outputs(NamedTuple):
 
     Attributes:
         reconstruction: [B, h, w, C], the rebuilt features.
-        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit at stride 4, or None for a
-            model that segments nothing.
-        refined_logit: [B, 4h, 4w] after the diffusion, or None for a model without one.
-            In training it is the denoiser's prediction at one random step.
-        noise_error: [B, 4h, 4w], in training with the epsilon objective only: predicted minus
-            true noise; refined_logit is then None.
+        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit at stride 4; None for a model
+            without segmentation.
+        refined_logit: [B, 4h, 4w] after the diffusion; None for a model without one. In training
+            the denoiser's prediction at one random step.
+        noise_error: [B, 4h, 4w], predicted minus true noise, in training with the epsilon objective
+            only, where refined_logit is None.
     """
 
     reconstruction: jax.Array
@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
 
 
 def reconstruction_map(reconstruction: jax.Array, features: jax.Array, size: int) -> jax.Array:
-    """L2 distance over channels at [B, h, w], enlarged to [B, size, size]; not divided by C."""
+    """L2 distance over channels, enlarged from [B, h, w] to [B, size, size]; not divided by C."""
     distance = jnp.sqrt(jnp.square(reconstruction - features).sum(-1))
     return resize_align_corners(distance, size, size)
 
@@ -39,8 +39,8 @@ def full_size_logit(logit: jax.Array, size: int) -> jax.Array:
 
 
 def anomaly_maps(outputs: Outputs, features: jax.Array, size: int) -> dict[str, jax.Array]:
-    """The model's maps [B, size, size]: `reconstruction` (a distance) and, where the model has
-    them, `coarse` and `refined` (probabilities)."""
+    """Anomaly maps [B, size, size]: `reconstruction` (a distance) and, where the model has them,
+    `coarse` and `refined` (probabilities)."""
     maps = {"reconstruction": reconstruction_map(outputs.reconstruction, features, size)}
     for name, logit in (("coarse", outputs.coarse_logit), ("refined", outputs.refined_logit)):
         if logit is not None:

@@ -15,11 +15,10 @@ from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.models.reconstruction.segmentor import Segmentor, SegmentorConfig
-from promptmad_jax.runtime.cpu.chunking import map_chunks
 
 
 def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
-    """Masks [B, S, S] in 0..1 to [B, height, width] by area, so that thin scars are not lost."""
+    """Averages masks [B, S, S] in 0..1 to [B, height, width]: thin scars are not lost."""
     batch, rows, columns = mask.shape
     blocks = mask.reshape(batch, height, rows // height, width, columns // width)
     return blocks.mean((2, 4))
@@ -89,38 +88,30 @@ class PromptMAD(nnx.Module):
     def _predict_coarse(
         self, features, prompt, text
     ) -> tuple[jax.Array, jax.Array, Condition | None]:
-        """The reconstruction, the coarse logit, and what the denoiser is given, if there is one."""
+        """Returns reconstruction, coarse logit and the denoiser's condition, None without one."""
         image = self.reconstructor.encode(features.neck)
         reconstruction = self.reconstructor.decode(prompt, image, text)
         error = jnp.abs(reconstruction - features.neck)
-        x, text = self.segmentor.to_stride8(error, features.stride8, text, False)
-
-        def at_stride4(x, stride4):
-            logit, fine = self.segmentor.to_stride4(x, stride4, False)
-            return logit, self.denoiser.static(logit, fine) if self.diffusion.steps else None
-
-        fine_pass = self.segmentor.config.fine_pass
-        logit, static = map_chunks(at_stride4, fine_pass, x, features.stride4)
-        if static is None:
-            return reconstruction, logit, None
-        return reconstruction, logit, Condition(static, self.denoiser.pool(text), fold(logit))
+        trunk = self.segmentor(error, features.stride8, features.stride4, text, False)
+        condition = self.denoiser.condition(trunk) if self.diffusion.steps else None
+        return reconstruction, trunk.logit, condition
 
     def _chains(self, logit: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        """The prior's mean and the x_T of all chains, folded as the denoiser takes them."""
+        """Returns the prior's mean and the x_T of all chains, folded."""
         prior = diffusion.prior_mean(logit, self.diffusion)
         return fold(prior), [fold(x) for x in diffusion.chain_starts(prior, self.diffusion)]
 
     def _denoise(self, condition: Condition) -> diffusion.Denoise:
-        """The denoiser of folded maps, for a chain: all maps are at the same step."""
+        """The denoiser for a chain of folded maps, all at the same step."""
         batch = len(condition.logit)
         of_step = lambda t: self.denoiser.films(jnp.full(batch, t), condition.text)
-        # Those of all steps at once: in the loop they are many small products.
+        # All steps at once: inside the loop these would be many small products.
         films = jax.vmap(of_step)(jnp.arange(self.diffusion.steps + 1))
         at = lambda t: jax.tree.map(lambda of_all: of_all[t[0]], films)
         return lambda x_t, t: self.denoiser(x_t, at(t), condition)
 
     def _denoise_once(self, trunk, mask, rngs):
-        """Logit or noise error at one random step t a sample: how the denoiser learns."""
+        """Returns (logit, noise error) at one random step t per sample; one of them is None."""
         config, condition = self.diffusion, self.denoiser.condition(trunk)
         films = lambda t: self.denoiser.films(t, condition.text)
         denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), films(t), condition))

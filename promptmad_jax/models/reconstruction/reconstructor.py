@@ -1,7 +1,6 @@
 """The prompt-based feature reconstructor of OneNIP, optionally guided by text (PromptMAD).
 
-Source: OneNIP (ECCV 2024), as re-specified; the published description and released behaviour
-agree on what is here. Shapes: B images, N = h * w tokens, C feature channels, D model width.
+Source: OneNIP (ECCV 2024), as re-specified.
 """
 
 import jax
@@ -9,7 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.layers.attention import Attention, CrossAttention, Text
-from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm, linear
+from promptmad_jax.models.layers.basic import Mlp, linear
+from promptmad_jax.models.layers.dropout import dropout
+from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.reconstruction.pairs import interleave, separate
 
@@ -18,9 +19,9 @@ class DecoderLayer(nnx.Module):
     """Bidirectional: the prompt attends to the image, then the image to the updated prompt."""
 
     def __init__(self, config: ReconstructorConfig, text: bool, rngs: nnx.Rngs):
-        options = {"text_gate": text, "most": config.attention_pass}
-        self.prompt_to_image = Attention(config.width, config.heads, rngs, **options)
-        self.image_to_prompt = Attention(config.width, config.heads, rngs, **options)
+        self.prompt_to_image, self.image_to_prompt = (
+            Attention(config.width, config.heads, rngs, text_gate=text) for _ in range(2)
+        )
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2, self.norm3 = (layer_norm(config.width, rngs) for _ in range(3))
         self.rate = config.dropout
@@ -57,9 +58,7 @@ class Reconstructor(FeatureEncoder):
         in_decoder = bool(text_width) and config.text_in_decoder
         names = [f"layer_{i}" for i in range(config.decoder_layers)]
         self.decoder = nnx.Dict({name: DecoderLayer(config, in_decoder, rngs) for name in names})
-        self.final_attention = Attention(
-            width, config.heads, rngs, text_gate=in_decoder, most=config.attention_pass
-        )
+        self.final_attention = Attention(width, config.heads, rngs, text_gate=in_decoder)
         self.final_norm = layer_norm(width, rngs)
         self.has_text = bool(text_width)
         self.text_in_prompt = bool(text_width) and config.text_in_prompt
@@ -75,13 +74,13 @@ class Reconstructor(FeatureEncoder):
     def encode_pairs(
         self, features: jax.Array, prompt: jax.Array, rngs: nnx.Rngs | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Features of B pairs [2B, h, w, C] and their prompts [B, h, w, C] in one pass: tokens
+        """Encodes B pairs [2B, h, w, C] and their prompts [B, h, w, C] as one batch: tokens
         [2B, N, D] and [B, N, D]."""
         *pair, prompt = separate(self.encode(interleave(*separate(features, 2), prompt), rngs), 3)
         return interleave(*pair), prompt
 
     def fuse_prompt(self, prompt: jax.Array, text: Text | None) -> jax.Array:
-        """Adds what the prompt tokens [B, N, D] read in the text; the end of what a bank caches."""
+        """Adds the text that the prompt tokens [B, N, D] attend to: the tokens of a class bank."""
         if not self.text_in_prompt:
             return prompt
         read = self.prompt_text_attention(prompt, self._project(text))

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promptmad_jax.models.layers.attention import CrossAttention, Text
-from promptmad_jax.models.layers.basic import (
-    BatchNorm,
-    ConvTranspose2x2,
-    Mlp,
-    conv,
-    layer_norm,
-    linear,
-)
+from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear
+from promptmad_jax.models.layers.norm import BatchNorm, layer_norm
 from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
 
 
@@ -36,11 +30,6 @@ class SegmentorConfig:
         denoiser_width: channels of the denoiser's fine level.
         denoiser_deep_width: channels of the denoiser's coarse level.
         residual: the denoiser predicts a correction of the coarse logit (objective "x0" only).
-        fine_pass: upper limit of the images whose stride-4 maps inference makes at once; 0 chooses
-            by platform.
-
-    Raises:
-        ValueError: heads does not divide width.
     """
 
     width: PositiveInt = 128
@@ -54,7 +43,6 @@ class SegmentorConfig:
     denoiser_width: PositiveInt = 8
     denoiser_deep_width: PositiveInt = 16
     residual: bool = True
-    fine_pass: NonNegativeInt = 0
 
     def __post_init__(self):
         if self.attention_layers and self.width % self.heads:
@@ -143,24 +131,16 @@ class Segmentor(nnx.Module):
         train: bool,
     ) -> Trunk:
         """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
-        x, text = self.to_stride8(error, stride8, text, train)
-        return Trunk(*self.to_stride4(x, stride4, train), text)
-
-    def to_stride8(self, error, stride8, text, train) -> tuple[jax.Array, Text | None]:
-        """The first half: [B, 2h, 2w, width], and the projected tokens."""
         text = (
             Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
         )
         x = jax.nn.relu(self.norm1(self.conv1(error), train))
         x = self._spatial(x, text)
         x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
-        return jax.nn.relu(self.norm2(self.conv2(x), train)), text
-
-    def to_stride4(self, x, stride4, train) -> tuple[jax.Array, jax.Array]:
-        """The second half: logit [B, 4h, 4w] and fine [B, 4h, 4w, fine_width]."""
+        x = jax.nn.relu(self.norm2(self.conv2(x), train))
         x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
         fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))
-        return self.predictor(fine)[..., 0], fine
+        return Trunk(self.predictor(fine)[..., 0], fine, text)
 
     def _spatial(self, x, text):
         batch, height, width, channels = x.shape

@@ -1,8 +1,7 @@
 """UniAD: reconstruction from learned queries, trained on normal images alone (NeurIPS 2022).
 
-A baseline on OneNIP's parts: backbone, neck and encoder are the same, and so are jitter, neighbour
-mask and image scores. There is no prompt and no segmentation, so the reconstruction map is all it
-gives.
+A baseline on OneNIP's parts: backbone, neck, encoder, jitter, neighbour mask and image scores. It
+has no prompt and no segmentation, so its only map is that of the reconstruction.
 """
 
 import jax
@@ -11,20 +10,21 @@ from flax import nnx
 
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Attention, Text
-from promptmad_jax.models.layers.basic import Mlp, dropout, layer_norm
+from promptmad_jax.models.layers.basic import Mlp
+from promptmad_jax.models.layers.dropout import dropout
+from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import separate
 
 
 class QueryLayer(nnx.Module):
-    """The layer's own queries read the encoder's tokens, then what the layer before put out."""
+    """The layer's own queries attend to the encoder's tokens, then to the previous output."""
 
     def __init__(self, config: ReconstructorConfig, tokens: int, rngs: nnx.Rngs):
         self.query_embed = nnx.Param(jax.random.normal(rngs.params(), (tokens, config.width)))
         self.memory_attention, self.output_attention = (
-            Attention(config.width, config.heads, rngs, most=config.attention_pass)
-            for _ in range(2)
+            Attention(config.width, config.heads, rngs) for _ in range(2)
         )
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2, self.norm3 = (layer_norm(config.width, rngs) for _ in range(3))
@@ -41,7 +41,7 @@ class QueryLayer(nnx.Module):
 
 
 class QueryReconstructor(FeatureEncoder):
-    """Rebuilds an image's features; the input is hidden behind learned queries, one a token."""
+    """Rebuilds an image's features from learned queries, one per token."""
 
     def __init__(
         self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: nnx.Rngs
@@ -94,8 +94,8 @@ class UniAD(nnx.Module):
     ) -> Outputs:
         """Training: features of B pairs of images, 2B rows, of which the clean ones are rebuilt.
 
-        UniAD learns from normal images only. In a jitted step nothing then depends on the
-        pseudo-anomalies, and the compiler leaves out their synthesis and their backbone pass.
+        UniAD learns from normal images only: in a jitted step nothing depends on the
+        pseudo-anomalies, and XLA leaves out their synthesis and their features.
         """
         del prompt, text, mask
         clean, _ = separate(features.neck, 2)

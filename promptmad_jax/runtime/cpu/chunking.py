@@ -9,10 +9,9 @@ from jax.sharding import Mesh
 
 from promptmad_jax.runtime.cpu import processor
 
-# Pixels that the backbone and the maps at stride 4 take in one chunk, and weights of an attention,
-# both for each image that `_images_in_cache` counts; and pixels from image to map. Measured with
-# EfficientNet-B4 (docs/performance.md).
-_FINE_PIXELS = 224**2
+# Pixels in the backbone and weights of an attention, both per image that `_images_in_cache` counts,
+# and pixels on their way to maps. Measured with EfficientNet-B4 (docs/performance.md).
+_BACKBONE_PIXELS = 224**2
 _ATTENTION_WEIGHTS = 8 * 196**2
 _MAPS_PIXELS = 8 * 224**2
 _CACHE_PER_IMAGE = 2**24
@@ -26,13 +25,11 @@ class Chunking:
     Attributes:
         backbone: images in the backbone.
         maps: images on their way from pixels to anomaly maps.
-        fine: images whose maps at stride 4 are made in inference.
         attention: weights (images x heads x queries x keys) of an attention in training.
     """
 
     backbone: int = 0
     maps: int = 0
-    fine: int = 0
     attention: int = 0
 
 
@@ -44,8 +41,8 @@ def chunking_for(mesh: Mesh, image_size: int) -> Chunking:
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":
         return WHOLE_BATCH
     images, pixels = _images_in_cache(), image_size**2
-    fine = max(1, images * _FINE_PIXELS // pixels)
-    return Chunking(fine, max(1, _MAPS_PIXELS // pixels), fine, images * _ATTENTION_WEIGHTS)
+    backbone, maps = images * _BACKBONE_PIXELS // pixels, _MAPS_PIXELS // pixels
+    return Chunking(max(1, backbone), max(1, maps), images * _ATTENTION_WEIGHTS)
 
 
 def _images_in_cache() -> int:

@@ -4,10 +4,7 @@ from typing import Any
 
 import jax
 
-from promptmad_jax.runtime.cpu.memory import hand_back_unused
-
-# Calls after which a program's block ends the heap; two were enough in most runs.
-FIRST_CALLS = 3
+from promptmad_jax.runtime.cpu.memory import FIRST_CALLS, hand_back_unused
 
 
 def compute_in_this_thread() -> None:

@@ -1,4 +1,9 @@
-"""Host memory that one program has freed, kept for the next."""
+"""Host memory that programs on a CPU free: kept for the next call, or handed back to the system.
+
+XLA's CPU backend allocates a program's intermediate arrays at each call, as one block. glibc hands
+every block above 32 MiB back, and the system maps and zeroes it page by page for the next call:
+300,000 page faults per training step at 224 px, a tenth of its time.
+"""
 
 import ctypes
 import os
@@ -7,48 +12,49 @@ from typing import Any
 
 from promptmad_jax.runtime.cpu.processor import computes_alone
 
+# Calls of a program after which its block ends the arena; two were enough in most runs.
+FIRST_CALLS = 3
+
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_MOST = 2**31 - 1
-_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
+_LARGEST_INT = 2**31 - 1
+_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_COMPILATION_S = 5.0
-# XLA frees a program's intermediate arrays some milliseconds after its results are there.
+# XLA frees intermediate arrays some milliseconds after it returns the results.
 _FREED_S = 0.1
-_WHOLE_END = 2**62  # bytes, more than there are
+_EVERYTHING = 2**62
 
 _keeps = False
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep what is freed, in one heap, where the CPU alone computes: to be called before
-    JAX starts its threads.
+    """Has glibc keep freed memory in one arena, where JAX has no accelerator.
 
-    XLA's CPU backend allocates a program's intermediate arrays anew at each call. glibc hands
-    everything over 32 MiB back, and the system then maps and zeroes it page by page for the next
-    call: 300,000 page faults a training step at 224 px, a tenth of its time. With an accelerator
-    the host's threads decode images, and had better keep heaps of their own.
+    Call it before JAX starts its threads. With an accelerator the host's threads decode images and
+    are better off with arenas of their own.
 
     Returns:
-        Whether it was done: not without glibc, not where the environment has settings for malloc.
+        False without glibc, or where the environment configures malloc.
     """
     global _keeps
-    set_already = any(name in os.environ for name in _SETTINGS)
-    if set_already or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    configured = any(name in os.environ for name in _VARIABLES)
+    if configured or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     if not (_has_glibc() and computes_alone()):
         return False
+    settings = {
+        _ARENA_MAX: 1,
+        _MMAP_THRESHOLD: _LARGEST_INT,
+        _TRIM_THRESHOLD: _LARGEST_INT,
+    }
     mallopt = ctypes.CDLL(None).mallopt
-    _keeps = all(
-        mallopt(setting, value)
-        for setting, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _MOST), (_TRIM_THRESHOLD, _MOST))
-    )
+    _keeps = all(mallopt(setting, value) for setting, value in settings.items())
     return _keeps
 
 
 def hand_back_after_compilations() -> None:
-    """Has what long compilations free handed back, where `keep_freed_memory` was called: it is not
-    needed again, and half a minute of XLA leaves some 400 MiB."""
+    """Hands memory back after long compilations, if freed memory is kept: some 400 MiB."""
     from jax import monitoring
 
     if _keeps:
@@ -56,32 +62,30 @@ def hand_back_after_compilations() -> None:
 
 
 def hand_back_unused(results: Any) -> None:
-    """Waits for the results of a program that is called again and again, and has what is free but
-    does not end the heap handed back, where `keep_freed_memory` was called. For the first calls
-    (`runtime.calls`).
+    """Waits for a program's results, then hands back free memory, if freed memory is kept.
 
-    A program's intermediate arrays are one block. Small ones that the first call leaves behind lie
-    around it, so that glibc, which looks for a block with room to align it, does not find the
-    second call's place where the first one's was: that stays with the process for nothing. Once
-    nothing else comes to stay, the block ends the heap, and every call uses it.
+    To be called after the `FIRST_CALLS` of a program that runs many times. Small arrays that the
+    first call leaves behind lie around its block, so that glibc, which needs room to align it, does
+    not find the same place for the second call's. Memory at the arena's end is kept: there the
+    block of every later call lies.
     """
     if _keeps:
         import jax
 
         jax.block_until_ready(results)
         time.sleep(_FREED_S)
-        _trim(keep=_WHOLE_END)
+        _trim(keep_at_end=_EVERYTHING)
 
 
 def _hand_back(event: str, seconds: float, **details: object) -> None:
     del details
     if event == _COMPILED and seconds > _LONG_COMPILATION_S:
-        _trim(keep=0)
+        _trim(keep_at_end=0)
 
 
-def _trim(keep: int) -> None:
-    """Hands back what is free; of the heap's end, what exceeds so many bytes."""
-    ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(keep))
+def _trim(keep_at_end: int) -> None:
+    """Hands free memory back, but for this number of bytes at the arena's end."""
+    ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(keep_at_end))
 
 
 def _has_glibc() -> bool:

@@ -1,4 +1,4 @@
-"""What this machine's processor and its caches are, and whether JAX computes on it alone."""
+"""This machine's processor and its caches."""
 
 import os
 from functools import cache
@@ -11,7 +11,7 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def computes_alone() -> bool:
-    """Whether JAX has the CPU and no accelerator, told before it is imported."""
+    """Returns True if JAX will find the CPU and no accelerator; needs no import of JAX."""
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms:
         return platforms == "cpu"
@@ -20,7 +20,7 @@ def computes_alone() -> bool:
 
 @cache
 def description() -> dict[str, str]:
-    """What Linux tells of the first core, such as `vendor_id` and `flags`; empty elsewhere."""
+    """The first core's entries of Linux's cpuinfo, such as `flags`; empty elsewhere."""
     if not _INFO.exists():
         return {}
     first = _INFO.read_text().partition("\n\n")[0]
@@ -30,13 +30,13 @@ def description() -> dict[str, str]:
 
 @cache
 def largest_cache() -> int:
-    """Bytes of the largest cache that serves the first core, as Linux tells; 0 elsewhere."""
+    """Bytes of the largest cache that serves the first core, by Linux; 0 elsewhere."""
     sizes = (path.read_text().strip() for path in _CACHES.glob("index*/size"))
     return max((int(size.removesuffix("K")) * 1024 for size in sizes), default=0)
 
 
 def core_count() -> int:
-    """Those that the system lets it run on, where it says so; else all of the machine."""
+    """Cores that this process may run on, where the system tells; else all of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

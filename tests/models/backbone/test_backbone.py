@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from promptmad_jax.models.backbone.backbone import (
-    STRIDES,
     Backbone,
     BackboneConfig,
     layer_shapes,
@@ -75,7 +74,7 @@ def test_tap_shapes(padding, name, size):
     assert backbone.channels == CHANNELS[name]
     assert [tap.shape for tap in taps] == [
         (2, size // stride, size // stride, channels)
-        for stride, channels in zip(STRIDES, CHANNELS[name], strict=True)
+        for stride, channels in zip((2, 4, 8, 16), CHANNELS[name], strict=True)
     ]
 
 
@@ -103,16 +102,6 @@ def test_lowerings_agree(tiny_params, images, padding):
     for one, other, chosen in zip(conv, shifted, auto, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(other, chosen)
-
-
-def test_of_stride_2_a_pass_keeps_what_is_asked_for(tiny_params, images):
-    backbone = Backbone(TINY, "same", "shifted", "float32")
-    whole = jax.jit(backbone)(tiny_params, images)
-    in_passes = jax.jit(lambda params, x: backbone(params, x, 1, lambda tap: tap[:, ::3, 1::4]))
-    first, *others = in_passes(tiny_params, images)
-    np.testing.assert_allclose(first, whole[0][:, ::3, 1::4], rtol=1e-5, atol=1e-5)
-    for one, other in zip(others, whole[1:], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from promptmad_jax.models.layers.attention import attend
-from promptmad_jax.models.layers.basic import drop, dropout_seed
+from promptmad_jax.models.layers.dropout import drop, dropout_seed
 
 SHAPE = (6, 9, 2, 4)  # images, tokens, heads, width of a head
 
@@ -22,8 +22,8 @@ def inputs():
 
 def run(images, allowed, tensors, rate=0.3):
     *inside, gradient = tensors
-    most = int(images * 2 * 9**2)
-    function = lambda *qkv: attend(*qkv, allowed, rate, nnx.Rngs(dropout=3), most)
+    limit = int(images * 2 * 9**2)
+    function = lambda *qkv: attend(*qkv, allowed, rate, nnx.Rngs(dropout=3), limit)
     result, backward = jax.vjp(function, *inside)
     return result, *backward(gradient)
 
@@ -67,7 +67,7 @@ def test_gradients_with_dropout_are_those_of_the_textbook(keys, mask):
         y, backward = jax.vjp(lambda *x: function(*x, allowed, 0.3, nnx.Rngs(dropout=3)), *inside)
         return y, *backward(gradient)
 
-    two_images = functools.partial(attend, most=2 * 2 * 9 * keys)
+    two_images = functools.partial(attend, limit=2 * 2 * 9 * keys)
     for ours, theirs in zip(run(two_images), run(textbook), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 

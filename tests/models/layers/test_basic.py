@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promptmad_jax.models.layers.attention import Attention, Text, read, score
-from promptmad_jax.models.layers.basic import (
-    BatchNorm,
-    ConvTranspose2x2,
-    Mlp,
-    _to_kernel,
-    _to_kernel_on_cpu,
-    drop,
-    dropout,
-    hash_bits,
-    product,
-    relu_dropout,
-)
+from promptmad_jax.models.layers.attention import Attention, Text
+from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp
+from promptmad_jax.models.layers.dropout import drop, dropout, hash_bits, relu_dropout
+from promptmad_jax.models.layers.norm import BatchNorm
 
 
 def test_dropout_keeps_the_mean_and_the_rate():
@@ -76,33 +67,6 @@ def test_batch_norm_groups_hold_whole_pairs():
     np.testing.assert_allclose(grouped[:4], BatchNorm(2)(x[:4], True), atol=1e-6)
     with pytest.raises(ValueError, match="groups of 3"):
         BatchNorm(2, group_size=3)(x, True)
-
-
-@pytest.mark.parametrize(
-    ("ours", "plain", "shapes"),
-    [
-        (score, lambda q, k: q @ k.swapaxes(-1, -2), [(2, 3, 5, 4), (2, 3, 7, 4)]),
-        (read, jnp.matmul, [(2, 3, 5, 7), (2, 3, 7, 4)]),
-        (product, jnp.matmul, [(2, 5, 12), (12, 3)]),
-        (product, jnp.matmul, [(2, 5, 4), (4, 7)]),
-    ],
-)
-def test_gradients_written_by_hand(ours, plain, shapes):
-    rng = np.random.default_rng(0)
-    inputs = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-    one, backward = jax.vjp(ours, *inputs)
-    other, backward_plain = jax.vjp(plain, *inputs)
-    np.testing.assert_array_equal(one, other)
-    weight = jnp.asarray(rng.normal(size=one.shape), jnp.float32)
-    for a, b in zip(backward(weight), backward_plain(weight), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("widths", [(12, 3), (4, 7)])
-def test_a_kernels_gradient_is_the_same_on_every_platform(widths):
-    rng = np.random.default_rng(0)
-    x, gradient = (jnp.asarray(rng.normal(size=(2, 5, width)), jnp.float32) for width in widths)
-    np.testing.assert_allclose(_to_kernel_on_cpu(x, gradient), _to_kernel(x, gradient), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Network, count_params
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth, unfold
-from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
+from promptmad_jax.models.reconstruction.denoiser import Condition
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
@@ -190,17 +189,6 @@ def test_space_to_depth_round_trip():
     np.testing.assert_array_equal(depth_to_space(space_to_depth(x)), x)
     np.testing.assert_array_equal(space_to_depth(x)[0, 0, 0], x[0, :2, :2].reshape(-1))
     np.testing.assert_array_equal(unfold(fold(x[..., 0])), x[..., 0])
-
-
-def test_what_the_denoiser_is_given_is_a_convolution_of_folded_maps():
-    config = SegmentorConfig(fine_width=3, denoiser_width=8, denoiser_deep_width=8)
-    denoiser = Denoiser(config, nnx.Rngs(0), text=False, residual=True)
-    denoiser.conv_static.bias[...] = jnp.arange(8.0)
-    logit, fine = (jax.random.normal(jax.random.key(i), (2, 8, 12, 3)) for i in range(2))
-    logit = 4 * logit[..., 0]
-    maps = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
-    expected = denoiser.conv_static(space_to_depth(maps))
-    np.testing.assert_allclose(denoiser.static(logit, fine), expected, atol=1e-5)
 
 
 def test_a_denoiser_step_at_full_size_costs_three_megaflop():

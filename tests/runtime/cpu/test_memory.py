@@ -126,9 +126,9 @@ def test_what_a_call_frees_is_handed_back():
 
 def test_where_memory_is_not_kept_nothing_is_handed_back(monkeypatch):
     handed_back = []
-    monkeypatch.setattr(heap, "_trim", lambda keep: handed_back.append(keep))
+    monkeypatch.setattr(heap, "_trim", lambda keep_at_end: handed_back.append(keep_at_end))
     monkeypatch.setattr(heap, "_keeps", True)
     heap.hand_back_unused(None)
     monkeypatch.setattr(heap, "_keeps", False)
     heap.hand_back_unused(None)
-    assert handed_back == [heap._WHOLE_END]
+    assert handed_back == [heap._EVERYTHING]
