@@ -26,7 +26,7 @@ def subject(devices=1):
 def test_maps():
     made = subject()
     images, ids = made.images(BATCH)
-    params, stats = made.state
+    params, stats = made.weights
     # Gates and last layers start at zero: moved, every part has its say.
     arguments = jax.tree.map(lambda x: x + 0.05, params), stats, made.frozen, made.bank, images, ids
 
