@@ -14,12 +14,13 @@ from promptmad_jax.clip.transformer import (
     make_projection,
     run_layers,
 )
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 class ClipText(nnx.Module):
     """Token ids to one vector per text: `embed`, the layers with a causal mask, `pool`."""
 
-    def __init__(self, config: ClipTextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ClipTextConfig, rngs: KeyStreams):
         self.eos_id = config.eos_id
         # Unit-scale embeddings: with CLIP's own 0.02 an untrained tower would hardly tell one text
         # from another at the end token. Loaded weights replace them.

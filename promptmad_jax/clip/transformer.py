@@ -19,7 +19,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 _ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": partial(jax.nn.gelu, approximate=False)}
 
 
-def layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(config: TowerConfig, rngs: KeyStreams) -> nnx.LayerNorm:
     """A LayerNorm of the tower's width and epsilon."""
     # The fast variance E[x^2] - E[x]^2 loses digits on CLIP's few huge channels.
     return nnx.LayerNorm(config.width, epsilon=config.epsilon, use_fast_variance=False, rngs=rngs)
@@ -28,7 +28,7 @@ def layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, config: TowerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, rngs: KeyStreams):
         self.heads = config.heads
         self.query = nnx.Linear(config.width, config.width, rngs=rngs)
         self.key = nnx.Linear(config.width, config.width, rngs=rngs)
@@ -51,7 +51,7 @@ class Attention(nnx.Module):
 class Layer(nnx.Module):
     """A pre-norm Transformer layer."""
 
-    def __init__(self, config: TowerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, rngs: KeyStreams):
         self.activation = _ACTIVATIONS[config.activation]
         self.norm1 = layer_norm(config, rngs)
         self.attention = Attention(config, rngs)
@@ -65,12 +65,12 @@ class Layer(nnx.Module):
         return x + self.lin2(self.activation(self.lin1(self.norm2(x))))
 
 
-def make_layers(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Dict:
+def make_layers(config: TowerConfig, rngs: KeyStreams) -> nnx.Dict:
     """A tower's layers under "0", "1", ..., as the weights name them."""
     return nnx.Dict({str(i): Layer(config, rngs) for i in range(config.layers)})
 
 
-def make_projection(config: TowerConfig, rngs: nnx.Rngs) -> nnx.Linear | None:
+def make_projection(config: TowerConfig, rngs: KeyStreams) -> nnx.Linear | None:
     """The projection into the space shared by images and texts, if the tower has one."""
     if config.projection is not None:
         return nnx.Linear(config.width, config.projection, use_bias=False, rngs=rngs)

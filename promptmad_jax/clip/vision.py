@@ -7,6 +7,7 @@ from flax import nnx
 from promptmad_jax.clip.config import ClipVisionConfig
 from promptmad_jax.clip.positions import resize_positions
 from promptmad_jax.clip.transformer import layer_norm, make_layers, make_projection
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 # Of pixels in 0..1, red, green, blue.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -16,7 +17,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipVision(nnx.Module):
     """Images to one vector per image: `embed`, `run_layers` on `layers`, `pool`."""
 
-    def __init__(self, config: ClipVisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ClipVisionConfig, rngs: KeyStreams):
         self.grid, side = config.grid, (config.patch, config.patch)
         self.patch_embedding = nnx.Conv(
             3, config.width, side, strides=side, padding="VALID", use_bias=False, rngs=rngs

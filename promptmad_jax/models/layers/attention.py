@@ -11,6 +11,7 @@ from promptmad_jax.models.layers.basic import linear
 from promptmad_jax.models.layers.cpu_products import transposed_product
 from promptmad_jax.models.layers.dropout import drop, dropout_seed
 from promptmad_jax.runtime.cpu.chunking import map_chunks
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 # Finite, so that a masked logit costs an addition; exp of it is exactly zero.
 _BLOCKED = -1e9
@@ -34,7 +35,7 @@ def attend(
     value: jax.Array,
     allowed: jax.Array | None,
     rate: float = 0.0,
-    rngs: nnx.Rngs | None = None,
+    rngs: KeyStreams | None = None,
     limit: int = 0,
 ) -> jax.Array:
     """Scaled dot-product attention, its softmax in float32.
@@ -145,7 +146,7 @@ class Attention(nnx.Module):
     from the image even with a closed gate. `limit`: see `attend`, and `limit_attention`.
     """
 
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, *, text_gate: bool = False):
+    def __init__(self, width: int, heads: int, rngs: KeyStreams, *, text_gate: bool = False):
         self.heads, self.text_gate, self.limit = heads, text_gate, 0
         # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
         packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
@@ -166,7 +167,7 @@ class Attention(nnx.Module):
         allowed: jax.Array | None = None,
         text: Text | None = None,
         rate: float = 0.0,
-        rngs: nnx.Rngs | None = None,
+        rngs: KeyStreams | None = None,
     ) -> jax.Array:
         """query [B, N, D], key and value [B, M, D], allowed bool [N, M], text of width D."""
         if allowed is not None:
@@ -185,7 +186,7 @@ class Attention(nnx.Module):
 class CrossAttention(nnx.Module):
     """Plain attention from tokens [B, N, D] to text tokens [B, T, D]."""
 
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, rngs: KeyStreams):
         self.heads = heads
         self.query, self.key, self.value, self.out = (linear(width, width, rngs) for _ in range(4))
 

@@ -7,11 +7,12 @@ from flax import nnx
 from promptmad_jax.models.layers.cpu_products import dense, dot_general
 from promptmad_jax.models.layers.dropout import dropout_seed, relu_dropout
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 xavier = nnx.initializers.xavier_uniform()
 
 
-def linear(features_in: int, features_out: int, rngs: nnx.Rngs, kernel_init=xavier) -> nnx.Linear:
+def linear(features_in: int, features_out: int, rngs: KeyStreams, kernel_init=xavier) -> nnx.Linear:
     """A dense layer with zero bias, its kernel Xavier-uniform by default."""
     return nnx.Linear(
         features_in, features_out, kernel_init=kernel_init, dot_general=dot_general, rngs=rngs
@@ -19,7 +20,12 @@ def linear(features_in: int, features_out: int, rngs: nnx.Rngs, kernel_init=xavi
 
 
 def conv(
-    features_in: int, features_out: int, rngs: nnx.Rngs, *, strides: int = 1, use_bias: bool = True
+    features_in: int,
+    features_out: int,
+    rngs: KeyStreams,
+    *,
+    strides: int = 1,
+    use_bias: bool = True,
 ) -> nnx.Conv:
     """A 3x3 convolution, padded by one pixel on each side (torch's `padding=1`)."""
     return nnx.Conv(
@@ -37,11 +43,13 @@ def conv(
 class Mlp(nnx.Module):
     """Two dense layers: `activation(x W1 + b1) W2 + b2`, the hidden one the wider."""
 
-    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs, activation=jax.nn.relu):
+    def __init__(self, width: int, hidden: int, rngs: KeyStreams, activation=jax.nn.relu):
         self.lin1, self.lin2 = linear(width, hidden, rngs), linear(hidden, width, rngs)
         self.activation = activation
 
-    def __call__(self, x: jax.Array, rate: float = 0.0, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, rate: float = 0.0, rngs: KeyStreams | None = None
+    ) -> jax.Array:
         """Dropout between the layers, for ReLU alone."""
         x = self.lin1(x)
         if rngs is None or rate == 0:
@@ -66,7 +74,7 @@ def conv_transpose_2x2(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.
 class ConvTranspose2x2(nnx.Module):
     """`conv_transpose_2x2` with its parameters, kernel [K, 2, 2, O]."""
 
-    def __init__(self, features_in: int, features_out: int, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, features_out: int, rngs: KeyStreams):
         # Xavier's fans as torch counts them for a transposed kernel: out * 4 and in * 4.
         bound = (6 / (4 * (features_in + features_out))) ** 0.5
         shape = (features_in, 2, 2, features_out)

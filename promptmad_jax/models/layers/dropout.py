@@ -4,7 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 def hash_bits(seed: jax.Array, shape: tuple[int, ...], start: jax.Array | int = 0) -> jax.Array:
@@ -32,14 +33,14 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def dropout(x: jax.Array, rate: float, rngs: nnx.Rngs | None) -> jax.Array:
+def dropout(x: jax.Array, rate: float, rngs: KeyStreams | None) -> jax.Array:
     """Zeroes elements with probability `rate` and rescales the rest; x itself without rngs."""
     if rngs is None or rate == 0:
         return x
     return drop(x, rate, dropout_seed(rngs))
 
 
-def dropout_seed(rngs: nnx.Rngs) -> jax.Array:
+def dropout_seed(rngs: KeyStreams) -> jax.Array:
     """Draws the seed of a dropout, uint32 [2]."""
     return jax.random.bits(rngs.dropout(), (2,), jnp.uint32)
 

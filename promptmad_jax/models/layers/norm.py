@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promptmad_jax.runtime.key_streams import KeyStreams
 
-def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+
+def layer_norm(width: int, rngs: KeyStreams) -> nnx.LayerNorm:
     """LayerNorm with torch's epsilon, 1e-5."""
     return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
 

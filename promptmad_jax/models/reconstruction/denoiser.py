@@ -11,6 +11,7 @@ from promptmad_jax.models.layers.basic import conv, linear
 from promptmad_jax.models.layers.norm import GroupNorm
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth
 from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig, Trunk
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 def time_embedding(t: jax.Array, width: int = 32) -> jax.Array:
@@ -31,7 +32,12 @@ class FilmBlock(nnx.Module):
     """GroupNorm, scale and shift, SiLU, 3x3 convolution."""
 
     def __init__(
-        self, features_in: int, features_out: int, condition: int, rngs: nnx.Rngs, strides: int = 1
+        self,
+        features_in: int,
+        features_out: int,
+        condition: int,
+        rngs: KeyStreams,
+        strides: int = 1,
     ):
         self.norm = GroupNorm(features_in)
         self.film = linear(condition, 2 * features_in, rngs)
@@ -78,7 +84,7 @@ class Films(NamedTuple):
 class Denoiser(nnx.Module):
     """A two-level U-Net on the stride-4 map folded to stride 8, FiLM by time and pooled text."""
 
-    def __init__(self, config: SegmentorConfig, rngs: nnx.Rngs, text: bool, residual: bool):
+    def __init__(self, config: SegmentorConfig, rngs: KeyStreams, text: bool, residual: bool):
         width, deep, hidden = config.denoiser_width, config.denoiser_deep_width, 128
         self.residual = residual
         self.conv_static = conv(4 * (config.fine_width + 1), width, rngs)

@@ -22,6 +22,7 @@ from promptmad_jax.runtime.field_types import (
     PositiveInt,
     UnitInterval,
 )
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def jitter(tokens: jax.Array, scale: float, probability: float, key: jax.Array) 
 class EncoderLayer(nnx.Module):
     """Post-norm self-attention and MLP."""
 
-    def __init__(self, config: ReconstructorConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ReconstructorConfig, rngs: KeyStreams):
         self.attention = Attention(config.width, config.heads, rngs)
         self.mlp = Mlp(config.width, config.mlp_width, rngs)
         self.norm1, self.norm2 = layer_norm(config.width, rngs), layer_norm(config.width, rngs)
@@ -109,7 +110,7 @@ class FeatureEncoder(nnx.Module):
     """
 
     def __init__(
-        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: nnx.Rngs
+        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: KeyStreams
     ):
         self.config, self.grid = config, grid
         width, (rows, columns) = config.width, grid
@@ -120,7 +121,7 @@ class FeatureEncoder(nnx.Module):
         names = [f"layer_{i}" for i in range(config.encoder_layers)]
         self.encoder = nnx.Dict({name: EncoderLayer(config, rngs) for name in names})
 
-    def encode(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def encode(self, features: jax.Array, rngs: KeyStreams | None = None) -> jax.Array:
         """features [B, h, w, C] to tokens [B, N, D]; jitter and dropout where rngs is given."""
         batch, *_, channels = features.shape
         tokens = features.reshape(batch, -1, channels).astype(jnp.float32)

@@ -15,6 +15,7 @@ from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class OneNIP(nnx.Module):
         refiner: RefinerConfig,
         channels: int,
         grid: tuple[int, int],
-        rngs: nnx.Rngs,
+        rngs: KeyStreams,
     ):
         self.reconstructor = Reconstructor(reconstructor, channels, grid, 0, rngs)
         self.refiner = Refiner(channels, refiner.width, refiner.norm_group, rngs)
@@ -66,7 +67,7 @@ class OneNIP(nnx.Module):
         prompt: jax.Array,
         text: Text | None,
         mask: jax.Array,
-        rngs: nnx.Rngs | None,
+        rngs: KeyStreams | None,
     ) -> Outputs:
         """Training: features of B pairs of images, 2B rows; prompt [B, h, w, C]."""
         del text, mask
@@ -80,7 +81,7 @@ class OneNIP(nnx.Module):
 class UpBlock(nnx.Module):
     """3x3 convolution, BatchNorm, ReLU and a 2x2 transposed convolution: twice the resolution."""
 
-    def __init__(self, features_in: int, width: int, group_size: int, rngs: nnx.Rngs):
+    def __init__(self, features_in: int, width: int, group_size: int, rngs: KeyStreams):
         self.conv = conv(features_in, width, rngs, use_bias=False)
         self.norm = BatchNorm(width, group_size=group_size)
         self.up = ConvTranspose2x2(width, width, rngs)
@@ -93,7 +94,7 @@ class UpBlock(nnx.Module):
 class Refiner(nnx.Module):
     """|reconstruction - features| [B, h, w, C] to a logit [B, 4h, 4w]."""
 
-    def __init__(self, channels: int, width: int, group_size: int, rngs: nnx.Rngs):
+    def __init__(self, channels: int, width: int, group_size: int, rngs: KeyStreams):
         self.up1 = UpBlock(channels, width, group_size, rngs)
         self.up2 = UpBlock(width, width, group_size, rngs)
         self.predictor = linear(width, 1, rngs)

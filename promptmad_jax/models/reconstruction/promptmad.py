@@ -15,6 +15,7 @@ from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.models.reconstruction.segmentor import Segmentor, SegmentorConfig
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
@@ -37,7 +38,7 @@ class PromptMAD(nnx.Module):
         channels: tuple[int, int, int, int],
         grid: tuple[int, int],
         text_width: int,
-        rngs: nnx.Rngs,
+        rngs: KeyStreams,
     ):
         self.diffusion = diffusion_config
         self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
@@ -67,7 +68,7 @@ class PromptMAD(nnx.Module):
         return jax.vmap(unfold)(chain.logits)
 
     def train_forward(
-        self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: nnx.Rngs
+        self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: KeyStreams
     ) -> Outputs:
         """Training on B pairs of an image and its pseudo-anomalous version.
 

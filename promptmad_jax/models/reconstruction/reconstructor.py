@@ -13,12 +13,13 @@ from promptmad_jax.models.layers.dropout import dropout
 from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.reconstruction.pairs import interleave, separate
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 class DecoderLayer(nnx.Module):
     """Bidirectional: the prompt attends to the image, then the image to the updated prompt."""
 
-    def __init__(self, config: ReconstructorConfig, text: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ReconstructorConfig, text: bool, rngs: KeyStreams):
         self.prompt_to_image, self.image_to_prompt = (
             Attention(config.width, config.heads, rngs, text_gate=text) for _ in range(2)
         )
@@ -51,7 +52,7 @@ class Reconstructor(FeatureEncoder):
         channels: int,
         grid: tuple[int, int],
         text_width: int,
-        rngs: nnx.Rngs,
+        rngs: KeyStreams,
     ):
         super().__init__(config, channels, grid, rngs)
         width = config.width
@@ -72,7 +73,7 @@ class Reconstructor(FeatureEncoder):
             self.prompt_text_gate = nnx.Param(jnp.zeros(()))
 
     def encode_pairs(
-        self, features: jax.Array, prompt: jax.Array, rngs: nnx.Rngs | None
+        self, features: jax.Array, prompt: jax.Array, rngs: KeyStreams | None
     ) -> tuple[jax.Array, jax.Array]:
         """Encodes B pairs [2B, h, w, C] and their prompts [B, h, w, C] as one batch: tokens
         [2B, N, D] and [B, N, D]."""
@@ -87,7 +88,7 @@ class Reconstructor(FeatureEncoder):
         return prompt + jnp.tanh(self.prompt_text_gate[...]) * read
 
     def decode(
-        self, prompt: jax.Array, image: jax.Array, text: Text | None, rngs: nnx.Rngs | None = None
+        self, prompt: jax.Array, image: jax.Array, text: Text | None, rngs: KeyStreams | None = None
     ) -> jax.Array:
         """Tokens of the prompt and the image, both [B, N, D], to features [B, h, w, C]."""
         text = self._project(text) if self.has_text else None

@@ -12,6 +12,7 @@ from promptmad_jax.models.layers.attention import CrossAttention, Text
 from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear
 from promptmad_jax.models.layers.norm import BatchNorm, layer_norm
 from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class SegmentorConfig:
 class SpatialLayer(nnx.Module):
     """Pre-norm Transformer layer on the grid: self-attention, attention to the text, MLP."""
 
-    def __init__(self, config: SegmentorConfig, text: bool, rngs: nnx.Rngs):
+    def __init__(self, config: SegmentorConfig, text: bool, rngs: KeyStreams):
         width = config.width
         self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
         self.attention = CrossAttention(width, config.heads, rngs)
@@ -87,7 +88,7 @@ class Segmentor(nnx.Module):
         channels: tuple[int, int, int, int],
         grid: tuple[int, int],
         text_width: int,
-        rngs: nnx.Rngs,
+        rngs: KeyStreams,
     ):
         self.config = config
         width, fine = config.width, config.fine_width

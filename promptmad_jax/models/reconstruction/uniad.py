@@ -16,12 +16,13 @@ from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import separate
+from promptmad_jax.runtime.key_streams import KeyStreams
 
 
 class QueryLayer(nnx.Module):
     """The layer's own queries attend to the encoder's tokens, then to the previous output."""
 
-    def __init__(self, config: ReconstructorConfig, tokens: int, rngs: nnx.Rngs):
+    def __init__(self, config: ReconstructorConfig, tokens: int, rngs: KeyStreams):
         self.query_embed = nnx.Param(jax.random.normal(rngs.params(), (tokens, config.width)))
         self.memory_attention, self.output_attention = (
             Attention(config.width, config.heads, rngs) for _ in range(2)
@@ -44,14 +45,14 @@ class QueryReconstructor(FeatureEncoder):
     """Rebuilds an image's features from learned queries, one per token."""
 
     def __init__(
-        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: nnx.Rngs
+        self, config: ReconstructorConfig, channels: int, grid: tuple[int, int], rngs: KeyStreams
     ):
         super().__init__(config, channels, grid, rngs)
         tokens, names = grid[0] * grid[1], [f"layer_{i}" for i in range(config.decoder_layers)]
         self.decoder = nnx.Dict({name: QueryLayer(config, tokens, rngs) for name in names})
         self.final_norm = layer_norm(config.width, rngs)
 
-    def __call__(self, features: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, features: jax.Array, rngs: KeyStreams | None = None) -> jax.Array:
         """features [B, h, w, C] to their reconstruction; jitter and dropout where rngs is given."""
         memory = output = self.encode(features, rngs)
         position, allowed = self._position(len(output)), self._allowed()
@@ -70,7 +71,7 @@ class UniAD(nnx.Module):
         reconstructor: ReconstructorConfig,
         channels: int,
         grid: tuple[int, int],
-        rngs: nnx.Rngs,
+        rngs: KeyStreams,
     ):
         self.reconstructor = QueryReconstructor(reconstructor, channels, grid, rngs)
 
@@ -90,7 +91,7 @@ class UniAD(nnx.Module):
         prompt: jax.Array,
         text: Text | None,
         mask: jax.Array,
-        rngs: nnx.Rngs | None,
+        rngs: KeyStreams | None,
     ) -> Outputs:
         """Training: features of B pairs of images, 2B rows, of which the clean ones are rebuilt.
 
