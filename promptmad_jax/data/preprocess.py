@@ -136,8 +136,8 @@ def to_ids(image: Image.Image, source: Source) -> np.ndarray:
 def _upright(image: Image.Image, source: Source) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # As above: damaged EXIF data.
-        raise ImageFileError(source, "unreadable", f"damaged EXIF data ({error})") from error
+    except Exception as error:  # As above; an image from Python may not be decoded yet.
+        raise ImageFileError(source, "unreadable", f"damaged pixels or EXIF ({error})") from error
 
 
 def resize_image(image: np.ndarray, size: int, kernel: str = "bilinear") -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
+from promptmad_jax.data import preprocess
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import Prediction
 from promptmad_jax.serving.result import Result, make_result
@@ -41,7 +42,7 @@ class LoadedDetector:
         Raises:
             UserError: an image has an unusable type or shape, or the class is unknown.
         """
-        several = isinstance(images, Sequence) or np.ndim(images) == 4
+        several = isinstance(images, Sequence) or getattr(images, "ndim", 0) == 4
         pictures = [to_rgb(image) for image in (images if several else [images])]
         if not pictures:
             return []
@@ -56,11 +57,14 @@ class LoadedDetector:
 def to_rgb(image: ImageLike) -> np.ndarray:
     """uint8 [H, W, 3] of an image; grey is repeated, alpha is dropped.
 
+    A PIL image gives what `promptmad predict` reads from its file: upright, and of 16-bit values
+    the high byte.
+
     Raises:
         UserError: its type, shape or range is unusable.
     """
     if isinstance(image, Image.Image):
-        image = np.asarray(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB"))
+        return preprocess.to_rgb(image, getattr(image, "filename", "") or "a PIL image")
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"an image must be a NumPy array or a PIL image, not {type(image).__name__}; read a "

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from promptmad_jax.evaluation.calibration import Thresholds
 from promptmad_jax.runtime.errors import UserError
@@ -12,6 +12,8 @@ from promptmad_jax.serving.predictor import Prediction
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RGB = np.stack([GREY, GREY, GREY], -1)
 OPAQUE = np.full((3, 4, 1), 255, np.uint8)
+TURNED = Image.fromarray(RGB[::-1, ::-1])
+TURNED.getexif()[ExifTags.Base.Orientation] = 3
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,8 @@ OPAQUE = np.full((3, 4, 1), 255, np.uint8)
         Image.fromarray(RGB),
         Image.fromarray(RGB).convert("RGBA"),
         Image.fromarray(GREY).convert("P"),
+        Image.fromarray(GREY.astype(np.uint16) << 8),
+        TURNED,
     ],
 )
 def test_every_form_of_one_image(image):
