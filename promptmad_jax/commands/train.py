@@ -7,7 +7,7 @@ import jax
 
 from promptmad_jax.config import Config, check_batch
 from promptmad_jax.methods.method import Training, open_method
-from promptmad_jax.runs.resume import check_run
+from promptmad_jax.runs.resume import check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import say, warn
@@ -39,6 +39,8 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
     compute_in_this_thread()
     files = Workdir(workdir)
     trace = StepTrace(files.path / "profile", profile)
+    # Before the data are read, which can take long.
+    check_settings(config, files)
     with Preemption() as preemption:
         training = open_method(config).training()
         check_run(config, files, training)

@@ -60,19 +60,16 @@ def check_run(config: Config, files: Workdir, training: Begun) -> None:
     learning-rate schedule, are only warned about.
 
     Raises:
-        UserError: a setting that decides the result, the data or the frozen weights have changed,
-            or the run is past the configured length already.
+        UserError: the data or the frozen weights have changed, or the run is past the configured
+            length already.
     """
-    done, stored = _newest_step(files), _stored_config(files)
+    done, stored, manifest = _newest_step(files), _stored_config(files), files.read_manifest()
     if done is None:
         return
-    if stored is not None:
-        _check_settings(config, stored, files)
-        manifest = files.read_manifest()
-        if manifest is not None:
-            _check_data(config, manifest, files, training)
-            _warn_of_code(manifest, files)
-            _warn_of_length(config, stored, training.num_images)
+    if stored is not None and manifest is not None:
+        _check_data(config, manifest, files, training)
+        _warn_of_code(manifest, files)
+        _warn_of_length(config, stored, training.num_images)
     steps = total_steps(config.train, training.num_images)[0]
     if done > steps:
         raise UserError(
@@ -81,7 +78,18 @@ def check_run(config: Config, files: Workdir, training: Begun) -> None:
         )
 
 
-def _check_settings(config: Config, stored: dict[str, Any], files: Workdir) -> None:
+def check_settings(config: Config, files: Workdir) -> None:
+    """Compares a configuration with that of the run in its directory; reads no data.
+
+    Raises:
+        UserError: a setting that decides the result has changed.
+    """
+    if _newest_step(files) is None:
+        return
+    stored = _stored_config(files)
+    if stored is None:
+        warn(f"{files.path} lacks checkpoints/{CONFIG_FILE}: its settings cannot be compared")
+        return
     old, new = _flat(stored), _flat(_plain(to_dict(config)))
     unknown = sorted(old.keys() - new.keys())
     if unknown:
@@ -152,7 +160,6 @@ def _stored_config(files: Workdir) -> dict[str, Any] | None:
     """The configuration of the run that the checkpoints belong to; None where it is missing."""
     path = files.path / "checkpoints" / CONFIG_FILE
     if not path.exists():
-        warn(f"{path} is missing, so the settings of the run cannot be compared with these")
         return None
     try:
         return json.loads(path.read_text())

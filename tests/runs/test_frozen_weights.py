@@ -13,7 +13,7 @@ from promptmad_jax.methods.zero_shot.assembly import clip_weights
 from promptmad_jax.models.backbone.backbone import _shipped
 from promptmad_jax.runs.frozen_weights import check_frozen
 from promptmad_jax.runs.restore import restore_weights
-from promptmad_jax.runs.resume import check_run
+from promptmad_jax.runs.resume import check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
@@ -55,6 +55,7 @@ def check(config, files):
     training = types.SimpleNamespace(
         fingerprint="abc", num_images=10, frozen_weights=weights_of(config)
     )
+    check_settings(config, files)
     check_run(config, files, training)
 
 

@@ -6,10 +6,11 @@ import types
 
 import pytest
 
+from promptmad_jax.commands.train import run_training
 from promptmad_jax.config import Config, parse
 from promptmad_jax.runs import manifest
 from promptmad_jax.runs.frozen_weights import FrozenWeights
-from promptmad_jax.runs.resume import FREE, check_run
+from promptmad_jax.runs.resume import FREE, check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
@@ -48,6 +49,7 @@ def check(config, files, fingerprint="abc", num_images=10):
     training = types.SimpleNamespace(
         fingerprint=fingerprint, num_images=num_images, frozen_weights=weights
     )
+    check_settings(config, files)
     check_run(config, files, training)
 
 
@@ -74,9 +76,9 @@ def test_settings_that_do_not_change_what_is_learned_may_change(files, free):
     assert list(FREE) == sorted(FREE)
 
 
-def test_every_changed_setting_is_named(files):
+def test_every_changed_setting_is_named_before_the_data_are_read(files):
     with pytest.raises(UserError) as caught:
-        check(changed(train__seed=1, data__image_size=320), files)
+        run_training(changed(train__seed=1, data__image_size=320), str(files.path))
     assert "train.seed was 0 and is 1" in str(caught.value)
     assert "data.image_size was 224 and is 320" in str(caught.value)
     assert "(--config.data.image_size=224 --config.train.seed=0)" in str(caught.value)
