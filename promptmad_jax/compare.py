@@ -20,15 +20,8 @@ def main(argv: list[str]) -> None:
     """Reads the flags, then compares."""
     from promptmad_jax.commands.compare import compare_runs
 
-    page = compare_runs(argv[1:], _OUTPUT.value, _shown_images, _PICTURES.value)
+    page = compare_runs(argv[1:], _OUTPUT.value, _PICTURES.value)
     print(f"comparison: {page}")
-
-
-def _shown_images(directory, keys):
-    """Imports the models only where their pictures are wanted."""
-    from promptmad_jax.commands.compare import shown_images
-
-    return shown_images(directory, keys)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compares runs on the same test images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from promptmad_jax.methods.method import open_method
@@ -28,21 +28,12 @@ def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
     return open_method(files.config()).shown_images(files, keys)
 
 
-# Takes the folder of a run and images; returns the images as the run sees them.
-Pictures = Callable[[Path, Sequence[Key]], Sequence[ImageView]]
-
-
-def compare_runs(
-    directories: Sequence[str | Path],
-    output: str | Path,
-    pictures: Pictures | None = None,
-    count: int = 0,
-) -> Path:
+def compare_runs(directories: Sequence[str | Path], output: str | Path, pictures: int = 0) -> Path:
     """Writes the comparison of two or more runs, the first of which is the reference.
 
     Args:
-      pictures, count: shows the `count` images that the runs rank most differently. If a run cannot
-        give its pictures, terminal and page say why, and the page is written without them.
+      pictures: number of images to show, of those that the runs rank most differently. If a run
+        cannot give its pictures, terminal and page say why, and the page is written without them.
 
     Returns:
       The path of the page.
@@ -58,23 +49,20 @@ def compare_runs(
     scored = all(run.scores is not None for run in runs)
     images = find_disagreements(runs) if scored else []
     rows, no_pictures = [], ""
-    if pictures is not None:
-        try:
-            rows = _side_by_side(runs, images[:count], pictures)
-        except UserError as error:
-            no_pictures = str(error)
-            print(f"no pictures of single images: {no_pictures}")
+    try:
+        rows = _side_by_side(runs, images[:pictures])
+    except UserError as error:
+        no_pictures = str(error)
+        print(f"no pictures of single images: {no_pictures}")
     return write_comparison(Path(output), runs, images, rows, no_pictures)
 
 
-def _side_by_side(
-    runs: Sequence[Run], images: Sequence[Disagreement], pictures: Pictures
-) -> list[PictureRow]:
+def _side_by_side(runs: Sequence[Run], images: Sequence[Disagreement]) -> list[PictureRow]:
     """The images as each run sees them."""
     if not images:
         return []
     keys = [(entry.image.class_name, entry.image.filename) for entry in images]
-    labels, views = [run.label for run in runs], [pictures(run.path, keys) for run in runs]
+    labels, views = [run.label for run in runs], [shown_images(run.path, keys) for run in runs]
     return [
         side_by_side(labels, image, own)
         for image, own in zip(images, zip(*views, strict=True), strict=True)
