@@ -23,7 +23,6 @@ from tools.scaling import summed_elements
 IMAGES = 2  # a device
 DEVICES = 8
 PLATFORMS = ("tpu", "cuda")
-TEXT_WIDTH = 64
 ON_DEMAND = pytest.mark.full
 
 
@@ -33,7 +32,7 @@ def full_size(name, devices):
     raw.train.batch_size = devices * IMAGES
     # What "auto" is on an accelerator; the CPU's lowering would be traced as well.
     raw.backbone.depthwise = "conv"
-    return abstract_training(parse(raw), abstract_mesh(devices), PLATFORMS[0], TEXT_WIDTH)
+    return abstract_training(parse(raw), abstract_mesh(devices), PLATFORMS[0])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def small():
     raw.backbone.depthwise = "conv"
     raw.pseudo_anomaly.textures = "noise"
     config = parse(raw)
-    run = abstract_training(config, make_mesh(config.mesh), "cpu", TEXT_WIDTH)
+    run = abstract_training(config, make_mesh(config.mesh), "cpu")
     # The partitioned program is wanted, not fast code.
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return config, run, run.trace().lower().compile(compiler_options=options)

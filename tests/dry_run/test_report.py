@@ -23,7 +23,7 @@ def groups(fsdp, rules=()):
     raw = load_config("promptmad_mvtec.py")
     raw.mesh.rules = rules
     config = parse(raw)
-    run = abstract_training(config, abstract_mesh(8 // fsdp, fsdp), "tpu", 512)
+    run = abstract_training(config, abstract_mesh(8 // fsdp, fsdp), "tpu")
     return run, state_groups(run.state, partition_rules(config.mesh))
 
 

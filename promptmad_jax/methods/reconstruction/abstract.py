@@ -5,11 +5,11 @@ No weights are read and nothing is computed, so the mesh may be of devices that 
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.clip.config import PUBLISHED, read_config
@@ -21,6 +21,7 @@ from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.prompts.config import TextConfig
+from promptmad_jax.prompts.phrase_vectors import read_vectors
 from promptmad_jax.runtime.mesh import partition_rules
 from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.reconstruction_step import make_train_step
@@ -53,20 +54,14 @@ class AbstractReconstruction:
 
 
 def abstract_training(
-    config: Config, mesh: Mesh | AbstractMesh, platform: str, width: int | None = None
+    config: Config, mesh: Mesh | AbstractMesh, platform: str
 ) -> AbstractReconstruction:
-    """The step that `config` trains with on `mesh`.
-
-    Args:
-        platform: of the mesh's devices, "cpu", "cuda" or "tpu".
-        width: d of the text tokens; None reads it off the header of their file. Not used for a
-            model without text.
-    """
+    """The step that `config` trains with on `mesh`, of devices "cpu", "cuda" or "tpu"."""
     shape = jax.ShapeDtypeStruct
     backbone = build_backbone(config.backbone)
     text = None
     if has_text(config):
-        width = text_width(config.text) if width is None else width
+        width = text_width(config.text)
         text = Text(shape((CLASSES, STATES, width), jnp.float32), shape((CLASSES, STATES), bool))
     detector = make_detector(config, backbone, text)
     frozen = Frozen(parameter_shapes(backbone), text)
@@ -81,12 +76,11 @@ def abstract_training(
 
 
 def text_width(text: TextConfig) -> int:
-    """Width of the text tokens, by the header of their file."""
+    """Width of the text tokens; reads no weights."""
     if text.source == "random":
         return text.width
     if text.source == "vectors":
-        with np.load(text.weights) as file:
-            return file["vectors"].shape[-1]
+        return read_vectors(Path(text.weights).expanduser(), ()).shape[-1]
     if text.weights in PUBLISHED:
         return PUBLISHED[text.weights].text.width
     tower = read_config(resolve_file(text.weights, "config.json", setting="text.weights")).text
