@@ -31,7 +31,6 @@ _TEMPLATES = (
     "a black and white photo of the {}",
     "a photo of the {} for visual inspection",
 )
-GENERIC_DEFECTS = ("damage", "flaw", "crack", "stain", "missing part")
 
 
 def written_phrases(defects: tuple[str, ...], object_name: str) -> tuple[tuple[str, ...], ...]:
