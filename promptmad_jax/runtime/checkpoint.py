@@ -1,4 +1,4 @@
-"""Checkpoints of the whole training state: saved, verified, restored."""
+"""Checkpoints of the training state: saved in the background, verified, restored."""
 
 import json
 import time
@@ -22,9 +22,9 @@ CONFIG_FILE = "config.json"
 DAMAGED_SUFFIX = ".damaged"
 
 _SUMMED = {"checksums": True}
-_LONGEST = 300
-_OTHER_WRITERS_S = 0.5
+_MAX_REASON = 300  # characters
 _MAX_LISTED = 5
+_OTHER_WRITERS_S = 0.5
 
 
 class DamagedCheckpoint(UserError):
@@ -32,34 +32,34 @@ class DamagedCheckpoint(UserError):
 
 
 class SaveFailure(NamedTuple):
-    """A save that came to nothing, and why."""
+    """A failed save and its reason."""
 
     step: int
     reason: str
 
 
 class Checkpoints:
-    """The numbered checkpoints below one directory, and the configuration that made them.
+    """The numbered checkpoints in a directory, and the configuration of their run.
 
-    A state is any pytree of `jax.Array`s, typed PRNG keys among them. On disk it is a flat table
-    from the slash-joined path of a leaf (`params/neck/kernel`) to the array, so that a checkpoint
-    does not depend on the Python types that held it. A checkpoint appears whole or not at all; what
-    a killed process left half-written is passed over. It carries the checksums of its files, which
-    are compared before it is read.
+    A state is any pytree of `jax.Array`s, which may include typed PRNG keys. On disk it is a flat
+    table from the slash-joined path of a leaf (`params/neck/kernel`) to the array, independent of
+    the Python types that held it. A checkpoint appears whole or not at all; what a killed process
+    left half-written is ignored. It carries checksums of its files, which are verified before it is
+    read.
 
-    With several processes, all of them make the same calls together, but for `failures`.
+    With several processes, all make the same calls together, except `failures`.
     """
 
     def __init__(self, directory: epath.PathLike, keep: int, keep_every: int = 0):
-        """Opens `directory`, made if need be.
+        """Opens `directory`, creating it if necessary.
 
-        Of its checkpoints the newest `keep` are kept, and those whose step is a multiple of
-        `keep_every` (0: none).
+        Keeps the newest `keep` checkpoints, and those whose step is a multiple of `keep_every` (0:
+        none).
         """
         if keep < 1:
             raise UserError(f"checkpoints to keep must be at least 1, not {keep}")
         if keep_every < 0:
-            raise UserError(f"steps between checkpoints that are kept: {keep_every} is below 0")
+            raise UserError(f"steps between kept checkpoints must be at least 0, not {keep_every}")
         self.directory = files.absolute(directory)
         self._processes = processes.this_run()
         self._writing: int | None = None
@@ -76,13 +76,13 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def save(self, step: int, state: Any) -> None:
-        """Starts to write `state`; its arrays may be donated or changed as soon as this returns.
+        """Starts to write `state`, whose arrays may be donated as soon as this returns.
 
-        The save before is waited for. Saving the newest step once more does nothing. A save that
-        fails is told by `failures`; the older checkpoints stay.
+        Waits for the save before. Does nothing for the newest step. A save that fails is reported
+        by `failures` and leaves the older checkpoints in place.
 
         Raises:
-          ValueError: there is a newer checkpoint.
+          ValueError: a newer checkpoint exists.
         """
         self.wait()
         self._writing = step
@@ -102,7 +102,7 @@ class Checkpoints:
             raise ValueError(f"step {step} is older than checkpoint {newest}")
 
     def wait(self) -> None:
-        """Returns once the started save is on disk, or has failed."""
+        """Waits until the started save is on disk or has failed."""
         if self._writing is None:
             return
         try:
@@ -112,7 +112,7 @@ class Checkpoints:
         self._writing = None
 
     def failures(self) -> list[SaveFailure]:
-        """The saves that failed since this was last asked; does not wait."""
+        """The saves that failed since the last call; does not wait."""
         if self._writing is not None and not self._store.busy():
             self.wait()
         failures, self._failures = self._failures, []
@@ -124,55 +124,41 @@ class Checkpoints:
         self._store.close(self._failed)
 
     def restore(self, step: int, abstract_state: Any) -> Any:
-        """The state of `step`, in the structure of `abstract_state` and on its shardings.
+        """Reads the state of `step`, in the structure and on the shardings of `abstract_state`.
 
         Args:
           step: one of the saved steps.
-          abstract_state: `jax.ShapeDtypeStruct`s with shardings. The mesh may differ from the one
-            that the checkpoint was saved on.
+          abstract_state: `jax.ShapeDtypeStruct`s with shardings, on any mesh.
 
         Raises:
-          DamagedCheckpoint: the files are not those that were written.
+          DamagedCheckpoint: the files are not as they were written.
           UserError: the checkpoint belongs to another model.
         """
-        self._verify(step)
-        wanted = state_table.flatten(abstract_state)
-        self._check_fits(step, wanted, self._stored_arrays(step))
-        return state_table.unflatten(abstract_state, self._read(step, wanted, self._store.read))
+        return self._restore(step, abstract_state, lambda name: True)
 
     def restore_part(self, step: int, abstract_part: Any) -> Any:
-        """As `restore`, for some of the state's top-level entries; nothing else is read."""
-        self._verify(step)
-        wanted = state_table.flatten(abstract_part)
-        entries = {name.partition("/")[0] for name in wanted}
-        stored = self._stored_arrays(step).items()
-        stored = {name: array for name, array in stored if name.partition("/")[0] in entries}
-        self._check_fits(step, wanted, stored)
-        return state_table.unflatten(abstract_part, self._read(step, wanted, self._store.read_part))
+        """Reads some of the state's top-level entries and nothing else; see `restore`."""
+        entries = {name.partition("/")[0] for name in state_table.flatten(abstract_part)}
+        return self._restore(step, abstract_part, lambda name: name.partition("/")[0] in entries)
 
-    def _verify(self, step: int) -> None:
+    def _restore(self, step: int, abstract: Any, belongs: Callable[[str], bool]) -> Any:
         if step not in self.steps():
             raise UserError(f"{self.directory} has no checkpoint of step {step}")
         damage = self._by_process_0(lambda: _find_damage(self._store.path(step)))
         if damage:
             raise self._damaged(step, damage)
-
-    def _read(
-        self,
-        step: int,
-        wanted: state_table.Table,
-        read: Callable[[int, state_table.Table], state_table.Table],
-    ) -> state_table.Table:
+        wanted = state_table.flatten(abstract)
         try:
-            return read(step, wanted)
+            stored = self._store.arrays(step)
+            self._check_fits(step, wanted, {name: stored[name] for name in filter(belongs, stored)})
+            return state_table.unflatten(abstract, self._store.read(step, wanted))
         except STORAGE_ERRORS as error:
             raise self._damaged(step, str(error)) from error
 
     def restore_newest(self, abstract_state: Any) -> tuple[int, Any] | None:
-        """The step of the newest checkpoint that is whole, and its state; None where there are no
-        checkpoints at all.
+        """Reads the newest undamaged checkpoint: its step and state, or None without checkpoints.
 
-        Damaged ones are passed over, each with a warning.
+        Warns of each damaged one.
 
         Raises:
           DamagedCheckpoint: all are damaged.
@@ -191,26 +177,26 @@ class Checkpoints:
             return step, state
         if damaged:
             raise DamagedCheckpoint(
-                f"no checkpoint in {self.directory} is whole: bring one back from a copy, or "
+                f"no checkpoint in {self.directory} is undamaged: restore one from a backup, or "
                 "delete that folder to start again"
             ) from damaged
         return None
 
     def resume(self, abstract_state: Any) -> tuple[int, Any] | None:
-        """As `restore_newest`, for a run that will write on.
+        """As `restore_newest`, for a run that goes on writing.
 
-        What the run will write anew is put out of its way: damaged checkpoints keep their files
-        under the name `STEP.damaged`, and what a killed process left half-written is deleted.
+        Clears the way for what the run will write: damaged checkpoints are renamed to
+        `STEP.damaged`, and what a killed process left half-written is deleted.
         """
         found = self.restore_newest(abstract_state)
         newer = [step for step in self.steps() if found is not None and step > found[0]]
         self._by_process_0(lambda: self._tidy(newer))
         if newer:
-            self._store.look_again()
+            self._store.reload()
         return found
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Stores `config` beside the steps as JSON (by process 0 alone)."""
+        """Writes `config` as JSON beside the steps, on process 0."""
         if self._processes.index == 0:
             text = json.dumps(config, indent=2, sort_keys=True) + "\n"
             files.write_text_atomic(self.directory / CONFIG_FILE, text)
@@ -222,21 +208,12 @@ class Checkpoints:
             listed = "; ".join(faults[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
             raise UserError(
                 f"{self._store.path(step)} belongs to another model: {listed}. Use the "
-                "configuration and the version that the run began with (manifest.json: `config`, "
-                "`code`), or another working directory"
+                "configuration and version that the run began with (`config` and `code` in "
+                "manifest.json), or another working directory"
             )
 
-    def _stored_arrays(self, step: int) -> dict[str, Any]:
-        try:
-            arrays = self._store.arrays(step)
-        except STORAGE_ERRORS as error:
-            raise self._damaged(step, str(error)) from error
-        if not isinstance(arrays, dict):
-            raise self._damaged(step, "its table of arrays is missing")
-        return arrays
-
     def _by_process_0(self, decide: Callable[[], str]) -> str:
-        """What `decide` returns there, on every process; the others do not call it."""
+        """Calls `decide` on process 0 and returns its result on all."""
         leads = self._processes.index == 0
         decision = processes.jointly(self._processes, lambda: decide() if leads else "")
         return processes.gather_objects(self._processes, decision)[0]
@@ -244,11 +221,11 @@ class Checkpoints:
     def _give_up(self, error: Exception) -> None:
         step, self._writing, self._failed = self._writing, None, True
         self._failures.append(SaveFailure(step, _short(str(error))))
-        # What this save would have replaced is struck off the list, though it is there.
-        self._store.look_again()
+        # The list lacks the checkpoint that this save would have replaced.
+        self._store.reload()
         if self._processes.index == 0 and step not in self.steps():
-            # Orbax ends at the first writer's error; the others, which nobody waits for, would make
-            # the directory anew.
+            # Orbax stops at the first writer's error and does not wait for the others, which would
+            # create the directory again.
             time.sleep(_OTHER_WRITERS_S)
             _remove(self._store.path(step))
             _remove(self._store.unfinished_path(step))
@@ -264,7 +241,7 @@ class Checkpoints:
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
         older = [other for other in self.steps() if other < step]
-        rest = f"the one before it is of step {older[-1]}" if older else "there is none before it"
+        rest = f"the one before it is of step {older[-1]}" if older else "it is the oldest"
         return DamagedCheckpoint(f"{self._store.path(step)} is damaged: {_short(reason)}; {rest}")
 
 
@@ -273,7 +250,7 @@ def _write_checksums(directory: epath.Path) -> None:
 
 
 def _find_damage(directory: epath.Path) -> str:
-    """What is wrong with a checkpoint, or ""."""
+    """Describes the damage to a checkpoint, or returns ""."""
     try:
         metadata = json.loads((directory / METADATA_FILE).read_bytes())
         summed = metadata.get("custom_metadata") == _SUMMED
@@ -292,10 +269,10 @@ def _remove(directory: epath.Path) -> None:
         try:
             directory.rmtree()
         except OSError as error:
-            warn(f"{directory} is of no use, but cannot be deleted: {error}")
+            warn(f"{directory} is no longer needed, but cannot be deleted: {error}")
 
 
 def _short(reason: str) -> str:
     reason = reason.partition("[tensorstore_spec")[0].strip()
-    # The system's own word is the last, behind paths of any length.
-    return reason if len(reason) <= _LONGEST else f"{reason[:100]} ... {reason[-200:]}"
+    # The system's own error message comes last, after paths of any length.
+    return reason if len(reason) <= _MAX_REASON else f"{reason[:100]} ... {reason[-200:]}"

@@ -1,4 +1,4 @@
-"""Numbered tables of arrays in a directory. The only module that knows Orbax."""
+"""Numbered tables of arrays in a directory. The only module that uses Orbax."""
 
 import gc
 import warnings
@@ -15,25 +15,24 @@ from promptmad_jax.runtime.state_table import Table
 METADATA_FILE = "_CHECKPOINT_METADATA"
 COMMIT_FILE = "commit_success.txt"
 UNFINISHED_SUFFIX = ".orbax-checkpoint-tmp"
-_ITEM = "default"  # where a manager of one item puts it
+_ITEM = "default"  # the folder of the only item
 SAVE_SECONDS = 300  # A process that fails to write keeps the others waiting no longer than this.
 
-# TensorStore reports what the system refused as ValueError.
+# TensorStore reports errors of the system as ValueError.
 STORAGE_ERRORS = (OSError, ValueError, KeyError, jax.errors.JaxRuntimeError)
 
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """Leaves the question to the training loop. Orbax asks it from the thread that finishes a
-        save too, with a step that is past by then: all processes would agree on a wrong step."""
+        """Leaves preemption to the training loop. Orbax also asks from the thread that finishes a
+        save, with a step that has passed by then: all processes would agree on a wrong step."""
         return False
 
 
 class OrbaxStore:
-    """One directory of tables, each below the number of its step, written in the background.
+    """A directory of tables, each below the number of its step, written in the background.
 
-    With several processes, all of them make the same calls together, but for `steps`, `busy` and
-    `look_again`.
+    With several processes, all make the same calls together, except `steps`, `busy` and `reload`.
     """
 
     def __init__(
@@ -43,17 +42,16 @@ class OrbaxStore:
         keep_every: int,
         before_commit: Callable[[epath.Path], None],
     ):
-        """Opens `directory`, made if need be.
+        """Opens `directory`, creating it if necessary.
 
         Args:
-          keep, keep_every: the newest `keep` are kept, and the multiples of `keep_every` (0: none).
-          before_commit: called on process 0, by another thread, with the directory of a table whose
-            files are complete, before it counts as one of the steps.
+          keep, keep_every: keeps the newest `keep` and the multiples of `keep_every` (0: none).
+          before_commit: called on process 0, in another thread, with the directory of a table whose
+            files are complete, before it becomes one of the steps.
         """
         self.directory = directory
-        self._policy = AnyPreservationPolicy(
-            [LatestN(keep)] + ([EveryNSteps(keep_every)] if keep_every else [])
-        )
+        policies = [LatestN(keep)] + ([EveryNSteps(keep_every)] if keep_every else [])
+        self._policy = AnyPreservationPolicy(policies)
         self._before_commit = before_commit
         self._step = 0
         self._manager = self._open()
@@ -63,41 +61,42 @@ class OrbaxStore:
         return sorted(self._manager.all_steps())
 
     def path(self, step: int) -> epath.Path:
-        """Where a step is, or will be."""
+        """The directory of a step, which need not exist."""
         return self.directory / str(step)
 
     def unfinished_path(self, step: int) -> epath.Path:
-        """Where a step is written to; an object store has it at `path` from the start."""
+        """The directory that a step is written to; in an object store it is `path`."""
         return self.directory / f"{step}{UNFINISHED_SUFFIX}"
 
     def start(self, step: int, table: Table, metadata: dict[str, Any]) -> None:
-        """Begins to write; raises one of `STORAGE_ERRORS`. The save before must have ended."""
+        """Starts a save, after the one before has ended; raises one of `STORAGE_ERRORS`."""
         self._step = step
         self._manager.save(step, args=ocp.args.StandardSave(table), custom_metadata=metadata)
 
     def busy(self) -> bool:
-        """Whether a save is still being written."""
+        """Returns True while a save is being written."""
         return self._manager.is_saving_in_progress()
 
     def finish(self) -> None:
-        """Waits for the save; raises one of `STORAGE_ERRORS` where it failed."""
+        """Waits for the save; raises one of `STORAGE_ERRORS` if it failed."""
         self._manager.wait_until_finished()
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Reads the list of steps from the disk."""
         self._manager.reload()
 
-    def arrays(self, step: int) -> Any:
-        """Type and shape of each array; something other than a dict if that cannot be told."""
+    def arrays(self, step: int) -> dict[str, Any]:
+        """Type and shape of each array of a step; raises one of `STORAGE_ERRORS`."""
         metadata = self._manager.item_metadata(step)
-        return None if metadata is None else metadata.tree
+        if metadata is None or not isinstance(metadata.tree, dict):
+            raise ValueError("its table of arrays is missing")
+        return metadata.tree
 
     def read(self, step: int, wanted: Table) -> Table:
-        """The arrays of a step on the shardings of `wanted`; raises one of `STORAGE_ERRORS`."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        """The arrays of a step that are in `wanted`, on its shardings; no others are read.
 
-    def read_part(self, step: int, wanted: Table) -> Table:
-        """As `read`, for some of the arrays of a step."""
+        Raises one of `STORAGE_ERRORS`.
+        """
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         handler = ocp.PyTreeCheckpointHandler()
         try:
@@ -117,32 +116,27 @@ class OrbaxStore:
                 raise
 
     def reopen(self) -> None:
-        """Begins anew after a failed save, which the next save would otherwise fail with too."""
+        """Replaces the manager after a failed save, with which its next save would fail too."""
         self.close(failed=True)
         self._manager = self._open()
-        _forget_unawaited()
+        # Frees the coroutines that the save has not awaited, before Python warns of them.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            gc.collect()
 
     def _open(self) -> _Manager:
-        return _Manager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._policy,
-                enable_async_checkpointing=True,
-                async_options=ocp.AsyncOptions(
-                    timeout_secs=SAVE_SECONDS, post_finalization_callback=self._complete
-                ),
-                create=True,
-            ),
-            item_handlers=ocp.StandardCheckpointHandler(),
+        asynchronous = ocp.AsyncOptions(
+            timeout_secs=SAVE_SECONDS, post_finalization_callback=self._complete
         )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy,
+            enable_async_checkpointing=True,
+            async_options=asynchronous,
+            create=True,
+        )
+        handlers = ocp.StandardCheckpointHandler()
+        return _Manager(self.directory, options=options, item_handlers=handlers)
 
     def _complete(self) -> None:
         unfinished = self.unfinished_path(self._step)
         self._before_commit(unfinished if unfinished.exists() else self.path(self._step))
-
-
-def _forget_unawaited() -> None:
-    """Frees the coroutines that a save has not come to, of which Python would warn at any time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        gc.collect()

@@ -1,5 +1,6 @@
 """Checkpoints come back exactly, onto any mesh, whole or not at all."""
 
+import contextlib
 import dataclasses
 import gc
 import json
@@ -79,40 +80,43 @@ def single():
 
 
 @pytest.fixture
-def checkpoints(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
-    yield checkpoints
-    checkpoints.close()
+def opened():
+    """Opens checkpoints, which the end of the test closes."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(
+            contextlib.closing(Checkpoints(*args, **kwargs))
+        )
+
+
+@pytest.fixture
+def checkpoints(tmp_path, opened):
+    return opened(tmp_path / "checkpoints", keep=2)
 
 
 @pytest.mark.smoke
-def test_eight_devices_to_one_and_back(tmp_path, sharded, single):
+def test_eight_devices_to_one_and_back(tmp_path, opened, sharded, single):
     state, abstract = sharded
     assert not state.params["neck"]["kernel"].sharding.is_fully_replicated
-    first = Checkpoints(tmp_path / "eight", keep=1)
+    first, second = (opened(tmp_path / name, keep=1) for name in ("eight", "one"))
     first.save(4, state)
     first.wait()
     on_one = first.restore(4, single[1])
     assert_same(on_one, state, single[1])
-    second = Checkpoints(tmp_path / "one", keep=1)
     second.save(4, on_one)
     second.wait()
     back = second.restore(4, abstract)
     assert_same(back, state, abstract)
     assert jax.random.bits(back.key) == jax.random.bits(state.key)
-    first.close()
-    second.close()
 
 
-def test_newest_are_kept_and_latest_is_found(checkpoints, single):
+def test_newest_are_kept_and_latest_is_found(checkpoints, single, opened):
     assert checkpoints.latest_step() is None
     for step in (1, 5, 10):
         checkpoints.save(step, single[0])
     checkpoints.close()
-    reopened = Checkpoints(checkpoints.directory, keep=2)
+    reopened = opened(checkpoints.directory, keep=2)
     assert reopened.latest_step() == 10
     assert sorted(path.name for path in reopened.directory.iterdir()) == ["10", "5"]
-    reopened.close()
 
 
 def test_saving_the_newest_again_does_nothing_and_an_older_one_fails(checkpoints, single):
@@ -164,19 +168,18 @@ for step in range(1, 10**6):
     assert checkpoints.latest_step() == step + 1
 
 
-def test_half_written_directory_is_passed_over(checkpoints, single):
+def test_half_written_directory_is_passed_over(checkpoints, single, opened):
     state, abstract = single
     checkpoints.save(1, state)
     checkpoints.close()
     half = checkpoints.directory / "2.orbax-checkpoint-tmp" / "default"
     half.mkdir(parents=True)
     (half / "manifest.ocdbt").write_bytes(b"half")
-    reopened = Checkpoints(checkpoints.directory, keep=2)
+    reopened = opened(checkpoints.directory, keep=2)
     assert reopened.latest_step() == 1
     step, restored = reopened.resume(abstract)
     assert step == 1 and not half.exists()
     assert_same(restored, state, abstract)
-    reopened.close()
 
 
 def flip(path, at=0.5):
@@ -203,11 +206,13 @@ def two_steps(tmp_path, single):
 
 
 @pytest.mark.parametrize("damage", [flip, cut, os.unlink])
-def test_damaged_newest_is_named_and_the_one_before_taken(two_steps, single, capsys, damage):
+def test_damaged_newest_is_named_and_the_one_before_taken(
+    two_steps, single, opened, capsys, damage
+):
     state, abstract = single
     path = largest(two_steps / "2")
     damage(path)
-    checkpoints = Checkpoints(two_steps, keep=3)
+    checkpoints = opened(two_steps, keep=3)
     with pytest.raises(DamagedCheckpoint) as caught:
         checkpoints.restore(2, abstract)
     name = path.relative_to(two_steps / "2")
@@ -225,51 +230,46 @@ def test_damaged_newest_is_named_and_the_one_before_taken(two_steps, single, cap
     checkpoints.save(2, state)
     checkpoints.wait()
     assert_same(checkpoints.restore(2, abstract), state, abstract)
-    checkpoints.close()
 
 
-def test_reader_takes_the_one_before_and_leaves_the_files(two_steps, single):
+def test_reader_takes_the_one_before_and_leaves_the_files(two_steps, single, opened):
     cut(largest(two_steps / "2"))
-    checkpoints = Checkpoints(two_steps, keep=3)
+    checkpoints = opened(two_steps, keep=3)
     step, restored = checkpoints.restore_newest(single[1])
     assert step == 1 and checkpoints.steps() == [1, 2]
     assert_same(restored, *single)
-    checkpoints.close()
 
 
-def test_all_damaged_is_no_fresh_start(two_steps, single):
+def test_all_damaged_is_no_fresh_start(two_steps, single, opened):
     flip(largest(two_steps / "1"))
     flip(largest(two_steps / "2"))
-    checkpoints = Checkpoints(two_steps, keep=3)
-    with pytest.raises(DamagedCheckpoint, match=r"no checkpoint in .* is whole"):
+    checkpoints = opened(two_steps, keep=3)
+    with pytest.raises(DamagedCheckpoint, match=r"no checkpoint in .* is undamaged"):
         checkpoints.resume(single[1])
     assert checkpoints.steps() == [1, 2]
-    checkpoints.close()
 
 
-def test_metadata_that_cannot_be_read_is_damage(two_steps, single):
+def test_metadata_that_cannot_be_read_is_damage(two_steps, single, opened):
     (two_steps / "2" / "_CHECKPOINT_METADATA").write_text("{")
     (two_steps / "1" / "_CHECKPOINT_METADATA").unlink()
-    checkpoints = Checkpoints(two_steps, keep=3)
+    checkpoints = opened(two_steps, keep=3)
     with pytest.raises(DamagedCheckpoint, match="_CHECKPOINT_METADATA was changed"):
         checkpoints.restore(2, single[1])
-    with pytest.raises(DamagedCheckpoint, match="METADATA is missing; there is none before"):
+    with pytest.raises(DamagedCheckpoint, match="METADATA is missing; it is the oldest"):
         checkpoints.restore(1, single[1])
-    checkpoints.close()
 
 
-def test_checkpoint_from_before_there_were_checksums(two_steps, single):
+def test_checkpoint_from_before_there_were_checksums(two_steps, single, opened):
     metadata = two_steps / "2" / "_CHECKPOINT_METADATA"
     metadata.write_text(metadata.read_text().replace('{"checksums": true}', "{}"))
     (two_steps / "2" / "checksums.json").unlink()
-    checkpoints = Checkpoints(two_steps, keep=3)
+    checkpoints = opened(two_steps, keep=3)
     assert_same(checkpoints.restore(2, single[1]), *single)
-    checkpoints.close()
 
 
-def test_failed_save_is_told_and_leaves_the_others(tmp_path, single, file_size_limit):
+def test_failed_save_is_told_and_leaves_the_others(tmp_path, single, opened, file_size_limit):
     state, abstract = single
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = opened(tmp_path, keep=2)
     for step in (1, 2):
         checkpoints.save(step, state)
     checkpoints.wait()
@@ -286,7 +286,6 @@ def test_failed_save_is_told_and_leaves_the_others(tmp_path, single, file_size_l
     assert checkpoints.failures() == [] and checkpoints.steps() == [2, 4]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
     assert_same(checkpoints.restore(4, abstract), state, abstract)
-    checkpoints.close()
 
 
 def test_directory_that_cannot_be_written(tmp_path, single, recwarn):
@@ -322,8 +321,11 @@ def test_a_part_is_read_without_the_rest(checkpoints, single, monkeypatch):
     checkpoints.save(1, state)
     checkpoints.wait()
     part = {"params": abstract.params, "step": abstract.step}
-    monkeypatch.setattr(checkpoints._store, "read", None)
+    names, read = [], checkpoints._store.read
+    record = lambda step, wanted: names.extend(wanted) or read(step, wanted)
+    monkeypatch.setattr(checkpoints._store, "read", record)
     restored = checkpoints.restore_part(1, part)
+    assert set(names) == {"params/neck/kernel", "params/scale", "step"}
     assert_same(restored, {"params": state.params, "step": state.step}, part)
     part["params"] = {"neck": abstract.params["neck"]}
     with pytest.raises(UserError, match="params/scale is not in the model"):
@@ -336,22 +338,16 @@ def test_other_model_is_told_apart(checkpoints, single):
     checkpoints.wait()
     sharding = abstract.step.sharding
     kernel = jax.ShapeDtypeStruct((8, 32), jnp.float32, sharding=sharding)
-    other = dataclasses.replace(abstract, params={"neck": {"kernel": kernel}, "new": kernel})
+    params = {"neck": {"kernel": kernel}, "new": kernel}
+    step = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
+    other = dataclasses.replace(abstract, params=params, step=step)
     with pytest.raises(UserError, match="belongs to another model") as caught:
         checkpoints.restore(1, other)
     message = str(caught.value)
     assert "params/new is not in the checkpoint" in message
     assert "params/scale is not in the model" in message
     assert "kernel is float32[8, 16] in the checkpoint and float32[8, 32] in the model" in message
-
-
-def test_other_dtype_is_told_apart(checkpoints, single):
-    state, abstract = single
-    checkpoints.save(1, state)
-    checkpoints.wait()
-    step = jax.ShapeDtypeStruct((), jnp.float32, sharding=abstract.step.sharding)
-    with pytest.raises(UserError, match=r"step is int32\[\] in the checkpoint and float32\[\]"):
-        checkpoints.restore(1, dataclasses.replace(abstract, step=step))
+    assert "step is int32[] in the checkpoint and float32[] in the model" in message
 
 
 def test_step_that_is_not_there(checkpoints, single):
@@ -371,5 +367,5 @@ def test_config_is_kept_beside_the_steps(checkpoints, single):
 def test_keep_must_be_positive(tmp_path):
     with pytest.raises(UserError, match="at least 1, not 0"):
         Checkpoints(tmp_path, keep=0)
-    with pytest.raises(UserError, match="-5 is below 0"):
+    with pytest.raises(UserError, match="at least 0, not -5"):
         Checkpoints(tmp_path, keep=1, keep_every=-5)
