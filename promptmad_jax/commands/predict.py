@@ -13,7 +13,9 @@ def predict(predictor: Predictor, paths: list[str], class_name: str | None, outp
     """Writes scores.jsonl, maps and overlays of the images; prints how many were scored."""
     if class_name is None and predictor.class_names:
         raise UserError("give --class_name: a class of the run, or auto")
-    count = predict_files(predictor, paths, class_name or _OBJECT, output)
+    name = class_name or _OBJECT
+    predictor.check_class(name)  # before anything in `output` is touched
+    count = predict_files(predictor, paths, name, output)
     print(f"{count} images scored: {output}/scores.jsonl")
 
 

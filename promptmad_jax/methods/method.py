@@ -43,6 +43,10 @@ class Predictor(Protocol):
         """
         ...
 
+    def check_class(self, class_name: str) -> None:
+        """Raises UserError if it cannot be called with this class name."""
+        ...
+
 
 class Training(Protocol):
     """A training run of a detector, with its data.

@@ -68,14 +68,18 @@ class Predictor:
             for name, score, anomaly_map in zip(names, scores, final, strict=True)
         ]
 
-    def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
-        if class_name == "auto":
-            return self._nearest_class(images)
-        if class_name not in self.class_names:
+    def check_class(self, class_name: str) -> None:
+        """Raises UserError if the model has no such class."""
+        if class_name not in (*self.class_names, "auto"):
             raise UserError(
                 f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}, "
                 "and --class_name=auto finds one"
             )
+
+    def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
+        if class_name == "auto":
+            return self._nearest_class(images)
+        self.check_class(class_name)
         return np.full(len(images), self.class_names.index(class_name))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:

@@ -71,11 +71,7 @@ class ZeroShotPredictor:
         Raises:
             UserError: class_name is "auto".
         """
-        if class_name == "auto":
-            raise UserError(
-                "--class_name=auto chooses among the classes of a run; a zero-shot detector has "
-                "none: say in words what the images show, or leave it out"
-            )
+        self.check_class(class_name)
         size = self._maker.detector.config.image_size
         resized = np.stack([resize_image(image, size, CLIP_KERNEL) for image in images])
         every = np.ones(len(self.words) + 1, bool)
@@ -85,6 +81,14 @@ class ZeroShotPredictor:
             for maps, rows in zip(batches, _split(resized, self._maker.batch_size), strict=True)
             for i, image in enumerate(rows)
         ]
+
+    def check_class(self, class_name: str) -> None:
+        """Raises UserError for "auto": a zero-shot detector has no classes to choose among."""
+        if class_name == "auto":
+            raise UserError(
+                "--class_name=auto chooses among the classes of a run; a zero-shot detector has "
+                "none: say in words what the images show, or leave it out"
+            )
 
     def _prediction(self, maps: dict, image: np.ndarray, class_name: str) -> Prediction:
         scores = [float(score) for score in maps["type_scores"][1:]]

@@ -173,6 +173,7 @@ def test_predict_mistakes(finished, tmp_path):
         flags = f"--workdir={workdir}", f"--output={output}", f"--class_name={class_name}"
         text = run("predict", *flags, str(path), status=2)
         assert message in text and "Traceback" not in text
+    assert not out.exists()
 
 
 def test_the_python_example_of_the_readme(finished, tmp_path):

@@ -173,11 +173,13 @@ def test_multiads_and_the_floor(finished, data, parts, tmp_path):
     config = "--config=clip_zero_shot.py:smoke"
     rows = predict(tmp_path / "out", parts, "scratch,dent", config)
     assert {row["type"] for row in rows} <= {"scratch", "dent"}
-    mistake = run("predict", f"--workdir={finished}", "--output=out", str(parts), status=2)
+    refused = f"--output={tmp_path / 'refused'}"
+    mistake = run("predict", f"--workdir={finished}", refused, str(parts), status=2)
     assert "give --defects" in mistake and "Traceback" not in mistake
-    assert "give --defects" in run("predict", config, "--output=out", str(parts), status=2)
+    assert "give --defects" in run("predict", config, refused, str(parts), status=2)
     auto = ("--class_name=auto", "--defects=dent")
-    mistake = run("predict", config, *auto, "--output=out", str(parts), status=2)
+    mistake = run("predict", config, *auto, refused, str(parts), status=2)
     assert "--class_name=auto chooses among the classes of a run" in mistake
+    assert not (tmp_path / "refused").exists()
     mistake = run("evaluate", f"--workdir={finished}", "--taxonomy=folders", status=2)
     assert "--dataset and --taxonomy go with --output" in mistake
