@@ -14,7 +14,7 @@ from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.methods.subject import Subject
-from promptmad_jax.runtime.cpu.dispatch import FIRST_CALLS, Calls
+from promptmad_jax.runtime.cpu.memory import FIRST_CALLS, finish_call
 
 _KEYS = 32
 
@@ -29,9 +29,8 @@ def training(subject: Subject, batch_size: int, steps: int, bench: Bench) -> Row
     """
     trainer, fields = subject.trainer(batch_size)
     program = bench.compile(subject.mesh.size, trainer.function, *trainer.arguments())
-    calls = Calls()
-    for _ in range(FIRST_CALLS):
-        calls.made(jax.block_until_ready(trainer()))
+    for count in range(1, FIRST_CALLS + 1):
+        finish_call(jax.block_until_ready(trainer()), count)
     if steps:
         bench = replace(bench, budget=Budget(steps, sample_s=0.0, limit_s=math.inf))
     with Compilations() as later:

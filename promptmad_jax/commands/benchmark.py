@@ -24,7 +24,7 @@ from promptmad_jax.benchmarking.training import synthesis, training
 from promptmad_jax.config import Config
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.methods.subject import divisible
-from promptmad_jax.runtime.cpu.dispatch import compute_in_this_thread
+from promptmad_jax.runtime.cpu.memory import compute_in_this_thread
 
 _MAP_SIZE = 224
 _MAX_SLOW_REPEATS = 5  # of cases that take seconds

@@ -11,7 +11,7 @@ from promptmad_jax.runs.resume import check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import say, warn
-from promptmad_jax.runtime.cpu.dispatch import compute_in_this_thread
+from promptmad_jax.runtime.cpu.memory import compute_in_this_thread
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.mesh import partition_rules

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import say, warn
-from promptmad_jax.runtime.cpu.dispatch import Calls
+from promptmad_jax.runtime.cpu.memory import finish_call
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.preemption import Preempted, Preemption
 from promptmad_jax.training.config import TrainConfig, evaluates_at
@@ -45,7 +45,7 @@ def train_loop(
         UserError: a loss is not finite, or the last state could not be saved.
         Preempted: told to stop; the state after the step that was running is saved.
     """
-    begin, steps, calls = int(state.step), config.steps, Calls()
+    begin, steps = int(state.step), config.steps
 
     def evaluate(step: int) -> None:
         with preemption.released():
@@ -55,11 +55,9 @@ def train_loop(
         if 0 < begin < steps and evaluates_at(config, begin) and log.lacks_evaluation(begin):
             evaluate(begin)
         for step in range(begin + 1, steps + 1):
-            # First of all: while the batch is cut, the last step's arrays are freed.
-            calls.wait()
             batch = log.before(step, lambda step=step: task.batch(step - 1))
             state, metrics = task.update(state, batch)
-            calls.made(metrics)
+            finish_call(metrics, step - begin)
             log.after(step, metrics)
             last = step == steps
             stopping = preemption.reached() and not last

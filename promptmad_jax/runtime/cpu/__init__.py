@@ -1,1 +1,1 @@
-"""What exists for CPUs alone: memory, caches, vector width, dispatch."""
+"""What exists for CPUs alone: memory, chunks that fit the caches, vector width."""

@@ -53,6 +53,19 @@ def keep_freed_memory() -> bool:
     return _keeps
 
 
+def compute_in_this_thread() -> None:
+    """Has JAX compute on a single CPU device in the calling thread.
+
+    Call it before JAX's first use of a device. A thread of JAX frees a program's intermediate
+    arrays only after it has returned the results, on a busy machine later than the next call
+    allocates its own: the process then holds both. The calling thread has freed them when the call
+    returns.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def hand_back_after_compilations() -> None:
     """Hands memory back after long compilations, if freed memory is kept: some 400 MiB."""
     from jax import monitoring
@@ -61,18 +74,23 @@ def hand_back_after_compilations() -> None:
         monitoring.register_event_duration_secs_listener(_hand_back)
 
 
-def hand_back_unused(results: Any) -> None:
-    """Waits for a program's results, then hands back free memory, if freed memory is kept.
+def finish_call(results: Any, count: int) -> None:
+    """Waits for the results of a program that runs many times, so that one call's block is free
+    before the next call allocates its own. Does nothing on an accelerator, which queues calls.
 
-    To be called after the `FIRST_CALLS` of a program that runs many times. Small arrays that the
-    first call leaves behind lie around its block, so that glibc, which needs room to align it, does
-    not find the same place for the second call's. Memory at the arena's end is kept: there the
-    block of every later call lies.
+    After the first calls, free memory is handed back. Small arrays that the first one leaves behind
+    lie around its block, so that glibc, which needs room to align it, does not find the same place
+    for the second. Memory at the arena's end is kept: there the block of every later call lies.
+
+    Args:
+        count: calls so far, this one included.
     """
-    if _keeps:
-        import jax
+    import jax
 
-        jax.block_until_ready(results)
+    if jax.default_backend() != "cpu":
+        return
+    jax.block_until_ready(results)
+    if _keeps and count <= FIRST_CALLS:
         time.sleep(_FREED_S)
         _trim(keep_at_end=_EVERYTHING)
 
