@@ -63,12 +63,10 @@ class Workdir:
             )
         try:
             values = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not valid JSON ({error}); restore it or train again"
-            ) from error
-        for group, key in _RETIRED:
-            values.get(group, {}).pop(key, None)
+            for group, key in _RETIRED:
+                values.get(group, {}).pop(key, None)
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); restore it or train again") from error
         return parse(values)
 
     def read_manifest(self) -> dict[str, Any] | None:
@@ -101,7 +99,7 @@ class Workdir:
             UserError: the file is missing or damaged.
         """
         path = self.path / "bank.npz"
-        way_out = f"delete it and run `promptmad train` again on {self.path}, which writes it"
+        way_out = f"run `promptmad train` again on {self.path}, which writes it"
         if not path.exists():
             raise UserError(f"{path} is missing: {way_out}")
         try:
