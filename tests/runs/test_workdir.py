@@ -87,7 +87,7 @@ def test_configuration_results_and_scores_come_back(files):
     with pytest.raises(UserError, match="holds no trained model"):
         files.config()
     write_text_atomic(path, "[]")
-    with pytest.raises(UserError, match="is damaged .* restore it"):
+    with pytest.raises(UserError, match=r"is damaged .* restore it"):
         files.config()
     values = to_dict(Config(name="cloud"))
     values["segmentor"]["fine_pass"] = 2  # as an older version wrote
