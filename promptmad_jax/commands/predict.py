@@ -1,10 +1,11 @@
 """Prediction: scores files and folders of images."""
 
 from promptmad_jax.config import Config
-from promptmad_jax.methods.method import Predictor, open_method
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.folder import predict_files
+from promptmad_jax.serving.prediction import Predictor
 
 _OBJECT = "object"
 

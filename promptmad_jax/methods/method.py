@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
@@ -20,32 +19,10 @@ from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.workdir import Workdir
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Predictor
 from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.state import Initializer, TrainState
 from promptmad_jax.training.update import StepFunction
-
-
-class Predictor(Protocol):
-    """Scores images of any sizes.
-
-    Attributes:
-        class_names: the classes that it knows; empty where any object can be named.
-    """
-
-    class_names: tuple[str, ...]
-
-    def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Predictions for RGB images uint8 [H, W, 3].
-
-        Args:
-            class_name: one of `class_names`, or "auto" to find it; or what the images show.
-        """
-        ...
-
-    def check_class(self, class_name: str) -> None:
-        """Raises UserError if it cannot be called with this class name."""
-        ...
 
 
 class Training(Protocol):

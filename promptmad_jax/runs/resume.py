@@ -162,7 +162,10 @@ def _stored_config(files: Workdir) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("it is no object")
+        return stored
     except ValueError as error:
         raise UserError(
             f"{path} is not valid JSON ({error}); restore it from a copy, or delete it to continue "

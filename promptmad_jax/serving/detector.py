@@ -1,6 +1,6 @@
 """A trained detector for use from Python: images in, results out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 
 from promptmad_jax.data import preprocess
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Predictor
 from promptmad_jax.serving.result import Result, make_result
 
 # uint8, or float in 0..1, [H, W], [H, W, 1], RGB [H, W, 3] or RGBA [H, W, 4]
@@ -23,12 +23,8 @@ class LoadedDetector:
             `class_name` says in words what the images show.
     """
 
-    def __init__(
-        self,
-        predict: Callable[[Sequence[np.ndarray], str], list[Prediction]],
-        class_names: tuple[str, ...],
-    ):
-        self._predict, self.class_names = predict, class_names
+    def __init__(self, predictor: Predictor):
+        self._predictor, self.class_names = predictor, predictor.class_names
 
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], class_name: str
@@ -46,7 +42,7 @@ class LoadedDetector:
         pictures = [to_rgb(image) for image in (images if several else [images])]
         if not pictures:
             return []
-        predictions = self._predict(pictures, class_name)
+        predictions = self._predictor(pictures, class_name)
         results = [
             make_result(prediction, *picture.shape[:2])
             for prediction, picture in zip(predictions, pictures, strict=True)

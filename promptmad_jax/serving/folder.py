@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,8 @@ from PIL import Image
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Prediction, Predictor
 from promptmad_jax.serving.result import make_result
-
-# Images uint8 [H, W, 3] and their class to predictions.
-Predict = Callable[[Sequence[np.ndarray], str], list[Prediction]]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _BATCH = 8
@@ -57,7 +54,7 @@ def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return unique
 
 
-def predict_files(predict: Predict, paths: Iterable[str], class_name: str, output: str) -> int:
+def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, output: str) -> int:
     """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
 
     A file that cannot be read is named on standard error and in scores.jsonl, and left out.
@@ -75,7 +72,7 @@ def predict_files(predict: Predict, paths: Iterable[str], class_name: str, outpu
             readable = list(_decode(group, scores))
             if not readable:
                 continue
-            predictions = predict([image for _, _, image in readable], class_name)
+            predictions = predictor([image for _, _, image in readable], class_name)
             for (path, name, image), prediction in zip(readable, predictions, strict=True):
                 scores.write(json.dumps(_write(target, path, name, image, prediction)) + "\n")
             scores.flush()

@@ -1,35 +1,19 @@
 """A trained detector with its class bank."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from promptmad_jax.data.preprocess import resize_image
-from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.prediction import Prediction
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing;
-    thresholds: of the class, where there are any; details: more to say in JSON; pictures: more to
-    show, name -> uint8 [S, S, 3]."""
-
-    class_name: str
-    score: float
-    anomaly_map: np.ndarray
-    score_range: tuple[float, float]
-    thresholds: Thresholds | None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-class Predictor:
+class ClassPredictor:
     """Scores images of known classes, or finds the class.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.evaluation.metrics.regions import Region, find_regions
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)

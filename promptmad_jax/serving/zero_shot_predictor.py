@@ -17,7 +17,7 @@ from promptmad_jax.reporting.type_pictures import paint
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Prediction
 
 _FORMAT = 1  # raised whenever the code gives other states for the same inputs
 _RANGE = (0.0, 1.0)  # maps are probabilities

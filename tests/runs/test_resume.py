@@ -108,9 +108,10 @@ def test_setting_that_this_version_lacks_is_told(files, capsys):
 
 def test_configuration_that_cannot_be_read(files, capsys):
     path = files.path / "checkpoints" / "config.json"
-    path.write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
-        check(Config(), files)
+    for text in ("{", "[]"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="not valid JSON"):
+            check(Config(), files)
     path.unlink()
     check(changed(train__seed=1), files)
     assert "cannot be compared" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from PIL import ExifTags, Image
 from promptmad_jax.evaluation.calibration import Thresholds
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.detector import LoadedDetector, to_rgb
-from promptmad_jax.serving.predictor import Prediction
+from promptmad_jax.serving.prediction import Prediction
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RGB = np.stack([GREY, GREY, GREY], -1)
@@ -63,8 +63,11 @@ def brightest(images, class_name):
     ]  # fmt: skip
 
 
+brightest.class_names = ("bolt",)
+
+
 def test_one_image_or_several():
-    detector = LoadedDetector(brightest, ("bolt",))
+    detector = LoadedDetector(brightest)
     dark, bright = RGB // 4, np.full((6, 8, 3), 200, np.uint8)
     result = detector(bright, "bolt")
     assert (result.verdict, result.threshold, result.class_name) == ("defective", 0.6, "bolt")

@@ -25,7 +25,7 @@ from promptmad_jax.reporting.report import Report
 from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.predictor import Predictor
+from promptmad_jax.serving.predictor import ClassPredictor
 
 
 class Reconstruction:
@@ -62,7 +62,7 @@ class Reconstruction:
 
         return evaluate_weights(self.config, path, prompt_images, output)
 
-    def predictor(self, files: Workdir | None, defects: str) -> Predictor:
+    def predictor(self, files: Workdir | None, defects: str) -> ClassPredictor:
         if defects:
             raise UserError("--defects is for zero-shot detectors, and this is none; leave it out")
         if files is None:
@@ -70,7 +70,7 @@ class Reconstruction:
         calibration = files.read_calibration()
         return _restore(self.config, files, calibration.step).predictor(calibration)
 
-    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predictor:
+    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> ClassPredictor:
         from promptmad_jax.methods.reconstruction.weight_file import load_weights_predictor
 
         return load_weights_predictor(self.config, path, class_name, prompt_image)

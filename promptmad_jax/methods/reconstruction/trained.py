@@ -27,7 +27,7 @@ from promptmad_jax.reporting.report import Report
 from promptmad_jax.runs.restore import restore_step
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.processes import ALONE, this_run
-from promptmad_jax.serving.predictor import Predictor
+from promptmad_jax.serving.predictor import ClassPredictor
 from promptmad_jax.training.state import Weights
 
 
@@ -132,7 +132,7 @@ class TrainedDetector:
             steps=step_source(self.maker, self.assembly.class_names),
         )
 
-    def predictor(self, calibration: Calibration) -> Predictor:
+    def predictor(self, calibration: Calibration) -> ClassPredictor:
         """Scores new images of the run's classes."""
         settings, names = self.config.eval, self.assembly.class_names
-        return Predictor(self.maker, names, calibration, settings.fusion, settings.image_pool)
+        return ClassPredictor(self.maker, names, calibration, settings.fusion, settings.image_pool)

@@ -26,7 +26,7 @@ from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import replicate
-from promptmad_jax.serving.predictor import Predictor
+from promptmad_jax.serving.predictor import ClassPredictor
 from promptmad_jax.training.state import Weights
 from promptmad_jax.weights.files import read_tensors
 from promptmad_jax.weights.hub import resolve_file
@@ -98,7 +98,7 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
 
 def load_weights_predictor(
     config: Config, path: str, class_name: str, prompt_image: str
-) -> Predictor:
+) -> ClassPredictor:
     """A weight file ready for images of one class.
 
     The constants of fusion and drawing are read off the prompt image and its pseudo-anomalies. One
