@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -32,7 +33,9 @@ class Tokenizer:
     """
 
     def __init__(self, vocabulary: dict[str, int], merges: Merges):
-        from transformers import CLIPTokenizer  # takes about a second to import
+        # Importing takes about a second, and would warn that PyTorch is missing.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        from transformers import CLIPTokenizer
 
         for token in (START, END):
             if token not in vocabulary:
