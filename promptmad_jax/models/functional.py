@@ -48,8 +48,3 @@ class Network:
 def batch_stats(module: nnx.Module) -> Stats:
     """Returns the module's running statistics, after a forward pass in training mode."""
     return nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
-
-
-def count_params(params: Params) -> int:
-    """Number of scalars in a tree of arrays or shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

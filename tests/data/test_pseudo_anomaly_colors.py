@@ -129,16 +129,9 @@ def test_drawn_tables_are_pillows_for_some_parameter():
         assert len(seen) >= 6
 
 
-def test_histogram_both_ways():
-    image = np.random.default_rng(0).integers(0, 256, (3, 500), dtype=np.int32)
-    image[1] = 7
-    expected = np.stack([np.bincount(channel, minlength=256) for channel in image])
-    np.testing.assert_array_equal(texture_ops.count_by_scatter(jnp.asarray(image)), expected)
-    np.testing.assert_array_equal(texture_ops.count_by_product(jnp.asarray(image)), expected)
-
-
 def test_a_channel_of_one_level_keeps_it():
     counts = texture_ops.histogram(jnp.full((3, 8, 8), 77.0))
+    np.testing.assert_array_equal(counts, 64 * (np.arange(256) == 77)[None].repeat(3, 0))
     for table in (texture_ops.equalize_table(counts), texture_ops.autocontrast_table(counts, 5)):
         np.testing.assert_array_equal(table[:, 77], 77.0)
 

@@ -15,9 +15,9 @@ from promptmad_jax.data.pipeline import BatchIndices, TrainArrays, resident_sour
 from promptmad_jax.dry_run.collectives import find_collectives
 from promptmad_jax.dry_run.memory import memory
 from promptmad_jax.methods.reconstruction.abstract import abstract_training
-from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
+from tests.trees import count_params
 from tools.scaling import summed_elements
 
 IMAGES = 2  # a device

@@ -11,10 +11,10 @@ from promptmad_jax.dry_run import report as dry_run
 from promptmad_jax.dry_run.collectives import Collective
 from promptmad_jax.dry_run.memory import Memory, image_count, state_groups
 from promptmad_jax.methods.reconstruction.abstract import abstract_training, text_width
-from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import abstract_mesh, partition_rules
+from tests.trees import count_params
 
 MIB = 2**20
 

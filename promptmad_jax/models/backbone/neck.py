@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from promptmad_jax.models.layers.resize import sample_align_corners
+from promptmad_jax.models.layers.resize import resize_align_corners
 
 
 class Features(NamedTuple):
@@ -26,7 +26,7 @@ def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
     """Resizes levels at strides 2, 4, 8, 16 to the last one's grid and concatenates channels."""
     height, width = levels[-1].shape[1:3]
     *fine, last = levels
-    return jnp.concatenate([*(sample_align_corners(x, height, width) for x in fine), last], axis=-1)
+    return jnp.concatenate([*(resize_align_corners(x, height, width) for x in fine), last], axis=-1)
 
 
 def features_from_levels(levels: tuple[jax.Array, ...], fine: bool) -> Features:

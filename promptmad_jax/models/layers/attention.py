@@ -16,17 +16,25 @@ from promptmad_jax.runtime.key_streams import KeyStreams
 # Finite, so that a masked logit costs an addition; exp of it is exactly zero.
 _BLOCKED = -1e9
 
+# torch initialises queries, keys and values as one [3 width, width] matrix: a smaller bound.
+PACKED = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
+
 
 class Text(NamedTuple):
     """Text tokens of each sample's class.
 
     Attributes:
         tokens: [B, T, d], token 0 the normal state, then one per defect type, padded.
-        mask: bool [B, T], true where there is a token; None where there is no padding.
+        mask: bool [B, T], true where there is a token.
     """
 
     tokens: jax.Array
-    mask: jax.Array | None
+    mask: jax.Array
+
+    @property
+    def allowed(self) -> jax.Array:
+        """The mask for `attend`, [B, 1, 1, T]."""
+        return self.mask[:, None, None, :]
 
 
 def attend(
@@ -143,16 +151,15 @@ class Attention(nnx.Module):
 
     softmax(Q K^T) V + tanh(g) softmax(Q K_text^T) V_text, g = 0 at the start: so a model with text
     starts as the model without. One softmax over image and text keys would take attention away
-    from the image even with a closed gate. `limit`: see `attend`, and `limit_attention`.
+    from the image even with a closed gate. `limit`: see `attend`, and `limit_attention`. `init` is
+    that of the first three kernels.
     """
 
-    def __init__(self, width: int, heads: int, rngs: KeyStreams, *, text_gate: bool = False):
+    def __init__(
+        self, width: int, heads: int, rngs: KeyStreams, *, text_gate: bool = False, init=PACKED
+    ):
         self.heads, self.text_gate, self.limit = heads, text_gate, 0
-        # torch initialises q, k, v as one [3 width, width] matrix: a smaller bound than alone.
-        packed = nnx.initializers.variance_scaling(0.5, "fan_avg", "uniform")
-        self.query, self.key, self.value = (
-            linear(width, width, rngs, kernel_init=packed) for _ in range(3)
-        )
+        self.query, self.key, self.value = (linear(width, width, rngs, init) for _ in range(3))
         self.out = linear(width, width, rngs)
         if text_gate:
             self.text_key, self.text_value = (linear(width, width, rngs) for _ in range(2))
@@ -169,32 +176,15 @@ class Attention(nnx.Module):
         rate: float = 0.0,
         rngs: KeyStreams | None = None,
     ) -> jax.Array:
-        """query [B, N, D], key and value [B, M, D], allowed bool [N, M], text of width D."""
-        if allowed is not None:
-            allowed = allowed[None, None]
+        """query [B, N, D], key and value [B, M, D], text of width D; others as in `attend`."""
         q = _split(self.query(query), self.heads)
         key, value = _split(self.key(key), self.heads), _split(self.value(value), self.heads)
         y = attend(q, key, value, allowed, rate, rngs, self.limit)
         if self.text_gate:
             key, value = self.text_key(text.tokens), self.text_value(text.tokens)
-            key, value, mask = _split(key, self.heads), _split(value, self.heads), text.mask
-            read = attend(q, key, value, mask[:, None, None, :], rate, rngs)
-            y = y + jnp.tanh(self.gate[...]) * read
+            key, value = _split(key, self.heads), _split(value, self.heads)
+            y = y + jnp.tanh(self.gate[...]) * attend(q, key, value, text.allowed, rate, rngs)
         return self.out(y.reshape(query.shape))
-
-
-class CrossAttention(nnx.Module):
-    """Plain attention from tokens [B, N, D] to text tokens [B, T, D]."""
-
-    def __init__(self, width: int, heads: int, rngs: KeyStreams):
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (linear(width, width, rngs) for _ in range(4))
-
-    def __call__(self, x: jax.Array, text: Text) -> jax.Array:
-        query, key, value = self.query(x), self.key(text.tokens), self.value(text.tokens)
-        allowed = None if text.mask is None else text.mask[:, None, None, :]
-        y = attend(*(_split(y, self.heads) for y in (query, key, value)), allowed)
-        return self.out(y.reshape(x.shape))
 
 
 def _split(x, heads):

@@ -151,4 +151,4 @@ class FeatureEncoder(nnx.Module):
         return jnp.broadcast_to(position, (batch, *position.shape[1:]))
 
     def _allowed(self) -> jax.Array:
-        return jnp.asarray(neighbor_allowed(*self.grid, self.config.neighbor_size))
+        return jnp.asarray(neighbor_allowed(*self.grid, self.config.neighbor_size))[None, None]

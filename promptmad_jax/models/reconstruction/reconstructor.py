@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers.attention import Attention, CrossAttention, Text
-from promptmad_jax.models.layers.basic import Mlp, linear
+from promptmad_jax.models.layers.attention import Attention, Text
+from promptmad_jax.models.layers.basic import Mlp, linear, xavier
 from promptmad_jax.models.layers.dropout import dropout
 from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
@@ -69,7 +69,7 @@ class Reconstructor(FeatureEncoder):
                 layer_norm(width, rngs),
             )
         if self.text_in_prompt:
-            self.prompt_text_attention = CrossAttention(width, config.heads, rngs)
+            self.prompt_text_attention = Attention(width, config.heads, rngs, init=xavier)
             self.prompt_text_gate = nnx.Param(jnp.zeros(()))
 
     def encode_pairs(
@@ -84,7 +84,8 @@ class Reconstructor(FeatureEncoder):
         """Adds the text that the prompt tokens [B, N, D] attend to: the tokens of a class bank."""
         if not self.text_in_prompt:
             return prompt
-        read = self.prompt_text_attention(prompt, self._project(text))
+        text = self._project(text)
+        read = self.prompt_text_attention(prompt, text.tokens, text.tokens, allowed=text.allowed)
         return prompt + jnp.tanh(self.prompt_text_gate[...]) * read
 
     def decode(

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promptmad_jax.models.layers.attention import CrossAttention, Text
-from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear
+from promptmad_jax.models.layers.attention import Attention, Text
+from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear, xavier
 from promptmad_jax.models.layers.norm import BatchNorm, layer_norm
 from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
 from promptmad_jax.runtime.key_streams import KeyStreams
@@ -56,18 +56,19 @@ class SpatialLayer(nnx.Module):
     def __init__(self, config: SegmentorConfig, text: bool, rngs: KeyStreams):
         width = config.width
         self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
-        self.attention = CrossAttention(width, config.heads, rngs)
+        self.attention = Attention(width, config.heads, rngs, init=xavier)
         self.mlp = Mlp(width, 2 * width, rngs, jax.nn.gelu)
         self.text = text
         if text:
             self.text_norm = layer_norm(width, rngs)
-            self.text_attention = CrossAttention(width, config.heads, rngs)
+            self.text_attention = Attention(width, config.heads, rngs, init=xavier)
 
     def __call__(self, x, position, text: Text | None):
         y = self.norm1(x) + position
-        x = x + self.attention(y, Text(y, None))
+        x = x + self.attention(y, y, y)
         if self.text:
-            x = x + self.text_attention(self.text_norm(x) + position, text)
+            y = self.text_norm(x) + position
+            x = x + self.text_attention(y, text.tokens, text.tokens, allowed=text.allowed)
         return x + self.mlp(self.norm2(x))
 
 

@@ -91,7 +91,7 @@ def test_an_mlp_drops_behind_relu_alone():
 def test_blocked_keys_have_no_influence():
     attention = Attention(8, 2, nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 8)), jnp.float32)
-    allowed = jnp.asarray([[True, True, False]] * 3)
+    allowed = jnp.asarray([True, True, False])[None, None, None]
     changed = x.at[:, 2].set(100.0)
     before = attention(x, x, x, allowed=allowed)
     after = attention(x, changed, changed, allowed=allowed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from promptmad_jax.models.backbone.neck import Features
-from promptmad_jax.models.functional import Network, count_params
+from promptmad_jax.models.functional import Network
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth, unfold
 from promptmad_jax.models.reconstruction.denoiser import Condition
@@ -18,6 +18,7 @@ from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD, shrink_mask
 from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
+from tests.trees import count_params
 
 CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
 RECONSTRUCTOR = ReconstructorConfig(

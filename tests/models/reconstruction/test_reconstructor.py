@@ -7,10 +7,11 @@ import pytest
 from flax import nnx
 
 from promptmad_jax.models.backbone.neck import Features
-from promptmad_jax.models.functional import Network, count_params
+from promptmad_jax.models.functional import Network
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
+from tests.trees import count_params
 
 
 @pytest.mark.parametrize("size", [224, 256, 320])

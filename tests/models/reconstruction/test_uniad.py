@@ -7,12 +7,13 @@ import pytest
 
 from promptmad_jax.losses.objective import LossConfig, objective
 from promptmad_jax.models.backbone.neck import Features
-from promptmad_jax.models.functional import Network, batch_stats, count_params
+from promptmad_jax.models.functional import Network, batch_stats
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.models.reconstruction.pairs import interleave
 from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.training.reconstruction_step import join, step_rngs
+from tests.trees import count_params
 
 GRID, CHANNELS, BATCH = (4, 5), 6, 2
 CONFIG = ReconstructorConfig(

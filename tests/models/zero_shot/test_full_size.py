@@ -11,11 +11,11 @@ from promptmad_jax.clip.config import PUBLISHED
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
-from promptmad_jax.models.functional import count_params
 from promptmad_jax.models.zero_shot.config import CLIP_ZERO_SHOT, DAPO, MULTIADS, DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.parameters import TableMoments, draw_parameters
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from tests.trees import count_params
 
 LARGE = PUBLISHED["openai/clip-vit-large-patch14-336"]
 FROZEN = FrozenClip(
