@@ -71,7 +71,7 @@ def test_every_setting_survives_the_round_trip():
         ("dapo.defect_words", "broken", ": defect_words is 'broken'; it must contain {defect}"),
         ("dapo.normal_words", "{objekt}", ": normal_words is '{objekt}'; it may contain {object}"),
         ("mesh.fsdp", -1, ": data and fsdp are both -1"),
-        ("mesh.rules", (("x", ("model",)),), ": rules: 'x' names the axis 'model'; there are 'da"),
+        ("mesh.rules", (("x", ("model",)),), ": rules: 'x' names the axis 'model'; it can be 'da"),
         ("mesh.rules", (("(", ()),), ": rules: '(' is not a regular expression"),
         ("data.image_size", 100, "multiple of 16"),
     ],

@@ -1,4 +1,4 @@
-"""Compiled programs, kept from one command to the next."""
+"""JAX's persistent compilation cache, in the user's cache folder."""
 
 import hashlib
 import os
@@ -7,20 +7,16 @@ from pathlib import Path
 
 from promptmad_jax.runtime.cpu import processor
 
-_DIRECTORY = "JAX_COMPILATION_CACHE_DIR"
-_LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
-
 
 def keep_compiled_programs() -> None:
-    """Turns JAX's persistent compilation cache on, by its environment variables: to be called
-    before JAX is imported. What the user has set stays.
+    """Turns the cache on by environment variables, before JAX is imported; keeps the user's.
 
-    Programs lie in the user's cache, apart for every kind of CPU: what XLA compiles for a CPU may
-    use instructions that another has not, and a home directory can be shared by several. Short
-    compilations are kept too, for a command makes hundreds of them.
+    Each kind of CPU has a folder of its own: XLA may compile for instructions that another CPU
+    lacks, and several may share a home directory. Short compilations are kept too, because a
+    command makes hundreds of them.
     """
-    os.environ.setdefault(_DIRECTORY, str(_default_directory()))
-    os.environ.setdefault(_LEAST_SECONDS, "0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_default_directory()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _default_directory() -> Path:
@@ -29,8 +25,8 @@ def _default_directory() -> Path:
 
 
 def _cpu_kind() -> str:
-    """The architecture, with a digest of the CPU's instruction sets where the system tells them."""
-    told = processor.description()
-    instructions = told.get("flags") or told.get("Features", "")
+    """The architecture, with a digest of the CPU's instruction sets if the system lists them."""
+    description = processor.description()
+    instructions = description.get("flags") or description.get("Features", "")
     digest = hashlib.sha256(" ".join(sorted(instructions.split())).encode()).hexdigest()[:12]
     return f"{platform.machine()}-{digest}"

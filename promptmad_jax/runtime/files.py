@@ -1,4 +1,4 @@
-"""Files that a crash, a full disk or an object store (`gs://`) leave whole."""
+"""Atomic writes and crash-safe appending, on a disk or in an object store (`gs://`)."""
 
 import os
 import pathlib
@@ -10,12 +10,12 @@ REWRITE_SECONDS = 10.0
 
 
 def is_local(path: epath.PathLike) -> bool:
-    """Whether `path` is on a file system of this machine rather than in an object store."""
+    """Returns True if `path` is on a file system of this machine, not in an object store."""
     return "://" not in os.fspath(path)
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """`path` from the root of its file system; an address such as `gs://bucket/run` is one.
+    """Returns the absolute path; an address such as `gs://bucket/run` is absolute.
 
     `epath.Path.resolve` would take `gs://bucket` for a folder below the current one.
     """
@@ -29,17 +29,17 @@ def write_text_atomic(path: epath.PathLike, text: str) -> None:
 
 
 def write_bytes_atomic(path: epath.PathLike, data: bytes) -> None:
-    """Writes `data` to `path` so that a reader or a crash never meets a part of it.
+    """Writes `data` to `path` as a whole: neither readers nor crashes see a part of it.
 
-    On a local disk the data go to a sibling file, which is synced and renamed. An object store
-    makes a whole object visible at once by itself.
+    On a local disk the data go to a sibling file, which is synced and renamed. In an object store
+    every write is atomic.
     """
     target = epath.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not is_local(target):
         target.write_bytes(data)
         return
-    # Processes of several machines, which may have one number, write to a shared disk.
+    # Several machines, whose processes may have the same number, can share a disk.
     temporary = pathlib.Path(f"{os.fspath(target)}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -52,46 +52,46 @@ def write_bytes_atomic(path: epath.PathLike, data: bytes) -> None:
 
 
 class Appender:
-    """A file that grows. What a full disk refused is kept, and written as soon as there is room.
+    """Appends to a file; keeps what a full disk refuses, and writes it once there is space.
 
-    On a local disk the data are handed to the system at once. An object store cannot append: there,
-    the file is written anew every `REWRITE_SECONDS`, and by `flush`.
+    On a local disk the data are written at once. An object store cannot append, so there the file
+    is rewritten every `REWRITE_SECONDS`, and by `flush`.
     """
 
     def __init__(self, path: epath.PathLike, content: bytes = b""):
-        """Makes `path`, or replaces it, with `content`."""
+        """Creates or replaces `path` with `content`."""
         self._path = epath.Path(path)
         write_bytes_atomic(self._path, content)
         self._local = is_local(self._path)
-        self._all = b"" if self._local else content
+        self._written = b"" if self._local else content
         self._pending = b""
         self._next_time = time.monotonic() + REWRITE_SECONDS
 
     def append(self, data: bytes) -> None:
-        """Adds `data`, whole or, for now, not at all.
+        """Appends `data`, whole or, for now, not at all.
 
         Raises:
-          OSError: nothing can be written now. The data are not lost: a later call writes them.
+          OSError: nothing can be written now. The data are kept, and a later call writes them.
         """
         self._pending += data
         if self._local or time.monotonic() >= self._next_time:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is still kept; raises as `append`."""
+        """Writes what is still pending; raises as `append`."""
         if not self._pending:
             return
         if self._local:
             _append(os.fspath(self._path), self._pending)
         else:
-            self._path.write_bytes(self._all + self._pending)
-            self._all += self._pending
+            self._path.write_bytes(self._written + self._pending)
+            self._written += self._pending
         self._pending = b""
         self._next_time = time.monotonic() + REWRITE_SECONDS
 
 
 def _append(path: str, data: bytes) -> None:
-    # Unbuffered, so that no part of the data waits in a buffer for the file to be closed.
+    # Unbuffered, so that nothing is written later, when the file is closed.
     with open(path, "ab", buffering=0) as file:
         size, rest = file.tell(), memoryview(data)
         try:

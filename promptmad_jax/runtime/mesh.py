@@ -1,4 +1,4 @@
-"""The device mesh and where each array of a run lives on it."""
+"""The device mesh, and the shardings of a run's arrays."""
 
 import dataclasses
 import functools
@@ -15,10 +15,10 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.field_types import Bound
 
 AXES = ("data", "fsdp")
-# XLA's partitioner carries the arguments' shardings on. Newer releases of JAX default to axes whose
-# sharding is part of every array's type.
+# XLA propagates the arguments' shardings. JAX's default is moving to axes whose sharding is part of
+# every array's type.
 _AXIS_TYPES = (AxisType.Auto,) * len(AXES)
-_AXES = f"there are {', '.join(map(repr, AXES))}, and '' for a dimension that is not split"
+_AXES = f"it can be {', '.join(map(repr, AXES))}, or '' for a dimension that is not split"
 AxisSize = Annotated[int, Bound("at least 1, or -1", lambda size: size >= 1 or size == -1)]
 FSDP_MIN_ELEMENTS = 2**16
 
@@ -30,9 +30,9 @@ class MeshConfig:
     """Devices along each mesh axis, and the sharding of the state over them.
 
     Attributes:
-        data: devices that each take a part of the batch; -1 is all that fsdp leaves.
+        data: devices that each take a part of the batch; -1 for all that fsdp leaves.
         fsdp: devices that the parameters are split over, each with a part of the batch as well; -1
-            is all that data leaves.
+            for all that data leaves.
         rules: ordered pairs of a regular expression and the axes of a leaf's dimensions, "" for one
             that is not split: `(("mlp/lin1/kernel$", ("", "fsdp")), ("segmentor/", ()))`. The first
             that matches a leaf's path (`params/reconstructor/encoder/layer_0/mlp/lin1/kernel`)
@@ -62,10 +62,10 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh with axes ("data", "fsdp") over `devices` (default: all devices of the run).
+    """Makes the mesh with axes ("data", "fsdp") over `devices` (default: all devices of the run).
 
-    A single process may ask for fewer devices than there are and gets the first of them. Several
-    processes must use every device, for each holds a part of the batch.
+    A single process may use only the first devices. Several processes must use all, since each
+    process holds a part of the batch.
 
     Raises:
       UserError: the axes do not fit the devices.
@@ -76,13 +76,13 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     if size > len(devices) or (size < len(devices) and jax.process_count() > 1):
         raise UserError(
             f"mesh data={config.data} fsdp={config.fsdp} needs {size} devices, but this run has "
-            f"{len(devices)}; set mesh.data=-1 to use all that there are"
+            f"{len(devices)}; set mesh.data=-1 to use all of them"
         )
     return jax.make_mesh(shape, AXES, axis_types=_AXIS_TYPES, devices=devices[:size])
 
 
 def abstract_mesh(data: int, fsdp: int = 1) -> AbstractMesh:
-    """A mesh of devices that are not there, to trace and lower programs for."""
+    """A mesh without devices, to trace and lower programs for."""
     return AbstractMesh((data, fsdp), AXES, axis_types=_AXIS_TYPES)
 
 
@@ -101,12 +101,12 @@ def _mesh_shape(config: MeshConfig, device_count: int) -> tuple[int, int]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """The sharding that keeps a whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first dimension [B, ...] split over all devices."""
+    """The sharding that splits the first dimension [B, ...] over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
@@ -120,9 +120,9 @@ def process_rows(sharding: NamedSharding, count: int) -> np.ndarray:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Host arrays with a whole copy on every device; all processes have the same ones.
+    """Copies host arrays, the same on all processes, to every device.
 
-    As `jax.device_put`, which compares the copies of several processes over the network.
+    `jax.device_put` would compare the copies of several processes over the network.
     """
     sharding = replicated(mesh)
     if sharding.is_fully_addressable:
@@ -134,8 +134,8 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 def open_channels(mesh: Mesh) -> None:
     """Connects the processes along each axis of the mesh.
 
-    Between CPUs, gloo gives all of them 30 s for the first meeting of a group, but the compiling of
-    a step, which would bring them there, may take one of them a minute longer than another.
+    Between CPUs, gloo allows 30 s for the first collective of a group, but the compile times of the
+    step that contains it may differ by a minute between processes.
     """
     if mesh.devices.flat[0].platform != "cpu" or replicated(mesh).is_fully_addressable:
         return
@@ -152,38 +152,40 @@ def open_channels(mesh: Mesh) -> None:
 def state_shardings(
     mesh: Mesh, tree: Any, rules: Rules = (), fsdp_min_elements: int = FSDP_MIN_ELEMENTS
 ) -> Any:
-    """A `NamedSharding` for each leaf of `tree` (arrays or `jax.ShapeDtypeStruct`s).
+    """Returns a `NamedSharding` for each leaf of `tree` (arrays or `jax.ShapeDtypeStruct`s).
 
-    The first rule whose regular expression is found in the leaf's slash-joined path decides.
-    Without one, a leaf is replicated; but where the fsdp axis is longer than 1, a leaf of
-    `fsdp_min_elements` or more is split along its largest dimension that the axis divides.
+    The first rule whose regular expression matches the leaf's slash-joined path decides. Without
+    one, a leaf is replicated, unless the fsdp axis is longer than 1 and the leaf has
+    `fsdp_min_elements` or more: then its largest dimension that the axis divides is split.
 
     Raises:
-      UserError: a rule does not fit a leaf that it decides on, or is found in no path.
+      UserError: a rule does not fit a leaf that it decides on, or matches no path.
     """
     names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for pattern, _ in rules:
         if not any(re.search(pattern, name) for name in names):
-            raise UserError(f"mesh.rules: {pattern!r} is found in no path, such as {names[-1]}")
+            raise UserError(f"mesh.rules: {pattern!r} matches no path, such as {names[-1]}")
 
     def leaf_sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = leaf_name(path)
-        spec = _rule_spec(name, rules)
+        spec = next((spec for pattern, spec in rules if re.search(pattern, name)), None)
         if spec is None:
             spec = _fsdp_spec(leaf.shape, mesh.shape["fsdp"], fsdp_min_elements)
-        sizes = [math.prod(mesh.shape[axis] for axis in _axes_of(entry)) for entry in spec]
-        fits = [size % parts == 0 for size, parts in zip(leaf.shape, sizes, strict=False)]
-        if len(spec) > len(leaf.shape) or not all(fits):
+        sharding = NamedSharding(mesh, spec)
+        try:
+            sharding.shard_shape(leaf.shape)
+        except (ValueError, IndexError) as error:
+            axes = dict(mesh.shape)
             raise UserError(
-                f"mesh.rules: {name} of shape {leaf.shape} cannot be split as {spec} over {sizes}"
-            )
-        return NamedSharding(mesh, spec)
+                f"mesh.rules: {name} of shape {leaf.shape} cannot be split as {spec} over {axes}"
+            ) from error
+        return sharding
 
     return jax.tree_util.tree_map_with_path(leaf_sharding, tree)
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """The slash-joined path of a leaf of a pytree, which rules are matched with."""
+    """The slash-joined path of a leaf of a pytree, which rules are matched against."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -192,20 +194,6 @@ def partition_rules(config: MeshConfig) -> Rules:
     return [
         (pattern, PartitionSpec(*(axis or None for axis in axes))) for pattern, axes in config.rules
     ]
-
-
-def _axes_of(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """The axes that one dimension is split over."""
-    if entry is None:
-        return ()
-    return (entry,) if isinstance(entry, str) else entry
-
-
-def _rule_spec(name: str, rules: Rules) -> PartitionSpec | None:
-    for pattern, spec in rules:
-        if re.search(pattern, name):
-            return spec
-    return None
 
 
 def _fsdp_spec(shape: tuple[int, ...], axis_size: int, min_elements: int) -> PartitionSpec:

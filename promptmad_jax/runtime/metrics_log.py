@@ -1,4 +1,4 @@
-"""The metrics of a running training: rows of metrics.jsonl and TensorBoard events."""
+"""Metrics of a training run: rows of metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -22,15 +22,15 @@ Kind = Literal["train", "eval", "fault", "host"]
 class MetricsWriter:
     """Appends rows `{"step": ..., "kind": ..., name: value}` to `metrics.jsonl` and to TensorBoard.
 
-    A row appears at once on a local disk, and within seconds or after `flush` in an object store. A
-    full disk stops nothing: rows wait until there is space. Values that are not finite become null,
-    since JSON has no NaN. Only process 0 writes; on the others all methods do nothing.
+    A row appears at once on a local disk, and within seconds or after `flush` in an object store.
+    When the disk is full, rows wait for space and training goes on. Values that are not finite
+    become null, since JSON has no NaN. Only process 0 writes; on others all methods do nothing.
     """
 
     def __init__(self, workdir: epath.PathLike, resume_step: int):
-        """Opens the logs below `workdir` and drops the rows after `resume_step`.
+        """Opens the logs below `workdir` without the rows after `resume_step`.
 
-        A killed run has logged steps that it now repeats. TensorBoard is told to disregard them.
+        A killed run has logged steps that it now repeats. TensorBoard ignores them.
         """
         self._path = epath.Path(workdir) / METRICS_FILE
         self._events = None
@@ -59,12 +59,8 @@ class MetricsWriter:
         if self._events is not None:
             self._try(self._rows.flush, self._events.flush)
 
-    def close(self) -> None:
-        """Flushes for the last time."""
-        self.flush()
-
     def _try(self, *writes: Callable[[], None]) -> None:
-        """Calls each; warns of the first failure in a row, and raises none."""
+        """Calls each, without raising OSError; warns of the first in a sequence of failures."""
         failures = []
         for write in writes:
             try:

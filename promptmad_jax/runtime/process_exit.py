@@ -5,7 +5,7 @@ import sys
 import time
 from typing import NoReturn
 
-# Time for the others to report before process 0, the coordinator, is gone.
+# Time for the others to report before process 0, the coordinator, ends.
 _LAST_WORDS_SECONDS = 2.0
 
 _place: tuple[int, int] | None = None
@@ -18,7 +18,7 @@ def joined(index: int, count: int) -> None:
 
 
 def process_name() -> str:
-    """Returns "process 2 of 4", or nothing for the only process."""
+    """Returns "process 2 of 4", or "" for the only process."""
     return "" if _place is None else f"process {_place[0]} of {_place[1]}"
 
 

@@ -1,4 +1,4 @@
-"""The profile of a few steps, for TensorBoard and Perfetto."""
+"""Profiles of training steps, for TensorBoard and Perfetto."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from promptmad_jax.runtime.errors import UserError
 
 
 def parse_steps(text: str) -> tuple[int, int] | None:
-    """First and last step of `FIRST:LAST`; None where it is empty.
+    """Parses `FIRST:LAST`; returns None for an empty text.
 
     Raises:
       UserError: it is something else.
@@ -22,21 +22,21 @@ def parse_steps(text: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+):(\d+)", text)
     steps = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= steps[0] <= steps[1]:
-        raise UserError(f"--profile={text}: it must be FIRST:LAST, two steps from 1 on, as 100:105")
+        raise UserError(f"--profile={text}: it must be FIRST:LAST, two steps from 1 on")
     return steps
 
 
 class StepTrace:
-    """Records the steps from `first` to `last` on process 0; a context manager.
+    """Records the first to the last of `steps` on process 0; a context manager.
 
-    Compiling takes thousands of events, so leave out the first step.
+    Leave out the first step of a run, because compiling it makes thousands of events.
     """
 
     def __init__(self, directory: epath.PathLike, steps: tuple[int, int] | None):
-        """`steps` is None to record nothing.
+        """Records nothing if `steps` is None.
 
         Raises:
-          UserError: the directory lies in an object store, where the profiler cannot write.
+          UserError: the directory is in an object store, where the profiler cannot write.
         """
         self._directory, self._steps = epath.Path(directory), steps
         self._running = False
@@ -51,7 +51,7 @@ class StepTrace:
             self._stop()
 
     def before(self, step: int) -> None:
-        """To be called before the step; a run that resumes inside the range records the rest."""
+        """Starts recording before the step; a resumed run may begin within the range."""
         if self._steps is None or jax.process_index() != 0 or self._running:
             return
         if self._steps[0] <= step <= self._steps[1]:
@@ -59,7 +59,7 @@ class StepTrace:
             self._running = True
 
     def after(self, step: int, results: Any) -> None:
-        """To be called after the step, with arrays that it makes."""
+        """Stops recording after the step that computes `results`."""
         if self._running and step >= self._steps[1]:
             jax.block_until_ready(results)
             self._stop()

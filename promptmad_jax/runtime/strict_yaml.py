@@ -1,4 +1,4 @@
-"""YAML and JSON files of a user, read strictly, and the errors they can have."""
+"""Strict reading of users' YAML and JSON files."""
 
 import json
 from collections.abc import Mapping
@@ -11,20 +11,19 @@ from promptmad_jax.runtime.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error, not a silent loss."""
+    """Safe YAML that refuses a repeated key instead of silently dropping its first value."""
 
     def construct_mapping(self, node, deep=False):
         merge = "tag:yaml.org,2002:merge"
-        _refuse_repeated(
-            [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-        )
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
+        _refuse_repeated(keys)
         return super().construct_mapping(node, deep)
 
 
 def _refuse_repeated(keys: list) -> None:
     repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
     if repeated:
-        raise ValueError(f"the key {repeated[0]!r} stands twice")
+        raise ValueError(f"the key {repeated[0]!r} is repeated")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict:
@@ -33,15 +32,14 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
 
 
 def read_document(path: Path | Traversable, what: str, setting: str) -> object:
-    """The parsed content of a .yaml, .yml or .json file.
+    """Parses a .yaml, .yml or .json file.
 
     Args:
-        path: the file.
-        what: its kind, for messages: "vocabulary".
-        setting: what names it, for messages: "text.vocabulary".
+        what: the kind of file, for messages: "vocabulary".
+        setting: the setting that names it, for messages: "text.vocabulary".
 
     Raises:
-        UserError: the file is absent, of another kind or not well-formed.
+        UserError: the file is missing, of another kind or malformed.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {setting} is a .yaml or .json file, or empty")
@@ -54,35 +52,35 @@ def read_document(path: Path | Traversable, what: str, setting: str) -> object:
             return json.loads(text, object_pairs_hook=_object)
         return yaml.load(text, _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not well-formed: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: malformed: {' '.join(str(error).split())}") from error
 
 
 def mapping(value: object, where: str, wanted: str) -> Mapping[str, object]:
-    """The value, if it maps texts.
+    """Returns the value if it is a mapping with text keys.
 
     Args:
         where: file and place, for messages.
         wanted: what it must map, for messages.
 
     Raises:
-        UserError: it does not.
+        UserError: it is something else.
     """
     if not isinstance(value, Mapping):
         raise UserError(f"{where}: is {shown(value)}; it must map {wanted}")
     for key in value:
         if not isinstance(key, str):
             raise UserError(
-                f"{where}: the key {key!r} is no text (YAML reads unquoted 01, no, on "
-                "as numbers or truth values); put it in quotes"
+                f"{where}: the key {key!r} is not text (YAML reads unquoted 01, no, on as numbers "
+                "or truth values); put it in quotes"
             )
     return value
 
 
 def texts(value: object, where: str, what: str) -> tuple[str, ...]:
-    """The stripped texts of a list of at least one; `what` is the word for one of them.
+    """Returns the stripped texts of a list that is not empty, of which `what` names an item.
 
     Raises:
-        UserError: it is no such list.
+        UserError: it is something else.
     """
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: is {shown(value)}; it must be a list of at least one {what}")
@@ -90,17 +88,13 @@ def texts(value: object, where: str, what: str) -> tuple[str, ...]:
 
 
 def text(value: object, where: str) -> str:
-    """The stripped text.
-
-    Raises:
-        UserError: it is none, or empty.
-    """
+    """Returns the stripped text; raises UserError if it is empty or not a text."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: is {shown(value)}; it must be a text that is not empty")
     return value.strip()
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: cut to 60 characters."""
+    """Returns a value for a message, cut to 60 characters."""
     words = "empty" if value is None else repr(value)
     return words if len(words) <= 60 else f"{words[:57]}..."

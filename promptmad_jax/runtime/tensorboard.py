@@ -11,18 +11,18 @@ from promptmad_jax.runtime.files import Appender
 
 
 class EventFile:
-    """Scalars for TensorBoard in a new file of their own.
+    """Writes scalars for TensorBoard to a new event file.
 
-    Written by the caller itself: the writing thread of tensorboardX dies of a full disk, and its
-    queue then stops the training.
+    The writer of tensorboardX would use a thread, which ends at a full disk and whose queue then
+    blocks the training.
     """
 
     def __init__(self, directory: epath.PathLike, resume_step: int):
-        """Tells TensorBoard to disregard the steps after `resume_step` in older files."""
+        """Has TensorBoard ignore the steps after `resume_step` in older files."""
         from tensorboardX.proto import event_pb2
 
         self._proto = event_pb2
-        # A name to the nanosecond: two files of one second must not meet.
+        # Nanoseconds: files opened in the same second need different names.
         stamp = time.time_ns()
         name = f"events.out.tfevents.{stamp // 10**9:010d}.{socket.gethostname()}.{stamp}"
         header = self._record(0, file_version="brain.Event:2")
@@ -30,6 +30,7 @@ class EventFile:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             header += self._record(resume_step + 1, session_log=start)
         self._file = Appender(epath.Path(directory) / name, header)
+        self.flush = self._file.flush
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Adds the value of each tag; raises as `Appender.append`."""
@@ -38,16 +39,11 @@ class EventFile:
         summary = Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
         self._file.append(self._record(step, summary=summary))
 
-    def flush(self) -> None:
-        """Writes what is still kept; raises as `Appender.append`."""
-        self._file.flush()
-
     def _record(self, step: int, **content: object) -> bytes:
-        """One event in the framing of TFRecord: length, its checksum, data, their checksum."""
+        """An event in the framing of TFRecord: length, its checksum, data, their checksum."""
         from tensorboardX.record_writer import masked_crc32c
 
-        event = self._proto.Event(wall_time=time.time(), step=step, **content)
-        data = event.SerializeToString()
+        data = self._proto.Event(wall_time=time.time(), step=step, **content).SerializeToString()
         length = struct.pack("<Q", len(data))
         checksum = lambda part: struct.pack("<I", masked_crc32c(part))
         return length + checksum(length) + data + checksum(data)

@@ -1,4 +1,4 @@
-"""Where the figures of a run go besides metrics.jsonl and TensorBoard."""
+"""Destinations of a run's metrics: its log, and the writers of `train.writers`."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,36 +13,36 @@ from promptmad_jax.runtime.metrics_log import Kind, MetricsWriter
 
 
 class Writer(Protocol):
-    """Takes the figures of a run; only process 0 has one."""
+    """A destination of a run's metrics, on process 0."""
 
     def write(self, step: int, metrics: Mapping[str, float], kind: Kind) -> None:
-        """Takes the figures of `step`; some may be NaN."""
+        """Takes the metrics of `step`; some may be NaN."""
         ...
 
     def flush(self) -> None:
-        """Delivers what was taken."""
+        """Delivers what was written."""
         ...
 
     def close(self) -> None:
-        """Delivers what was taken, for the last time."""
+        """Delivers what was written, and ends."""
         ...
 
 
-# What `train.writers` names: workdir, the whole configuration, the step that the run goes on from.
+# Workdir, the whole configuration, the step to resume from -> writer.
 Factory = Callable[[str, Mapping[str, Any], int], Writer]
 
 
 class Writers:
-    """The log of the run, then every other writer.
+    """The log of a run, and its other writers.
 
-    One that raises is told about and then left out: a service that is down stops no training.
+    A writer that raises is dropped with a warning, so that training goes on without its service.
     """
 
     def __init__(self, log: MetricsWriter, others: Mapping[str, Writer]):
         self._log, self._others = log, dict(others)
 
     def write(self, step: int, metrics: Mapping[str, float], kind: Kind = "train") -> None:
-        """Gives the figures to all."""
+        """Writes the metrics of a step to all."""
         self._log.write(step, metrics, kind)
         self._each(lambda writer: writer.write(step, metrics, kind))
 
@@ -53,7 +53,7 @@ class Writers:
 
     def close(self) -> None:
         """Closes all."""
-        self._log.close()
+        self._log.flush()
         self._each(lambda writer: writer.close())
 
     def _each(self, call: Callable[[Writer], None]) -> None:
@@ -62,7 +62,7 @@ class Writers:
                 call(writer)
             except Exception as error:
                 del self._others[name]
-                warn(f"the writer {name} failed and is left out from now on: {error!r}")
+                warn(f"the writer {name} failed and is dropped: {error!r}")
 
 
 def open_writers(
@@ -71,7 +71,7 @@ def open_writers(
     """Opens the log of a run and the writers of `train.writers`.
 
     Args:
-      names: "wandb", or MODULE:FACTORY, a `Factory` that can be imported.
+      names: "wandb", or MODULE:FACTORY for a `Factory` to import.
 
     Raises:
       UserError: a writer cannot be imported or opened.
@@ -103,7 +103,7 @@ def _wandb() -> Factory:
         importlib.import_module("wandb")
     except ImportError as error:
         raise UserError(
-            "train.writers: wandb is not installed here; `pip install wandb`, or leave it out"
+            "train.writers: wandb is not installed; `pip install wandb`, or leave it out"
         ) from error
     return Wandb
 
@@ -113,14 +113,14 @@ def _open(name: str, factory: Factory, *arguments: Any) -> Writer:
         return factory(*arguments)
     except Exception as error:
         raise UserError(
-            f"train.writers: {name} could not be opened ({error!r}); mend it, or leave it out"
+            f"train.writers: {name} could not be opened ({error!r}); correct it, or leave it out"
         ) from error
 
 
 class Wandb:
-    """Weights & Biases, where it is installed; environment variables `WANDB_*` configure it.
+    """Writes to Weights & Biases, configured by its environment variables `WANDB_*`.
 
-    A resumed run goes on in the same place, known by a file in its workdir.
+    A resumed run continues under its id, which a file in the workdir holds.
     """
 
     def __init__(self, workdir: str, config: Mapping[str, Any], resume_step: int):
@@ -134,11 +134,11 @@ class Wandb:
         marker.write_text(f"{self._run.id}\n")
 
     def write(self, step: int, metrics: Mapping[str, float], kind: Kind) -> None:
-        """Logs the figures as `kind/name`."""
+        """Logs the metrics as `kind/name`."""
         self._run.log({f"{kind}/{name}": value for name, value in metrics.items()}, step=step)
 
     def flush(self) -> None:
-        """Nothing to do: it uploads by itself."""
+        """Does nothing: wandb uploads by itself."""
 
     def close(self) -> None:
         """Waits for the upload."""

@@ -127,8 +127,8 @@ def test_first_of_two_groups_counts(tmp_path, caplog):
         ({"cup": {**ENTRY, "normal": []}}, r"cup: normal: is \[\]"),
         ({"cup": {**ENTRY, "defects": ["chip"]}}, r"cup: defects: is \['chip'\]"),
         ({"cup": {**ENTRY, "defects": {"chip": [1]}}}, "cup: defects: chip: item 1: is 1"),
-        ("{", "not well-formed"),
-        ('{"cup": 1, "cup": 2}', "the key 'cup' stands twice"),
+        ("{", "malformed"),
+        ('{"cup": 1, "cup": 2}', "the key 'cup' is repeated"),
     ],
 )
 def test_malformed_json_names_file_class_and_key(tmp_path, document, reason):
@@ -141,12 +141,12 @@ def test_malformed_json_names_file_class_and_key(tmp_path, document, reason):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("01:\n  name: x\n", "key 1 is no text"),
+        ("01:\n  name: x\n", "key 1 is not text"),
         ("cup:\n", "cup: is empty"),
-        ("cup: [\n", "not well-formed"),
-        ("cup: 1\ncup: 2\n", "the key 'cup' stands twice"),
+        ("cup: [\n", "malformed"),
+        ("cup: 1\ncup: 2\n", "the key 'cup' is repeated"),
         ("", "is empty; it must map"),
-        ("cup: !!python/object/apply:os.getcwd []\n", "not well-formed"),
+        ("cup: !!python/object/apply:os.getcwd []\n", "malformed"),
     ],
 )
 def test_malformed_yaml_names_file_class_and_key(tmp_path, text, reason):
@@ -168,5 +168,5 @@ def test_wrong_files(tmp_path, name, reason):
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "words.yaml"
     path.write_bytes(b"cup: \xff\xfe\n")
-    with pytest.raises(UserError, match="not well-formed"):
+    with pytest.raises(UserError, match="malformed"):
         read_user_file(path)

@@ -1,4 +1,4 @@
-"""Metric rows survive kills and resumes; progress says where the training stands."""
+"""Metric rows survive kills and resumes; progress is shown on the terminal."""
 
 import json
 import math
@@ -34,7 +34,6 @@ def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
     writer.write(1, {"loss": 0.5})
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "kind": "train", "loss": 0.5}]
     writer.write(1, {"pixel_ap": 0.25}, kind="eval")
-    writer.close()
     assert events(tmp_path)[0] == {("train/loss", 1): 0.5, ("eval/pixel_ap", 1): 0.25}
 
 
@@ -42,21 +41,15 @@ def test_resume_drops_the_rows_that_will_be_repeated(tmp_path):
     writer = MetricsWriter(tmp_path, 0)
     for step in range(1, 6):
         writer.write(step, {"loss": float(step)})
-    writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "ki')
     resumed = MetricsWriter(tmp_path, 3)
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     resumed.write(4, {"loss": -4.0})
-    resumed.close()
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, -4)]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     assert events(tmp_path)[1] == [4]
-
-
-def test_fresh_start_drops_everything(tmp_path):
-    MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
     MetricsWriter(tmp_path, 0)
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
@@ -64,12 +57,8 @@ def test_fresh_start_drops_everything(tmp_path):
 def test_values_that_are_not_finite_are_null(tmp_path):
     MetricsWriter(tmp_path, 0).write(1, {"loss": math.nan, "grad_norm": math.inf})
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(line, parse_constant=pytest.fail) == {
-        "step": 1,
-        "kind": "train",
-        "loss": None,
-        "grad_norm": None,
-    }
+    row = {"step": 1, "kind": "train", "loss": None, "grad_norm": None}
+    assert json.loads(line, parse_constant=pytest.fail) == row
 
 
 @pytest.mark.parametrize("name", ["step", "kind"])
@@ -81,7 +70,7 @@ def test_column_names_are_reserved(tmp_path, name):
 def test_store_that_cannot_append(bucket):
     writer = MetricsWriter(bucket / "run", 0)
     writer.write(1, {"loss": 1.0})
-    writer.close()
+    writer.flush()
     resumed = MetricsWriter(bucket / "run", 1)
     resumed.write(2, {"loss": 2.0})
     resumed.write(3, {"loss": 3.0})
@@ -108,9 +97,7 @@ def test_full_disk_makes_rows_wait(tmp_path, file_size_limit, capsys):
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    writer = MetricsWriter(tmp_path, 0)
-    writer.write(1, {"loss": 1.0})
-    writer.close()
+    MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
     with Progress(10, 0, 4) as progress:
         progress.update(10, 0.5)
     assert not list(tmp_path.iterdir())

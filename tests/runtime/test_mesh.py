@@ -67,20 +67,11 @@ def test_state_is_replicated_without_fsdp():
 
 
 def test_fsdp_splits_the_largest_dimension_that_divides():
-    tree = {
-        "wide": abstract(8, 64),
-        "odd": abstract(65, 8),
-        "indivisible": abstract(9, 9),
-        "small": abstract(2, 4),
-        "key": jax.eval_shape(lambda: jax.random.key(0)),
-    }
-    assert specs(2, tree) == {
-        "wide": P(None, "fsdp"),
-        "odd": P(None, "fsdp"),
-        "indivisible": P(),
-        "small": P(),
-        "key": P(),
-    }
+    shapes = {"wide": (8, 64), "odd": (65, 8), "indivisible": (9, 9), "small": (2, 4)}
+    tree = {name: abstract(*shape) for name, shape in shapes.items()}
+    tree["key"] = jax.eval_shape(lambda: jax.random.key(0))
+    expected = dict.fromkeys(tree, P()) | dict.fromkeys(("wide", "odd"), P(None, "fsdp"))
+    assert specs(2, tree) == expected
 
 
 def test_first_matching_rule_decides():
@@ -91,19 +82,17 @@ def test_first_matching_rule_decides():
     }
 
 
-def test_rule_with_too_many_dimensions():
-    with pytest.raises(UserError, match=r"bias of shape \(8,\) cannot be split"):
-        specs(2, {"bias": abstract(8)}, [("bias", P(None, "fsdp"))])
-
-
-def test_rule_that_does_not_divide():
-    with pytest.raises(UserError, match=r"bias of shape \(9,\) cannot be split"):
-        specs(2, {"bias": abstract(9)}, [("bias", P("fsdp"))])
-
-
-def test_rule_that_is_found_nowhere():
-    with pytest.raises(UserError, match=r"'encodr/' is found in no path, such as bias"):
-        specs(2, {"bias": abstract(8)}, [("encodr/", P("fsdp"))])
+@pytest.mark.parametrize(
+    ("leaf", "pattern", "spec", "message"),
+    [
+        (abstract(8), "bias", P(None, "fsdp"), r"bias of shape \(8,\) cannot be split"),
+        (abstract(9), "bias", P("fsdp"), r"bias of shape \(9,\) cannot be split"),
+        (abstract(8), "encodr/", P("fsdp"), r"'encodr/' matches no path, such as bias"),
+    ],
+)
+def test_rules_that_do_not_fit(leaf, pattern, spec, message):
+    with pytest.raises(UserError, match=message):
+        specs(2, {"bias": leaf}, [(pattern, spec)])
 
 
 def test_rules_of_a_config():

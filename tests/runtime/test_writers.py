@@ -1,4 +1,4 @@
-"""Writers beside the log: opened by name, and never in the way of the training."""
+"""Writers are opened by name, and never stop the training."""
 
 import sys
 import types
@@ -11,8 +11,6 @@ from promptmad_jax.runtime.metrics_log import read_metrics
 from promptmad_jax.runtime.writers import open_writers
 
 CONFIG = {"name": "a run", "train": {"seed": 3}}
-
-
 opened = []
 
 
@@ -50,18 +48,14 @@ def test_a_users_writer_gets_everything(tmp_path, recorder):
     writers.write(6, {"pixel_ap": 0.25}, kind="eval")
     writers.flush()
     writers.close()
-    (one,) = opened
-    assert one.arguments == (str(tmp_path), CONFIG, 5)
-    assert one.calls == [
-        (6, {"loss": 0.5}, "train"),
-        (6, {"pixel_ap": 0.25}, "eval"),
-        "flush",
-        "close",
-    ]
+    (writer,) = opened
+    assert writer.arguments == (str(tmp_path), CONFIG, 5)
+    rows = [(6, {"loss": 0.5}, "train"), (6, {"pixel_ap": 0.25}, "eval")]
+    assert writer.calls == [*rows, "flush", "close"]
     assert [row["kind"] for row in read_metrics(tmp_path / "metrics.jsonl")] == ["train", "eval"]
 
 
-def test_one_that_fails_is_left_out(tmp_path, recorder, capsys):
+def test_a_writer_that_fails_is_dropped(tmp_path, recorder, capsys):
     writers = open_writers((recorder,), tmp_path, CONFIG, 0)
     opened[0].broken = True
     for step in (1, 2):

@@ -136,7 +136,7 @@ def test_told_to_stop_it_finishes_the_step_and_loses_nothing(tmp_path, whole, ca
     assert run.rows("train")[-1]["step"] == 7
     captured = capsys.readouterr()
     assert "stopped after step 7 of 12; the state of step 7 is saved" in captured.out
-    assert "told to stop; the same command goes on" in captured.err
+    assert "stopped by a signal; run the same command to resume" in captured.err
     again = Run(tmp_path)
     np.testing.assert_array_equal(again.go().params["w"], whole)
     assert again.events == ["s8", "s12"]

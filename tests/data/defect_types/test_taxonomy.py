@@ -127,7 +127,7 @@ def test_own_file_comes_before_what_is_shipped(tmp_path):
         ("types: {a: {words: [a], folders: [a], id: 3}}", "a: has id"),
         ("types: {a: {words: a, folders: [a]}}", "a: words: is 'a'; it must be a list"),
         ("types: {a: {words: [a], folders: []}}", r"a: folders: is \[\]"),
-        ("types: {1: {words: [a], folders: [a]}}", "key 1 is no text"),
+        ("types: {1: {words: [a], folders: [a]}}", "key 1 is not text"),
         (
             "types: {a: {words: [a], folders: [x]}, b: {words: [b], folders: [X]}}",
             "the folder 'X' is in a and in b",
@@ -135,7 +135,7 @@ def test_own_file_comes_before_what_is_shipped(tmp_path):
         ("types: {a: {words: [a], folders: [x]}}\nwithout_type: [x]", "in a and in without_type"),
         ("types: {a: {words: [a], folders: [good]}}", "a: the folder good is normal"),
         ("types: {Normal: {words: [a], folders: [x]}}", "cannot be called good or normal"),
-        ("types: {a: 1, a: 2}", "the key 'a' stands twice"),
+        ("types: {a: 1, a: 2}", "the key 'a' is repeated"),
     ],
 )
 def test_malformed_files(tmp_path, text, reason):
