@@ -1,1 +1,1 @@
-"""Optimizer, state, jitted step, loop."""
+"""Optimizer, training state, jitted steps and the training loop."""

@@ -9,26 +9,25 @@ from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Length and rhythm of a run, in steps unless it says epochs.
+    """Length of a run and the intervals of its work, in steps unless noted otherwise.
 
     Attributes:
         batch_size: global batch size, over all devices.
         epochs: passes over the training images.
         steps: length in steps; above 0 it overrides epochs.
-        seed: of the initialisation, the order of the data and the augmentation.
+        seed: seed of the initialisation, the order of the data and the augmentation.
         log_every: steps between log rows.
         eval_every: steps between evaluations; 0 evaluates at the end only.
         eval_at: further steps to evaluate at.
-        checkpoint_every: steps between checkpoints; the last step and those that are evaluated are
-            saved as well.
-        keep: newest checkpoints kept.
-        keep_every: checkpoints at multiples of it are kept in addition; 0 for none.
+        checkpoint_every: steps between checkpoints; the last step and evaluated steps are saved as
+            well.
+        keep: number of newest checkpoints to keep.
+        keep_every: also keep checkpoints at multiples of it; 0 for none.
         resident: keep images and features on the devices; "auto" does so on accelerators.
-        fine_dtype: of the cached features: the segmentor's fine levels, and CLIP's image features
-            of a zero-shot run.
-        cache_images: compute CLIP's image features once, where nothing of the image tower is
-            trained.
-        writers: destinations of the figures in addition to metrics.jsonl and TensorBoard: "wandb",
+        fine_dtype: data type of cached features: the segmentor's fine levels, and CLIP's image
+            features of a zero-shot run.
+        cache_images: compute CLIP's image features once if the image tower is not trained.
+        writers: destinations of the metrics in addition to metrics.jsonl and TensorBoard: "wandb",
             or MODULE:FACTORY; see runtime/writers.py.
     """
 
@@ -49,11 +48,11 @@ class TrainConfig:
 
 
 def evaluates_at(config: TrainConfig, step: int) -> bool:
-    """Returns True if this step, unless it is the last, is followed by an evaluation."""
+    """Returns True if an evaluation follows this step, unless it is the last."""
     return step in config.eval_at or bool(config.eval_every and step % config.eval_every == 0)
 
 
 def total_steps(config: TrainConfig, num_images: int) -> tuple[int, int]:
-    """Number of steps of the whole run, and of an epoch."""
+    """Returns the number of steps of the whole run, and of an epoch."""
     per_epoch = math.ceil(num_images / config.batch_size)
     return config.steps or config.epochs * per_epoch, per_epoch

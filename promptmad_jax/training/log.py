@@ -1,4 +1,4 @@
-"""Everything that a training run reports: rows, progress, profile, and saves that failed."""
+"""Reports of a training run: metrics, progress, profile, and failed saves."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 
 class TrainLog:
-    """The log of one run, from the step that it starts or resumes at; a context manager.
+    """The log of a run from the step where it starts or resumes; a context manager.
 
     Args:
-        directory: of the run. settings: its whole configuration, for the writers.
+        directory: the run's working directory.
+        settings: its whole configuration, for the writers.
         config: its `steps` are those of the whole run.
-        step: the number of finished steps.
+        step: number of finished steps.
     """
 
     def __init__(
@@ -52,17 +53,17 @@ class TrainLog:
         self._open.__exit__(*exception)
 
     def before(self, step: int, cut_batch: Callable[[], T]) -> T:
-        """Returns the step's batch, and notes how long it took to cut."""
+        """Cuts the batch of a step, timing it."""
         self._trace.before(step)
         return self._monitor.wait_for(cut_batch)
 
     def after(self, step: int, metrics: Metrics) -> None:
-        """Takes the step's metrics, which stay on the device until the next row."""
+        """Collects the metrics of a step, which stay on the device until the next row."""
         self._monitor.add(metrics)
         self._trace.after(step, metrics)
 
     def row(self, step: int) -> None:
-        """Writes the means since the last row, and one row per process where there are several.
+        """Writes the means since the last row, and the state of each of several processes.
 
         Raises:
             UserError: a loss or gradient is not finite.
@@ -79,9 +80,9 @@ class TrainLog:
         """Excludes the time since the last row, spent on saving or evaluating, from the rates."""
         self._monitor.restart(step)
 
-    def evaluation(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes the figures of an evaluation."""
-        self._writers.write(step, figures, kind="eval")
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics of an evaluation."""
+        self._writers.write(step, metrics, kind="eval")
         self._monitor.restart(step)
 
     def lacks_evaluation(self, step: int) -> bool:
@@ -94,18 +95,18 @@ class TrainLog:
         for failure in checkpoints.failures():
             warn(
                 f"the checkpoint of step {failure.step} could not be saved: {failure.reason}; "
-                "training goes on, and the older ones stay"
+                "training goes on, and the older ones are kept"
             )
             self._writers.write(step, {"failed_save": failure.step}, kind="fault")
 
     def finish(self, checkpoints: Checkpoints, step: int) -> None:
-        """Waits for the last save, and for the rows."""
+        """Waits for the last save, and flushes the rows."""
         checkpoints.wait()
         self.report_failures(checkpoints, step)
         self._writers.flush()
 
     def say_summary(self) -> None:
-        """Prints what the loop did, in a few lines; nothing where it did no step."""
+        """Prints a summary of the steps done, if any."""
         summary = self._monitor.summary()
         if summary:
             say(summary)

@@ -15,12 +15,12 @@ from promptmad_jax.training.update import Metrics
 
 
 class Task(NamedTuple):
-    """What the loop repeats.
+    """The parts of a training step and of an evaluation.
 
     Attributes:
-        update: one training step.
-        batch: the global batch of a step, counted from 0.
-        evaluate: the figures of a state on the way.
+        update: (state, batch) to the next state and its metrics.
+        batch: number of a step, from 0, to its global batch.
+        evaluate: state to its metrics, during training.
     """
 
     update: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
@@ -36,14 +36,14 @@ def train_loop(
     log: TrainLog,
     preemption: Preemption,
 ) -> TrainState:
-    """Trains from `state.step` to `config.steps` and returns the last state, which is saved.
+    """Trains from `state.step` to `config.steps`; saves and returns the last state.
 
-    The last step is evaluated by the caller. A step is saved before it is evaluated; a run that was
-    stopped between the two evaluates first when it goes on.
+    The caller evaluates the last state. A step is saved before it is evaluated; a run that was
+    stopped in between evaluates first when it resumes.
 
     Raises:
         UserError: a loss is not finite, or the last state could not be saved.
-        Preempted: told to stop; the state after the step that was running is saved.
+        Preempted: a signal asked to stop; the state after the current step is saved.
     """
     begin, steps = int(state.step), config.steps
 
@@ -95,7 +95,7 @@ def _save_last(state: TrainState, checkpoints: Checkpoints, log: TrainLog) -> No
 
 
 def save_untrained(state: TrainState, checkpoints: Checkpoints) -> None:
-    """Saves the state of a run without a step, so that it is found like that of any other.
+    """Saves the state of a run without training steps.
 
     Raises:
         UserError: it could not be saved.
@@ -111,6 +111,6 @@ def _check_saved(checkpoints: Checkpoints, step: int) -> None:
     if checkpoints.latest_step() != step:
         raise UserError(
             f"the last state could not be saved in {checkpoints.directory}: see the warning above, "
-            f"make room, and give the same command again, which continues from step "
+            f"make room, and run the same command again, which resumes from step "
             f"{checkpoints.latest_step() or 0}"
         )

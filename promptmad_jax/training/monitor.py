@@ -1,9 +1,10 @@
-"""What a running training measures of itself, without making accelerators wait for it."""
+"""Speed, losses and memory of a running training, without making accelerators wait."""
 
 import math
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,13 +20,15 @@ GIB = 2.0**30
 
 
 class Monitor:
-    """Steps since the last row and since the start.
+    """Measures the steps since the last row and since the start.
 
-    Every process calls `row` at the same steps: there, and there alone, the devices are waited for
-    and the processes talk.
+    Every process calls `row` at the same steps. Only `row` waits for the devices and exchanges data
+    between processes.
 
     Args:
-        batch_size: of the whole run. step: where it goes on from. run: its processes.
+        batch_size: global batch size.
+        step: number of finished steps.
+        run: the processes of the run.
     """
 
     def __init__(self, batch_size: int, step: int, run: Communicator):
@@ -40,29 +43,28 @@ class Monitor:
         self.restart(step)
 
     def restart(self, step: int) -> None:
-        """Begins to measure after `step`; what came before, as saving, counts for no step."""
+        """Starts the clock after `step`, so that saving and evaluating count for no step."""
         self._step, self._time, self._waited = step, time.perf_counter(), 0.0
 
     def wait_for(self, batch: Callable[[], T]) -> T:
-        """The batch, noting how long this process took to cut it."""
+        """Calls `batch` and adds the time it takes to the wait for data."""
         begin = time.perf_counter()
         result = batch()
         self._waited += time.perf_counter() - begin
         return result
 
     def add(self, metrics: Metrics) -> None:
-        """Takes a step's metrics, which stay on the device until the next row."""
+        """Collects the metrics of a step, which stay on the device until the next row."""
         self._metrics.append(metrics)
 
     def row(self, step: int) -> dict[str, float]:
-        """Means since the last row.
+        """Returns the means since the last row.
 
-        Returns:
-            The metrics of the step; `images_per_s` of all processes together; `step_s`;
-            `data_wait_s` a step, of the process that took longest to cut its batches, which
-            accelerators need not notice as long as it is less than `step_s`; `nonfinite_steps`, how
-            many had a loss or gradient that was NaN or infinite; and, where the devices tell,
-            `device_memory_gib` and `device_memory_peak_gib` of the fullest.
+        They are the metrics of the step; `step_s`; `images_per_s` of all processes; `data_wait_s`
+        per step, of the process that took longest to cut its batches, which costs accelerators no
+        time while it is less than `step_s`; `nonfinite_steps`, the number of steps with a NaN or
+        infinite loss or gradient; and, if the devices report them, `device_memory_gib` and
+        `device_memory_peak_gib` of the fullest.
         """
         rows, self._metrics = jax.device_get(self._metrics), []
         count = step - self._step
@@ -86,21 +88,17 @@ class Monitor:
         return result
 
     def hosts(self) -> dict[str, float]:
-        """The sign of life of every process at the last row, as `name/index`: its clock in seconds
-        since 1970, its wait for data and its memory; empty where there is one process."""
+        """The time since 1970, wait for data and memory of every process at the last row, as
+        `name/index`; empty for a single process."""
         return self._hosts if self._run.count > 1 else {}
 
     def check(self) -> None:
-        """Ends a run whose figures have ceased to be finite.
-
-        Raises:
-            UserError: the last row has such a step.
-        """
+        """Raises UserError if the last row has a step that is not finite."""
         if self._problem:
             raise UserError(self._problem)
 
     def summary(self) -> str:
-        """What this command did, in a few lines; empty where it did no step."""
+        """Describes the steps done in a few lines; "" without any."""
         if not self._rows:
             return ""
         counts = np.array(self._counts)
@@ -108,12 +106,12 @@ class Monitor:
         steps, seconds = int(counts.sum()), column("step_s") * counts
         whole = time.perf_counter() - self._began
         waited = float((column("data_wait_s") * counts).sum() / seconds.sum())
-        # The first row has the compiling in it.
+        # The first row includes compilation.
         typical = float(np.median(column("step_s")[1:] if len(counts) > 1 else column("step_s")))
         speed = self._batch_size / typical
         lines = [
-            f"{steps} steps in {_clock(seconds.sum())}, the first with its compiling, of "
-            f"{_clock(whole)} with saving and evaluating",
+            f"{steps} steps in {_clock(seconds.sum())}, including compilation, of "
+            f"{_clock(whole)} with saving and evaluation",
             f"step {typical:.4g} s, {speed:.1f} images/s (medians); {waited:.1%} of the time went "
             "into cutting batches",
             f"gradient norm {np.nanmedian(column('grad_norm')):.4g} (median); "
@@ -132,14 +130,14 @@ class Monitor:
             first = step - len(rows) + 1 + int(np.argmin(finite))
             self._problem = (
                 f"training stopped: {', '.join(bad)} is not finite at step {first}; the last "
-                "checkpoint is from before. Lower optimizer.learning_rate, or look at the data"
+                "checkpoint is older. Lower optimizer.learning_rate, or check the data"
             )
         means = {name: float(value.mean()) for name, value in values.items()}
         return means | {"nonfinite_steps": float(np.count_nonzero(~finite))}
 
 
 def _memory() -> dict[str, float]:
-    """Of this process and its fullest device, in GiB; what the system does not tell is left out."""
+    """Memory of this process and its fullest device in GiB, as far as the system reports it."""
     result = {}
     statistics = Path("/proc/self/statm")
     if statistics.exists():
@@ -157,5 +155,4 @@ def _memory() -> dict[str, float]:
 
 
 def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return str(timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""AdamW with clipping, and its learning-rate schedule."""
+"""AdamW with gradient clipping and a learning-rate schedule."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -30,8 +30,8 @@ class OptimizerConfig:
         beta1: decay of Adam's first moment.
         beta2: decay of Adam's second moment.
         epsilon: Adam's epsilon.
-        weight_decay: decoupled weight decay of all parameters, biases and norms included, as the
-            reference.
+        weight_decay: decoupled weight decay of all parameters, including biases and norms, as in
+            the reference.
         clip_norm: bound on the global L2 norm of the gradient; 0 for none.
     """
 
@@ -48,7 +48,7 @@ class OptimizerConfig:
 
 
 class Optimizer(NamedTuple):
-    """The gradient transformation and the learning rate that it follows."""
+    """A gradient transformation and its learning-rate schedule."""
 
     tx: optax.GradientTransformation
     schedule: optax.Schedule
@@ -57,7 +57,7 @@ class Optimizer(NamedTuple):
 def make_schedule(
     config: OptimizerConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
-    """Learning rate by step number, from 0."""
+    """Returns the learning rate as a function of the step, from 0."""
     rate = config.learning_rate
     match config.schedule:
         case "constant":
@@ -78,9 +78,9 @@ def make_schedule(
 def make_optimizer(
     config: OptimizerConfig, total_steps: int = 1, steps_per_epoch: int = 1
 ) -> Optimizer:
-    """Clip by global norm, then AdamW, which without weight decay is Adam.
+    """Returns clipping by the global norm, followed by AdamW (Adam without weight decay).
 
-    The numbers of steps shape the schedule alone, not the optimizer's state.
+    The numbers of steps affect only the schedule, not the optimizer's state.
     """
     schedule = make_schedule(config, total_steps, steps_per_epoch)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()

@@ -1,4 +1,4 @@
-"""The training step of the detectors that reconstruct features of normal images."""
+"""Training step of detectors that reconstruct features of normal images."""
 
 import functools
 from typing import Any, NamedTuple
@@ -22,8 +22,12 @@ from promptmad_jax.training.update import StepFunction, Stream, make_update
 
 
 class Examples(NamedTuple):
-    """A batch, its pseudo-anomalous images uint8 [B, S, S, 3], and the masks float32 [2B, S, S] of
-    the pairs clean, pseudo-anomalous."""
+    """A batch with pseudo-anomalies.
+
+    Attributes:
+        pseudo: pseudo-anomalous images uint8 [B, S, S, 3].
+        masks: float32 [2B, S, S] of the pairs (clean, pseudo-anomalous).
+    """
 
     batch: TrainBatch
     pseudo: jax.Array
@@ -31,7 +35,7 @@ class Examples(NamedTuple):
 
 
 def step_rngs(key: jax.Array) -> KeyStreams:
-    """The random streams of a forward pass."""
+    """Returns the random streams of a forward pass."""
     fold = lambda stream: jax.random.fold_in(key, stream)
     return KeyStreams(
         jitter=fold(Stream.JITTER), dropout=fold(Stream.DROPOUT), diffusion=fold(Stream.DIFFUSION)
@@ -39,7 +43,7 @@ def step_rngs(key: jax.Array) -> KeyStreams:
 
 
 def join(clean: Features, pseudo: Features) -> Features:
-    """Features of the pairs; cached fine levels may be bfloat16, which promotes to float32."""
+    """Interleaves features of the pairs; cached bfloat16 levels are promoted to float32."""
     return Features(
         *(
             None if a is None else interleave(a.astype(b.dtype), b)
@@ -58,10 +62,10 @@ def make_train_step(
 ) -> StepFunction:
     """Returns the jitted step; see `make_update`.
 
-    Only the pseudo-anomalous image passes through the backbone: clean images are not augmented and
-    the backbone is frozen, so their features come with the batch.
+    Only pseudo-anomalous images pass through the backbone. Clean images are not augmented and the
+    backbone is frozen, so their features come with the batch.
     """
-    # Each device pastes into its own images: as one array, a loop over them would gather them all.
+    # Each device pastes into its own images; a loop over one array would gather all of them.
     split = batch_sharding(mesh)
     paste = jax.shard_map(
         functools.partial(synthesize, config=pseudo_config),

@@ -1,4 +1,4 @@
-"""The training state: what a checkpoint holds."""
+"""The training state, which checkpoints hold."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -19,10 +19,11 @@ class Initializer(Protocol):
 
 
 class Weights(NamedTuple):
-    """What inference needs of a state.
+    """The part of a state that inference uses.
 
     Attributes:
-        step: int32, number of finished steps. params, stats: nested dicts of arrays.
+        step: int32, number of finished steps.
+        params, stats: nested dicts of arrays.
     """
 
     step: jax.Array
@@ -31,11 +32,13 @@ class Weights(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that changes in training, and the key that all randomness is folded from.
+    """Everything that changes in training, and the key of all its randomness.
 
     Attributes:
-        step: int32, number of finished steps. params, stats: nested dicts of arrays.
-        opt_state: optax's. key: one typed PRNG key, never replaced.
+        step: int32, number of finished steps.
+        params, stats: nested dicts of arrays.
+        opt_state: state of the optax transformation.
+        key: a typed PRNG key that never changes; steps fold their number into it.
     """
 
     step: jax.Array
@@ -46,7 +49,7 @@ class TrainState(NamedTuple):
 
     @property
     def weights(self) -> Weights:
-        """The state without what only training needs."""
+        """The part of the state that inference uses."""
         return Weights(self.step, self.params, self.stats)
 
 
@@ -57,7 +60,7 @@ def create_state(
     mesh: Mesh,
     rules: Rules = (),
 ) -> tuple[TrainState, Any]:
-    """Returns the initial state, born sharded over the mesh, and its shardings."""
+    """Creates the initial state, sharded from the start; returns it and its shardings."""
     init, key = _initializer(network, tx), jax.random.key(seed)
     shardings = state_shardings(mesh, jax.eval_shape(init, key), rules)
     return jax.jit(init, out_shardings=shardings)(key), shardings
@@ -66,7 +69,7 @@ def create_state(
 def state_shapes(
     network: Initializer, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules = ()
 ) -> TrainState:
-    """`abstract_state` of an initial state, without compiling and drawing one."""
+    """Returns the `abstract_state` of an initial state without creating it."""
     shapes = jax.eval_shape(_initializer(network, tx), jax.random.key(0))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -86,7 +89,7 @@ def _initializer(
 
 
 def abstract_state(state: TrainState) -> TrainState:
-    """Shapes, dtypes and shardings of a state: what a checkpoint is restored into."""
+    """Returns the shapes, dtypes and shardings of a state, to restore a checkpoint into."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )

@@ -1,4 +1,4 @@
-"""The update that every training step ends in: gradient, optimizer, metrics; jitted and sharded."""
+"""The jitted update of every training step: gradient, optimizer, metrics."""
 
 import enum
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from promptmad_jax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 # (state, frozen arrays, batch) -> (next state, metrics)
 StepFunction = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
-# (batch, key of the step) -> what the loss reads of the batch
+# (batch, key of the step) -> examples
 Augment = Callable[[Any, jax.Array], Any]
 # (params, stats, frozen arrays, examples, key of the step) -> (loss, (its terms, next stats))
 Loss = Callable[
@@ -25,7 +25,7 @@ Loss = Callable[
 
 
 class Stream(enum.IntEnum):
-    """Constants folded into a step's key, one per purpose."""
+    """Constants that are folded into the key of a step, one per purpose."""
 
     PSEUDO_ANOMALY = 1
     JITTER = 2
@@ -39,7 +39,7 @@ def make_update(
 ) -> StepFunction:
     """Returns the jitted step `(state, frozen, batch) -> (state, metrics)`; donates the state.
 
-    Its random key is the state's, folded with the step number. Metrics are the terms of the loss,
+    The step number is folded into the state's random key. Metrics are the terms of the loss,
     `loss`, `grad_norm` (before clipping) and `learning_rate`.
     """
 

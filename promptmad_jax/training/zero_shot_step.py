@@ -1,4 +1,4 @@
-"""The training step of zero-shot detectors."""
+"""Training step of zero-shot detectors."""
 
 from typing import Any, NamedTuple
 
@@ -17,11 +17,12 @@ from promptmad_jax.training.update import StepFunction, Stream, make_update
 
 
 class FrozenZeroShot(NamedTuple):
-    """What training does not change.
+    """The arrays that training does not change.
 
     Attributes:
         clip: both towers.
-        text: the trained words' token ids; or their states [K + 1, d] where no text is trained.
+        text: token ids of the defect types' words, or their states [K + 1, d] if no text is
+            trained.
     """
 
     clip: FrozenClip
@@ -38,7 +39,7 @@ def make_zero_shot_step(
 ) -> StepFunction:
     """Returns the jitted step; see `make_update`. `frozen` is a `FrozenZeroShot`.
 
-    The batch is a `DefectTypeExamples` with images, or with the frozen image tower's features.
+    The batch is a `DefectTypeExamples` with images, or with features of the frozen image tower.
     """
 
     def augment(batch: DefectTypeExamples, key: jax.Array):
