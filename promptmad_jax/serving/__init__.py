@@ -1,1 +1,1 @@
-"""Trained detectors at work on single images and folders."""
+"""Prediction with trained detectors, for single images and folders."""

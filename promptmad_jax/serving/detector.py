@@ -1,4 +1,4 @@
-"""A trained detector for use from Python: images in, results out."""
+"""Python interface of a trained detector, from images to results."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -51,10 +51,10 @@ class LoadedDetector:
 
 
 def to_rgb(image: ImageLike) -> np.ndarray:
-    """uint8 [H, W, 3] of an image; grey is repeated, alpha is dropped.
+    """Converts an image to uint8 [H, W, 3]; repeats grey and drops alpha.
 
-    A PIL image gives what `promptmad predict` reads from its file: upright, and of 16-bit values
-    the high byte.
+    A PIL image becomes what `promptmad predict` reads from its file: upright, with the high byte
+    of 16-bit values.
 
     Raises:
         UserError: its type, shape or range is unusable.

@@ -1,4 +1,4 @@
-"""Prediction for files and folders, one after another; a bad file does not stop the others."""
+"""Prediction for files and folders, in which a damaged file does not stop the others."""
 
 import json
 import sys
@@ -19,10 +19,10 @@ _BATCH = 8
 
 
 def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
-    """(file, name for its results) of every image among files and, recursively, folders.
+    """Returns (file, name of its results) for each image in files and, recursively, folders.
 
     Raises:
-        UserError: a path does not exist, or there is no image at all.
+        UserError: a path does not exist, or no image is found.
     """
     found = []
     for path in map(Path, paths):
@@ -41,7 +41,7 @@ def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
 
 
 def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Numbers names that would overwrite each other's results (a.png and a.jpg, or two folders)."""
+    """Numbers names whose results would overwrite each other (a.png and a.jpg, or two folders)."""
     taken: set[Path] = set()
     unique = []
     for path, name in found:
@@ -57,10 +57,10 @@ def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, output: str) -> int:
     """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
 
-    A file that cannot be read is named on standard error and in scores.jsonl, and left out.
+    A file that cannot be read is reported on standard error and in scores.jsonl, and left out.
 
     Raises:
-        UserError: nothing could be scored, or an image lies inside `output`.
+        UserError: no image could be read, or one lies inside `output`.
     """
     images, target = find_images(paths), Path(output)
     _refuse_overlap(images, target)
@@ -83,7 +83,7 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
 
 
 def _refuse_overlap(images: list[tuple[Path, Path]], target: Path) -> None:
-    """An overlay must not replace its image, nor be scored by the next run."""
+    """Refuses outputs beside the images: an overlay could replace one, or be scored later."""
     for path, _ in images:
         if target.resolve() in path.resolve().parents:
             raise UserError(f"{path} lies inside --output={target}; choose another output folder")
@@ -99,38 +99,20 @@ def _decode(group, scores) -> Iterator[tuple[Path, Path, np.ndarray]]:
 
 
 def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: Prediction) -> dict:
-    """Writes the map at the image's size and its overlay; returns the row of scores.jsonl."""
+    """Writes map, overlay and other pictures, in the image's size; returns the scores.jsonl row."""
     result = make_result(prediction, *image.shape[:2])
     map_path, overlay_path = (target / f"{name}{suffix}" for suffix in (".npy", ".png"))
     map_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(map_path, result.map)
     Image.fromarray(overlay(image, result.map, *prediction.score_range)).save(overlay_path)
-    row = {
-        "file": str(path),
-        "class_name": result.class_name,
-        "score": result.score,
-        **result.details,
-    }
+    row = {"file": str(path), "class_name": result.class_name, "score": result.score}
+    row |= result.details
     if result.verdict is not None:
-        row |= {
-            "threshold": result.threshold,
-            "verdict": result.verdict,
-            "regions": [region._asdict() for region in result.regions],
-        }
-    return row | {
-        "map": str(map_path.relative_to(target)),
-        "overlay": str(overlay_path.relative_to(target)),
-        **_write_pictures(target, name, image, prediction),
-    }
-
-
-def _write_pictures(
-    target: Path, name: Path, image: np.ndarray, prediction: Prediction
-) -> dict[str, str]:
-    """Writes the prediction's further pictures, at the image's size."""
-    paths, size = {}, image.shape[1::-1]
+        regions = [region._asdict() for region in result.regions]
+        row |= {"threshold": result.threshold, "verdict": result.verdict, "regions": regions}
+    paths = {"map": map_path, "overlay": overlay_path}
     for word, picture in prediction.pictures.items():
-        path = target / f"{name}_{word}.png"
-        Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(path)
-        paths[f"{word}_picture"] = str(path.relative_to(target))
-    return paths
+        paths[f"{word}_picture"] = target / f"{name}_{word}.png"
+        sized = Image.fromarray(picture).resize(image.shape[1::-1], Image.Resampling.NEAREST)
+        sized.save(paths[f"{word}_picture"])
+    return row | {key: str(path.relative_to(target)) for key, path in paths.items()}

@@ -1,4 +1,4 @@
-"""The protocol of predictors: images of any sizes in, predictions out."""
+"""Predictions for images, and the protocol of predictors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,16 @@ from promptmad_jax.evaluation.calibration import Thresholds
 
 @dataclass(frozen=True)
 class Prediction:
-    """score: the image's; anomaly_map: float32 [S, S]; score_range: fixed scale for drawing;
-    thresholds: of the class, where there are any; details: more to say in JSON; pictures: more to
-    show, name -> uint8 [S, S, 3]."""
+    """Scores of an image, at the detector's resolution.
+
+    Attributes:
+        score: of the image.
+        anomaly_map: float32 [S, S].
+        score_range: fixed scale for drawing the map.
+        thresholds: of the class, if known.
+        details: further JSON values.
+        pictures: further pictures, name -> uint8 [S, S, 3].
+    """
 
     class_name: str
     score: float
@@ -28,19 +35,19 @@ class Predictor(Protocol):
     """Scores images of any sizes.
 
     Attributes:
-        class_names: the classes that it knows; empty where any object can be named.
+        class_names: the classes that it knows; empty if it takes any words.
     """
 
     class_names: tuple[str, ...]
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Predictions for RGB images uint8 [H, W, 3].
+        """Scores RGB images uint8 [H, W, 3].
 
         Args:
-            class_name: one of `class_names`, or "auto" to find it; or what the images show.
+            class_name: one of `class_names`, "auto" to find it, or words for what the images show.
         """
         ...
 
     def check_class(self, class_name: str) -> None:
-        """Raises UserError if it cannot be called with this class name."""
+        """Raises UserError if the predictor does not take this class name."""
         ...

@@ -1,4 +1,4 @@
-"""A trained detector with its class bank."""
+"""Predictor of a trained detector with a class bank."""
 
 import functools
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from promptmad_jax.serving.prediction import Prediction
 
 
 class ClassPredictor:
-    """Scores images of known classes, or finds the class.
+    """Scores images of known classes, and finds the class if asked.
 
     Args:
         maker: the trained detector, with a prompt image for each of `class_names`.
-        fusion, image_pool: rules of the final map and the image score, as evaluated.
+        fusion, image_pool: settings of the final map and the image score, as evaluated.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ClassPredictor:
         self._fusion, self._image_pool = fusion, image_pool
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
+        """Scores RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
 
         Raises:
             UserError: the model has no such class.
@@ -67,10 +67,9 @@ class ClassPredictor:
         return np.full(len(images), self.class_names.index(class_name))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
-        """The class whose prompt image has the most similar mean features, by cosine."""
-        unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
-        found = unit(self._maker.mean_features(images))
-        return (found @ self._prompt_features.T).argmax(1)
+        """Finds the classes whose prompt images have the most similar mean features, by cosine."""
+        # The length of an image's own features does not change their order.
+        return (self._maker.mean_features(images) @ self._prompt_features.T).argmax(1)
 
     @functools.cached_property
     def _prompt_features(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a detector finds in one image, at the image's size."""
+"""Results of a detector for an image, at the image's size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from promptmad_jax.serving.prediction import Prediction
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The verdict on one image.
+    """Scores of an image and the verdict on it.
 
     Attributes:
         class_name: the class that was named or found.
         score: of the image, on the scale of the class; higher is more anomalous.
-        threshold: scores above it are defective; None where none is known.
+        threshold: scores above it are defective; None if unknown.
         verdict: "normal" or "defective"; None without a threshold.
         map: float32 [H, W], anomaly scores of the pixels.
         regions: connected pixels above the pixel threshold, the highest peak first; empty without
             a threshold.
-        details: of zero-shot detectors, the most probable `type` and the highest probability of
-            each in `types`; else empty.
+        details: for zero-shot detectors, the most probable `type`, and the highest probability of
+            each type in `types`; else empty.
     """
 
     class_name: str
@@ -37,7 +37,7 @@ class Result:
 
 
 def make_result(prediction: Prediction, height: int, width: int) -> Result:
-    """A prediction with its map enlarged to the image's size, and judged."""
+    """Enlarges the map of a prediction to the image's size and applies the thresholds."""
     enlarged = Image.fromarray(prediction.anomaly_map).resize(
         (width, height), Image.Resampling.BILINEAR
     )

@@ -1,4 +1,4 @@
-"""A zero-shot detector with the defects that it shall look for, in words."""
+"""Predictor of a zero-shot detector, which looks for defects given in words."""
 
 import functools
 import hashlib
@@ -19,21 +19,21 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic
 from promptmad_jax.serving.prediction import Prediction
 
-_FORMAT = 1  # raised whenever the code gives other states for the same inputs
+_FORMAT = 1  # to be raised when the code computes other states from the same inputs
 _RANGE = (0.0, 1.0)  # maps are probabilities
 
 
 def parse_defects(text: str) -> tuple[str, ...]:
-    """The words of "scratch, dent,missing cap".
+    """Splits words such as "scratch, dent,missing cap".
 
     Raises:
-        UserError: there is none, or one twice.
+        UserError: a word is empty or repeated.
     """
     words = tuple(" ".join(word.split()) for word in text.split(","))
     if not all(words):
-        raise UserError(f"--defects={text!r}: give words with commas between: scratch,missing cap")
+        raise UserError(f"--defects={text!r}: separate the words by commas: scratch,missing cap")
     if len(set(words)) < len(words):
-        raise UserError(f"--defects={text!r}: each defect once")
+        raise UserError(f"--defects={text!r}: a defect is repeated")
     return words
 
 
@@ -43,8 +43,8 @@ class ZeroShotPredictor:
     Args:
         tokens: (defects in words, what the images show) to the prompts.
         words: K defects to look for.
-        cache: folder for the texts' vectors, named by the content of everything that they depend
-            on; None keeps none.
+        cache: folder for the texts' vectors, in files named by a digest of all that they depend
+            on; None for no cache.
     """
 
     class_names = ()
@@ -63,10 +63,10 @@ class ZeroShotPredictor:
         self._states = functools.cache(make)
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Predicts for RGB images uint8 [H, W, 3] of any sizes; class_name says what they show.
+        """Scores RGB images uint8 [H, W, 3] of any sizes; class_name says what they show.
 
-        `details` has the most probable `type`, and for each word in `types` its highest probability
-        in the image; the picture `types` shows where each is the most probable state.
+        `details` holds the most probable `type`, and in `types` the highest probability of each
+        word in the image; the picture `types` shows where each is the most probable state.
 
         Raises:
             UserError: class_name is "auto".
@@ -74,11 +74,12 @@ class ZeroShotPredictor:
         self.check_class(class_name)
         size = self._maker.detector.config.image_size
         resized = np.stack([resize_image(image, size, CLIP_KERNEL) for image in images])
-        every = np.ones(len(self.words) + 1, bool)
+        every, step = np.ones(len(self.words) + 1, bool), self._maker.batch_size
+        chunks = [resized[start : start + step] for start in range(0, len(resized), step)]
         batches = self._maker.batches(self._params, self._states(class_name), every, resized)
         return [
             self._prediction({name: value[i] for name, value in maps.items()}, image, class_name)
-            for maps, rows in zip(batches, _split(resized, self._maker.batch_size), strict=True)
+            for maps, rows in zip(batches, chunks, strict=True)
             for i, image in enumerate(rows)
         ]
 
@@ -91,30 +92,17 @@ class ZeroShotPredictor:
             )
 
     def _prediction(self, maps: dict, image: np.ndarray, class_name: str) -> Prediction:
-        scores = [float(score) for score in maps["type_scores"][1:]]
-        ids = maps["types"].argmax(-1).astype(np.uint8)
-        return Prediction(
-            class_name,
-            float(maps["image_score"]),
-            maps["anomaly"],
-            _RANGE,
-            None,
-            {
-                "type": self.words[int(np.argmax(scores))],
-                "types": dict(zip(self.words, scores, strict=True)),
-            },
-            {"types": paint(image, ids)},
-        )
-
-
-def _split(images: np.ndarray, size: int) -> list[np.ndarray]:
-    return [images[start : start + size] for start in range(0, len(images), size)]
+        types = dict(zip(self.words, map(float, maps["type_scores"][1:]), strict=True))
+        details = {"type": max(types, key=types.get), "types": types}
+        pictures = {"types": paint(image, maps["types"].argmax(-1).astype(np.uint8))}
+        score, anomaly_map = float(maps["image_score"]), maps["anomaly"]
+        return Prediction(class_name, score, anomaly_map, _RANGE, None, details, pictures)
 
 
 def cached_states(
     maker: ZeroShotMapMaker, params: Params, tokens: PromptTokens, cache: epath.Path | None
 ) -> np.ndarray:
-    """The states [K + 1, d], from `cache` where they are there."""
+    """Returns the states [K + 1, d] of the prompts, from `cache` if it holds them."""
     if cache is None:
         return np.asarray(maker.states(params, tokens))
     path = cache / f"states-{_content(maker, params, tokens)}.npy"
@@ -122,19 +110,19 @@ def cached_states(
         try:
             return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         except (ValueError, EOFError) as error:
-            warn(f"{path}: a damaged cache of text states ({error}); they are computed again")
+            warn(f"{path}: a damaged cache of text states ({error}); computing them again")
     states = np.asarray(maker.states(params, tokens))
     buffer = io.BytesIO()
     np.save(buffer, states)
     try:
         write_bytes_atomic(path, buffer.getvalue())
     except OSError as error:
-        warn(f"{path} could not be written: {error}; the next call computes the texts again")
+        warn(f"{path} could not be written: {error}; the next call encodes the texts again")
     return states
 
 
 def _content(maker: ZeroShotMapMaker, params: Params, tokens: PromptTokens) -> str:
-    """Changes with the prompts, what is trained of the text, the text tower and the settings."""
+    """Digest of the prompts, the trained text parameters, the text tower and the settings."""
     digest = hashlib.sha256(f"{_FORMAT} {maker.detector.config} {maker.detector.clip}".encode())
     tree = (params.get("text", {}), maker.frozen.text, tuple(tokens))
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

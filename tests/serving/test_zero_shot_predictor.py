@@ -33,7 +33,7 @@ class Maker:
 
 def test_words():
     assert parse_defects("scratch, missing  cap,dent") == ("scratch", "missing cap", "dent")
-    for text, message in (("", "commas"), ("a,,b", "commas"), ("a, a", "each defect once")):
+    for text, message in (("", "commas"), ("a,,b", "commas"), ("a, a", "a defect is repeated")):
         with pytest.raises(UserError, match=message):
             parse_defects(text)
 

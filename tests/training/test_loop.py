@@ -214,7 +214,7 @@ def test_last_state_that_cannot_be_saved_is_an_error(tmp_path, file_size_limit):
     run = Run(tmp_path)
     run.after_step = disk = FullDisk(run, file_size_limit, begin=10, end=None)
     try:
-        with pytest.raises(UserError, match=r"could not be saved .* continues from step 8"):
+        with pytest.raises(UserError, match=r"could not be saved .* resumes from step 8"):
             run.go()
     finally:
         disk.close()
