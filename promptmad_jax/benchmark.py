@@ -55,9 +55,9 @@ _CHILD = flags.DEFINE_string("child", "", "internal: the one case that this proc
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then measures."""
-    from promptmad_jax.benchmarking.cost import Roof
     from promptmad_jax.benchmarking.measure import Bench
     from promptmad_jax.benchmarking.plan import PLAIN_CASES, Selection
+    from promptmad_jax.benchmarking.rows import Roof
     from promptmad_jax.benchmarking.timing import Budget
     from promptmad_jax.commands.benchmark import Request, run_benchmark, run_case
     from promptmad_jax.config import parse

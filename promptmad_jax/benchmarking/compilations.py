@@ -1,29 +1,24 @@
-"""Programs that XLA compiles and the time they take, from JAX's monitoring events."""
+"""Compile times of XLA, from JAX's monitoring events."""
+
+import contextlib
+from collections.abc import Iterator
 
 from jax import monitoring
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-class Compilations:
-    """Counts compilations within a `with` block.
+@contextlib.contextmanager
+def compile_times() -> Iterator[list[float]]:
+    """Lists the seconds of each program that the block compiles or fetches from the cache."""
+    times: list[float] = []
 
-    Attributes:
-        count: programs compiled, or fetched from the persistent cache.
-        seconds: time XLA spent on them.
-    """
-
-    def __init__(self):
-        self.count, self.seconds = 0, 0.0
-
-    def __enter__(self) -> "Compilations":
-        monitoring.register_event_duration_secs_listener(self._listen)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        monitoring.unregister_event_duration_listener(self._listen)
-
-    def _listen(self, event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, seconds: float, **_: object) -> None:
         if event == _COMPILED:
-            self.count += 1
-            self.seconds += seconds
+            times.append(seconds)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield times
+    finally:
+        monitoring.unregister_event_duration_listener(listen)

@@ -4,39 +4,16 @@ XLA counts the body of a loop once, whatever its length. The bodies of `lax.scan
 therefore analysed again on their own, and added once per turn that XLA leaves out.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 from jax.interpreters.partial_eval import dce_jaxpr
 
-
-class Cost(NamedTuple):
-    """Work of a program.
-
-    Attributes:
-        flops: floating-point operations; a multiply-add is two.
-        accessed: bytes that its operations read and write, as if there were no caches.
-    """
-
-    flops: float
-    accessed: float
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.accessed + other.accessed)
-
-    def __sub__(self, other: "Cost") -> "Cost":
-        return self + other * -1.0
-
-    def __mul__(self, factor: float) -> "Cost":
-        return Cost(self.flops * factor, self.accessed * factor)
-
-
-class Roof(NamedTuple):
-    """Peak rates of the machine, 0 if unknown: 1e9 operations and 1e9 bytes per second."""
-
-    gflops: float = 0.0
-    gbytes: float = 0.0
+# float [2]: floating-point operations, a multiply-add being two, and bytes that operations read and
+# write, as if there were no caches.
+Cost = np.ndarray
 
 
 def program_cost(traced: Any, compiled: Any, devices: int = 1) -> Cost:
@@ -53,19 +30,19 @@ def program_cost(traced: Any, compiled: Any, devices: int = 1) -> Cost:
     live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
     whole = once + _missed(live)
     # Only the compiled program shows the bytes that fusion saves; further turns save as many.
-    accessed = _analysis(compiled).accessed * devices
-    return Cost(whole.flops, accessed * whole.accessed / once.accessed)
+    _, accessed = _analysis(compiled) * devices
+    return np.array([whole[0], accessed * whole[1] / once[1]])
 
 
 def _missed(jaxpr: Any) -> Cost:
     """The cost of the turns of inner loops that XLA leaves out."""
-    total = Cost(0.0, 0.0)
+    total = np.zeros(2)
     for equation in jaxpr.eqns:
         if equation.primitive.name == "scan":
             total += _missed_turns(equation.params)
         elif equation.primitive.name == "cond":
             branches = [_missed(branch.jaxpr) for branch in equation.params["branches"]]
-            total += max(branches, key=lambda cost: cost.flops)
+            total += max(branches, key=lambda cost: cost[0])
         else:
             for inner in core.jaxprs_in_params(equation.params):
                 total += _missed(inner)
@@ -90,4 +67,4 @@ def _shape(aval: Any) -> jax.ShapeDtypeStruct:
 
 def _analysis(stage: Any) -> Cost:
     found = stage.cost_analysis() or {}
-    return Cost(float(found.get("flops", 0.0)), float(found.get("bytes accessed", 0.0)))
+    return np.array([found.get(name, 0.0) for name in ("flops", "bytes accessed")], float)

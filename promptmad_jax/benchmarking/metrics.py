@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from promptmad_jax.benchmarking.rows import Row, timed_row
 from promptmad_jax.benchmarking.synthetic_maps import Counts, draw_classes
-from promptmad_jax.benchmarking.timing import Timing
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics.blocks import METRICS, Block, score_maps
@@ -53,5 +54,5 @@ def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 def _row(case: str, counts: Counts, size: int, seconds: list[float]) -> Row:
     images = sum(map(sum, counts.values()))
-    row = timed_row(case, images, Timing(tuple(seconds)))
+    row = timed_row(case, images, np.array(seconds))
     return row | {"classes": len(counts), "image_size": size}

@@ -8,28 +8,27 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from promptmad_jax.benchmarking.machine import peak_rss_mib
 from promptmad_jax.benchmarking.rows import Row, timed_row
-from promptmad_jax.benchmarking.timing import Timing
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _POLL_SECONDS = 0.02
 
 
-class _Process(NamedTuple):
-    """Run time and peak memory of a process."""
-
-    seconds: float
-    peak_rss_mib: float | None
+# Seconds and peak MiB of a process.
+_Run = tuple[float, float | None]
 
 
 def import_package(repeats: int) -> Iterator[Row]:
     """Times `import promptmad_jax` in a new interpreter, whose own start is `interpreter_s`."""
-    bare = [_run(["-c", "pass"]) for _ in range(repeats)]
-    loading = [_run(["-c", "import promptmad_jax"]) for _ in range(repeats)]
-    yield _row("import", None, loading) | {"interpreter_s": _timing(bare).median}
+    bare, loading = (
+        [_run(["-c", code]) for _ in range(repeats)] for code in ("pass", "import promptmad_jax")
+    )
+    interpreter = float(np.median([seconds for seconds, _ in bare]))
+    yield _row("import", None, loading) | {"interpreter_s": interpreter}
 
 
 def predict(workdir: Path, image: Path, class_name: str, repeats: int) -> Iterator[Row]:
@@ -48,16 +47,13 @@ def predict(workdir: Path, image: Path, class_name: str, repeats: int) -> Iterat
         yield _row(case, 1, runs) | {"compilation_cache_mib": kept}
 
 
-def _row(case: str, batch_size: int | None, runs: Sequence[_Process]) -> Row:
-    peaks = [run.peak_rss_mib for run in runs if run.peak_rss_mib is not None]
-    return timed_row(case, batch_size, _timing(runs)) | {"peak_rss_mib": max(peaks, default=None)}
+def _row(case: str, batch_size: int | None, runs: Sequence[_Run]) -> Row:
+    seconds, peaks = zip(*runs, strict=True)
+    peak = max((peak for peak in peaks if peak is not None), default=None)
+    return timed_row(case, batch_size, np.array(seconds)) | {"peak_rss_mib": peak}
 
 
-def _timing(runs: Sequence[_Process]) -> Timing:
-    return Timing(tuple(run.seconds for run in runs))
-
-
-def _run(arguments: Sequence[str], cache: str = "") -> _Process:
+def _run(arguments: Sequence[str], cache: str = "") -> _Run:
     environment = os.environ | ({_CACHE: cache} if cache else {})
     command, peaks, ended = [sys.executable, *arguments], [None], threading.Event()
     with tempfile.TemporaryFile("w+") as output:
@@ -78,4 +74,4 @@ def _run(arguments: Sequence[str], cache: str = "") -> _Process:
         if status:
             output.seek(0)
             raise RuntimeError(f"{' '.join(arguments)} failed:\n{output.read()}")
-    return _Process(seconds, peaks[-1])
+    return seconds, peaks[-1]

@@ -27,31 +27,13 @@ class Budget:
     limit_s: float = 40.0
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per call, one value per sample, in the order of the samples."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.seconds))
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """Lower and upper quartile."""
-        low, high = np.quantile(self.seconds, (0.25, 0.75))
-        return float(low), float(high)
-
-    def __sub__(self, other: "Timing") -> "Timing":
-        """Differences of samples taken in the same round."""
-        return Timing(tuple(a - b for a, b in zip(self.seconds, other.seconds, strict=True)))
-
-
-def time_calls(calls: Mapping[str, Call], budget: Budget) -> dict[str, Timing]:
+def time_calls(calls: Mapping[str, Call], budget: Budget) -> dict[str, np.ndarray]:
     """Times compiled calls in turn, so that a slow minute of the machine affects all of them.
 
     A sample ends when the arrays that its last call returns are ready.
+
+    Returns:
+        By name the seconds per call, float [samples], in the order of the samples.
     """
     begin = time.perf_counter()
     repeats = {
@@ -63,7 +45,7 @@ def time_calls(calls: Mapping[str, Call], budget: Budget) -> dict[str, Timing]:
             break
         for name, call in calls.items():
             seconds[name].append(_sample(call, repeats[name]))
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+    return {name: np.array(values) for name, values in seconds.items()}
 
 
 def _sample(call: Call, repeats: int) -> float:

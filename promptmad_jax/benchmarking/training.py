@@ -7,9 +7,9 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from promptmad_jax.benchmarking.compilations import Compilations
-from promptmad_jax.benchmarking.measure import Bench
-from promptmad_jax.benchmarking.rows import Row, timed_row
+from promptmad_jax.benchmarking.compilations import compile_times
+from promptmad_jax.benchmarking.measure import Bench, compile_program
+from promptmad_jax.benchmarking.rows import Row, cost_fields, timed_row
 from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
@@ -27,19 +27,20 @@ def training(subject: Subject, batch_size: int, steps: int, bench: Bench) -> Row
     Args:
         steps: number of steps, each a sample of its own; 0 leaves it to the budget.
     """
-    trainer, fields = subject.trainer(batch_size)
-    program = bench.compile(subject.mesh.size, trainer.function, *trainer.arguments())
+    trainer, own_fields = subject.trainer(batch_size)
+    cost, fields = compile_program(subject.mesh.size, trainer.function, *trainer.arguments())
     for count in range(1, FIRST_CALLS + 1):
         finish_call(jax.block_until_ready(trainer()), count)
     if steps:
         bench = replace(bench, budget=Budget(steps, sample_s=0.0, limit_s=math.inf))
-    with Compilations() as later:
-        timing = bench.time("training", trainer)
-    tenth = math.ceil(len(timing.seconds) / 10)
-    drift = np.median(timing.seconds[-tenth:]) / np.median(timing.seconds[:tenth])
-    row = timed_row("training", batch_size, timing) | program.fields(batch_size, timing, bench.roof)
-    row |= {"compilations_later": later.count, "drift": float(drift)}
-    return row | subject.fields() | fields
+    with compile_times() as later:
+        seconds = bench.time("training", trainer)
+    row = timed_row("training", batch_size, seconds)
+    row |= fields | cost_fields(cost, batch_size, row["median_s"], bench.roof)
+    tenth = math.ceil(len(seconds) / 10)
+    drift = float(np.median(seconds[-tenth:]) / np.median(seconds[:tenth]))
+    row |= {"compilations_later": len(later), "drift": drift}
+    return row | subject.fields() | own_fields
 
 
 def synthesis(
@@ -55,10 +56,10 @@ def synthesis(
     function = jax.jit(lambda *arguments: synthesize(*arguments, config))
     # Kinds of pseudo-anomalies differ in cost, so each call takes other keys.
     keys = itertools.cycle(jax.random.split(jax.random.key(0), (_KEYS, batch_size)))
-    program = bench.compile(1, function, next(keys), images, textures)
-    timing = bench.time("synthesis", lambda: function(next(keys), images, textures))
-    row = timed_row("synthesis", batch_size, timing) | {"image_size": images.shape[1]}
-    row |= program.fields(batch_size, timing, bench.roof)
+    cost, fields = compile_program(1, function, next(keys), images, textures)
+    seconds = bench.time("synthesis", lambda: function(next(keys), images, textures))
+    row = timed_row("synthesis", batch_size, seconds) | {"image_size": images.shape[1]}
+    row |= fields | cost_fields(cost, batch_size, row["median_s"], bench.roof)
     if step_s:
-        row |= {"case": "training_synthesis", "share_of_step": timing.median / step_s}
+        row |= {"case": "training_synthesis", "share_of_step": row["median_s"] / step_s}
     return row

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
-from promptmad_jax.benchmarking.cost import Cost, Roof, program_cost
-from promptmad_jax.benchmarking.rows import cost_fields
+from promptmad_jax.benchmarking.cost import program_cost
+from promptmad_jax.benchmarking.rows import Roof, cost_fields
 
 SIDE = 32
 PRODUCT = 2 * SIDE**3
@@ -55,18 +56,14 @@ def conditional(x):
 )
 def test_loops_are_counted_in_full(function, products):
     traced = jax.jit(function).trace(MATRIX)
-    cost = program_cost(traced, traced.lower().compile())
+    flops, accessed = program_cost(traced, traced.lower().compile())
     # Counters and conditions of the loops cost a few operations.
-    assert products * PRODUCT <= cost.flops < (products + 0.1) * PRODUCT
-    assert cost.accessed >= products * MATRIX.nbytes
-
-
-def test_costs_add_up():
-    assert Cost(3.0, 5.0) - Cost(1.0, 2.0) + Cost(1.0, 1.0) * 2 == Cost(4.0, 5.0)
+    assert products * PRODUCT <= flops < (products + 0.1) * PRODUCT
+    assert accessed >= products * MATRIX.nbytes
 
 
 def test_share_of_the_peak_and_floors():
-    row = cost_fields(Cost(flops=8e9, accessed=4e9), 2, 0.5, Roof(gflops=32.0, gbytes=80.0))
+    row = cost_fields(np.array([8e9, 4e9]), 2, 0.5, Roof(gflops=32.0, gbytes=80.0))
     assert row == {
         "gflop_per_image": 4.0,
         "mb_per_image": 2000.0,
@@ -78,5 +75,5 @@ def test_share_of_the_peak_and_floors():
 
 
 def test_without_a_roof_no_share():
-    row = cost_fields(Cost(8e9, 4e9), 2, 0.5, Roof())
+    row = cost_fields(np.array([8e9, 4e9]), 2, 0.5, Roof())
     assert set(row) == {"gflop_per_image", "mb_per_image", "gflop_per_s"}

@@ -7,9 +7,9 @@ import jax
 import pytest
 
 from promptmad_jax.benchmarking import inference
-from promptmad_jax.benchmarking.cost import Roof
 from promptmad_jax.benchmarking.measure import Bench
 from promptmad_jax.benchmarking.plan import PLAIN_CASES, Selection, plan
+from promptmad_jax.benchmarking.rows import Roof
 from promptmad_jax.benchmarking.timing import Budget
 from promptmad_jax.benchmarking.training import training
 from promptmad_jax.config import parse
