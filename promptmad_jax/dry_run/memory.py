@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -74,8 +74,7 @@ def _device_bytes(leaf: Any) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes on one device.
 
     Attributes:
@@ -101,8 +100,7 @@ class Memory:
     @property
     def total(self) -> int:
         """Bytes on the device at once."""
-        held = self.parameters + self.optimizer + self.statistics + self.frozen
-        return held + self.images + self.batch + self.temporaries
+        return sum(self[:7])  # the gradients are among the temporaries
 
 
 def memory(

@@ -97,19 +97,11 @@ def memory_table(memory: Memory) -> Table:
     else:
         place = "resident" if memory.resident else "in host memory"
         images = f"images, textures and clean features, {memory.count} images: {place}"
-    rows = (
-        ("parameters", memory.parameters),
-        ("optimizer", memory.optimizer),
-        ("statistics, step, key", memory.statistics),
-        ("frozen backbone and text", memory.frozen),
-        (images, memory.images),
-        ("share of a batch", memory.batch),
-        ("activations and gradients (XLA's temporaries)", memory.temporaries),
-        ("  gradients alone", memory.gradients),
-        ("total", memory.total),
-    )
+    state = ("parameters", "optimizer", "statistics, step, key", "frozen backbone and text")
+    temporaries = "activations and gradients (XLA's temporaries)"
+    names = (*state, images, "share of a batch", temporaries, "  gradients alone", "total")
     table = _table("Memory of a device", "", "MiB")
-    for name, size in rows:
+    for name, size in zip(names, (*memory[:8], memory.total), strict=True):
         table.add_row(name, f"{size / _MIB:.3f}")
     return table
 

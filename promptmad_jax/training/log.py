@@ -8,6 +8,7 @@ from etils import epath
 
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import Progress, say, warn
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.metrics_log import METRICS_FILE, read_metrics
 from promptmad_jax.runtime.processes import gather_objects, this_run
 from promptmad_jax.runtime.profiler import NO_TRACE, StepTrace
@@ -19,7 +20,7 @@ from promptmad_jax.training.update import Metrics
 T = TypeVar("T")
 
 
-class TrainLog:
+class TrainLog(ExitStack):
     """The log of a run from the step where it starts or resumes; a context manager.
 
     Args:
@@ -37,20 +38,14 @@ class TrainLog:
         step: int,
         trace: StepTrace = NO_TRACE,
     ):
+        super().__init__()
         self._path, self._trace = directory / METRICS_FILE, trace
         self._progress = Progress(config.steps, step, config.batch_size)
         self._writers = open_writers(config.writers, directory, settings, step)
         self._monitor = Monitor(config.batch_size, step, this_run())
-        self._open = ExitStack()
-
-    def __enter__(self) -> "TrainLog":
-        self._open.callback(self._writers.close)
-        self._open.enter_context(self._progress)
-        self._open.enter_context(self._trace)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._open.__exit__(*exception)
+        self.callback(self._writers.close)
+        self.enter_context(self._progress)
+        self.enter_context(self._trace)
 
     def before(self, step: int, cut_batch: Callable[[], T]) -> T:
         """Cuts the batch of a step, timing it."""
@@ -71,10 +66,10 @@ class TrainLog:
         row = self._monitor.row(step)
         self._progress.update(step, row["loss"])
         self._writers.write(step, row)
-        hosts = self._monitor.hosts()
-        if hosts:
-            self._writers.write(step, hosts, kind="host")
-        self._monitor.check()
+        if self._monitor.hosts:
+            self._writers.write(step, self._monitor.hosts, kind="host")
+        if self._monitor.problem:
+            raise UserError(self._monitor.problem)
 
     def restart(self, step: int) -> None:
         """Excludes the time since the last row, spent on saving or evaluating, from the rates."""
@@ -107,8 +102,7 @@ class TrainLog:
 
     def say_summary(self) -> None:
         """Prints a summary of the steps done, if any."""
-        summary = self._monitor.summary()
-        if summary:
+        if summary := self._monitor.summary():
             say(summary)
 
 

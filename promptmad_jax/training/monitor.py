@@ -11,7 +11,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import Communicator, gather_objects
 from promptmad_jax.training.update import Metrics
 
@@ -29,17 +28,20 @@ class Monitor:
         batch_size: global batch size.
         step: number of finished steps.
         run: the processes of the run.
+
+    Attributes:
+        hosts: of the last row, the time since 1970, wait for data and memory of every process, as
+            `name/index`; empty for a single process.
+        problem: describes a step of the last row that is not finite, or "".
     """
 
     def __init__(self, batch_size: int, step: int, run: Communicator):
         self._batch_size, self._run = batch_size, run
+        self.hosts: dict[str, float] = {}
+        self.problem = ""
         self._metrics: list[Metrics] = []
-        self._waited = 0.0
-        self._began = time.perf_counter()
         self._rows: list[dict[str, float]] = []
-        self._counts: list[int] = []
-        self._hosts: dict[str, float] = {}
-        self._problem = ""
+        self._began = time.perf_counter()
         self.restart(step)
 
     def restart(self, step: int) -> None:
@@ -71,46 +73,30 @@ class Monitor:
         seconds = (time.perf_counter() - self._time) / count
         own = {"time": time.time(), "data_wait_s": self._waited / count} | _memory()
         hosts = gather_objects(self._run, own)
-        self._hosts = {
-            f"{name}/{index}": value
-            for index, host in enumerate(hosts)
-            for name, value in host.items()
-        }
-        result = self._means(rows, step) | {
-            "images_per_s": self._batch_size / seconds,
-            "step_s": seconds,
-        }
+        if len(hosts) > 1:
+            self.hosts = {f"{k}/{i}": v for i, host in enumerate(hosts) for k, v in host.items()}
+        result = self._means(rows, step)
+        result |= {"images_per_s": self._batch_size / seconds, "step_s": seconds}
         shared = [name for name in own if name not in ("time", "host_memory_gib")]
         result |= {name: max(host[name] for host in hosts) for name in shared}
-        self._rows.append(result)
-        self._counts.append(count)
+        self._rows.append(result | {"steps": count})
         self.restart(step)
         return result
-
-    def hosts(self) -> dict[str, float]:
-        """The time since 1970, wait for data and memory of every process at the last row, as
-        `name/index`; empty for a single process."""
-        return self._hosts if self._run.count > 1 else {}
-
-    def check(self) -> None:
-        """Raises UserError if the last row has a step that is not finite."""
-        if self._problem:
-            raise UserError(self._problem)
 
     def summary(self) -> str:
         """Describes the steps done in a few lines; "" without any."""
         if not self._rows:
             return ""
-        counts = np.array(self._counts)
         column = lambda name: np.array([row.get(name, math.nan) for row in self._rows])
-        steps, seconds = int(counts.sum()), column("step_s") * counts
+        counts = column("steps")
+        seconds = column("step_s") * counts
         whole = time.perf_counter() - self._began
         waited = float((column("data_wait_s") * counts).sum() / seconds.sum())
         # The first row includes compilation.
-        typical = float(np.median(column("step_s")[1:] if len(counts) > 1 else column("step_s")))
+        typical = float(np.median(column("step_s")[1 if len(counts) > 1 else 0 :]))
         speed = self._batch_size / typical
         lines = [
-            f"{steps} steps in {_clock(seconds.sum())}, including compilation, of "
+            f"{counts.sum()} steps in {_clock(seconds.sum())}, including compilation, of "
             f"{_clock(whole)} with saving and evaluation",
             f"step {typical:.4g} s, {speed:.1f} images/s (medians); {waited:.1%} of the time went "
             "into cutting batches",
@@ -128,7 +114,7 @@ class Monitor:
         if not finite.all():
             bad = sorted(name for name, value in values.items() if not np.isfinite(value).all())
             first = step - len(rows) + 1 + int(np.argmin(finite))
-            self._problem = (
+            self.problem = (
                 f"training stopped: {', '.join(bad)} is not finite at step {first}; the last "
                 "checkpoint is older. Lower optimizer.learning_rate, or check the data"
             )
@@ -144,13 +130,10 @@ def _memory() -> dict[str, float]:
         pages = int(statistics.read_text().split()[1])
         result["host_memory_gib"] = pages * os.sysconf("SC_PAGE_SIZE") / GIB
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    for name, key in (
-        ("device_memory_gib", "bytes_in_use"),
-        ("device_memory_peak_gib", "peak_bytes_in_use"),
-    ):
-        values = [stat[key] for stat in stats if key in stat]
+    for name in ("", "peak_"):
+        values = [stat[f"{name}bytes_in_use"] for stat in stats if f"{name}bytes_in_use" in stat]
         if values:
-            result[name] = max(values) / GIB
+            result[f"device_memory_{name}gib"] = max(values) / GIB
     return result
 
 

@@ -180,6 +180,14 @@ def test_second_signal_does_not_break_the_save(tmp_path):
     assert saved
 
 
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    run = Run(tmp_path)
+    run.step = lambda state, batch: (count(state, batch)[0], {"loss": jnp.log(-batch - 1)})
+    with pytest.raises(UserError, match="loss is not finite at step 1; the last checkpoint"):
+        run.go()
+    assert not run.events and [row["loss"] for row in run.rows("train")] == [None]
+
+
 class FullDisk:
     """After step `begin`, once the saves before it are done, and until after step `end`."""
 
