@@ -20,11 +20,15 @@ import jax
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
-from promptmad_jax.models.functional import count_params
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh, leaf_name
 
 DEVICES = (8, 16, 32, 64, 128, 256)
+
+
+def elements(tree) -> int:
+    """Number of scalars in a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 class Chip(NamedTuple):
@@ -86,7 +90,7 @@ def summed_elements(config: Config, run: AbstractReconstruction) -> Sums:
     # Projected for the prompts, and again for the images.
     text = size("reconstructor/text_(proj|norm)/")
     # Each BatchNorm: two moments on the way forward, two gradients on the way back.
-    moments = 2 * count_params(run.state.stats)
+    moments = 2 * elements(run.state.stats)
     # The terms of the loss, and the number of anomalous pixels that one of them is divided by.
     scalars = 6 + 1
     # The prompts see a single token of text, whatever their queries and its key.
@@ -112,7 +116,7 @@ def count(name: str, images: int) -> Step:
     run = abstract_training(config, abstract_mesh(DEVICES[0]), "tpu")
     flops = run.trace().lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
     sums = summed_elements(config, run)
-    parameters = count_params(run.state.params)
+    parameters = elements(run.state.params)
     return Step(parameters, flops / DEVICES[0], 4 * (sums.elements - sums.idle))
 
 
