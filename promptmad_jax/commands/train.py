@@ -55,6 +55,7 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
             checkpoints.write_config(to_dict(config))
             training.describe(files)
             if int(state.step) < steps:
+                say(f"training to step {steps}; the first is compiled, which can take minutes")
                 task = _task(training, optimizer, state, files)
                 loop_config = dataclasses.replace(config.train, steps=steps)
                 settings, step = to_dict(config), int(state.step)
@@ -64,6 +65,7 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
                 save_untrained(state, checkpoints)
         finally:
             checkpoints.close()
+        say("evaluating")
         result = training.finish(state, files)
         _log_last(config, files, int(state.step), result)
     return result

@@ -77,7 +77,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def _flag_fault(error: str) -> str:
     """What absl reports of the flags, in one line."""
     missing = re.findall(r"Flag (--\w+) must have a value other than None", error)
-    fault = f"give {' and '.join(missing)}" if missing else " ".join(error.split())
+    error = " ".join(error.split()).replace(" ?", "?")
+    fault = f"give {' and '.join(missing)}" if missing else error
     return f"{fault}; --help shows the flags"
 
 

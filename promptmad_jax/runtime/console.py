@@ -35,7 +35,7 @@ class Progress:
     def __init__(self, total_steps: int, start_step: int, batch_size: int, interval: float = 10.0):
         """`batch_size` counts the images of all devices."""
         self._total, self._start, self._batch_size = total_steps, start_step, batch_size
-        self._began = time.monotonic()
+        self._began, self._compiled = time.monotonic(), False
         self._display = self._make_display(interval) if jax.process_index() == 0 else None
 
     def __enter__(self) -> "Progress":
@@ -45,13 +45,20 @@ class Progress:
         self.close()
 
     def update(self, step: int, loss: float) -> None:
-        """Shows that `step` steps are complete, the last with `loss`."""
+        """Shows that `step` steps are complete, the last with `loss`.
+
+        The first call's time holds the compiling: it says nothing of the time left, and the speed
+        of later calls leaves it out.
+        """
         if self._display is None:
             return
-        done = step - self._start
-        step_rate = done / max(time.monotonic() - self._began, 1e-9)
-        seconds_left = (self._total - step) / step_rate if done else math.inf
+        now = time.monotonic()
+        step_rate = (step - self._start) / max(now - self._began, 1e-9)
+        left = self._total - step
+        seconds_left = left / step_rate if self._compiled or not left else math.inf
         self._display.show(step, loss, step_rate * self._batch_size, seconds_left)
+        if not self._compiled:
+            self._start, self._began, self._compiled = step, now, True
 
     def close(self) -> None:
         """Releases the terminal; the last state stays visible."""

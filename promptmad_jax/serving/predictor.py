@@ -56,8 +56,8 @@ class ClassPredictor:
         """Raises UserError if the model has no such class."""
         if class_name not in (*self.class_names, "auto"):
             raise UserError(
-                f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}, "
-                "and --class_name=auto finds one"
+                f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}; "
+                "'auto' takes the nearest"
             )
 
     def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:

@@ -176,20 +176,18 @@ def test_predict_mistakes(finished, tmp_path):
     assert not out.exists()
 
 
-def test_the_python_example_of_the_readme(finished, tmp_path):
+def test_the_python_example_of_the_readme(finished):
     [code] = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    Image.new("RGB", (40, 30), (90, 80, 70)).save(tmp_path / "part.png")
-    code = code.replace("part.png", str(tmp_path / "part.png"))
-    code = code.replace("workdir/quickstart/run", str(finished))
+    code = code.replace("docs/", f"{ROOT}/docs/").replace("workdir/quickstart/run", str(finished))
     shown = "\nprint(result.map.shape, result.map.dtype, detector.class_names)"
     done = subprocess.run(
         [sys.executable, "-c", code + shown], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
     assert re.match(r"(normal|defective) \S+ \S+ \(", done.stdout)
-    assert "(30, 40) float32 ('hex_bolt', 'wood_board')" in done.stdout
+    assert "(128, 128) float32 ('hex_bolt', 'wood_board')" in done.stdout
 
 
 def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
