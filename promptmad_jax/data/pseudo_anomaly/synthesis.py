@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from promptmad_jax.data.pseudo_anomaly import cutpaste, perlin, texture_source
+from promptmad_jax.data.pseudo_anomaly import cutpaste, perlin, refinement, texture_source
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
+
+# Far from the counters of `jax.random.split`, which makes the same keys for small numbers.
+_REFINEMENT = 0x5EED
 
 
 def synthesize(
@@ -19,8 +22,9 @@ def synthesize(
     """Pastes one pseudo-anomaly into each image.
 
     An image's result depends on its own key, image and texture, not on the rest of the batch.
-    Where the mask is zero, the image is unchanged. As OneNIP's training data, except that textures
-    are RGB, scars scale with the image size and any image size is possible.
+    Where the mask is zero, the image is unchanged. With the default configuration as OneNIP's
+    training data, except that textures are RGB, scars scale with the image size and any image size
+    is possible.
 
     Args:
       keys: typed PRNG keys [B].
@@ -65,6 +69,8 @@ def _synthesize_one(
 
     kind = draw_kind(kind_key, config)
     pseudo, mask = lax.switch(kind, (paste_perlin, paste_patch, paste_scar))
+    refine_key = jax.random.fold_in(key, _REFINEMENT)
+    pseudo, mask = refinement.refine(refine_key, _planar(image), pseudo, mask, config)
     return jnp.moveaxis(pseudo, 0, -1), mask.astype(jnp.float32)
 
 
