@@ -48,12 +48,29 @@ def _convert(name: str, text: str, default: Any) -> Any:
         ) from error
 
 
+def use_memory(config: ConfigDict) -> None:
+    """Starts PromptMAD from a memory of normal patches, which the segmentor corrects.
+
+    Parts that did not improve real or synthetic data beyond that are left out: reconstruction,
+    diffusion and text (docs/results.md).
+    """
+    config.memory.patches = 4096
+    config.reconstructor.enabled = False
+    config.diffusion.steps = 0
+    config.segmentor.update(width=64, laterals=False, attention_layers=0, text=False)
+    config.optimizer.update(
+        learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=5.0
+    )
+    config.eval.fusion = "weighted"
+
+
 def shrink(config: ConfigDict) -> None:
     """Shrinks a configuration to a smoke test: tiny widths, a few steps, random weights."""
     config.data.image_size = 64
     config.backbone.weights = "random"
     config.text.source = "random"
     config.reconstructor.update(width=32, heads=4, encoder_layers=1, decoder_layers=1, mlp_width=64)
+    config.memory.patches = min(config.memory.patches, 64)
     config.refiner.width = 16
     config.segmentor.update(
         width=16, fine_width=8, heads=4, denoiser_width=8, denoiser_deep_width=16

@@ -24,6 +24,9 @@ def get_config(arg=None):
         config.reconstructor.neighbor_size = 7
         config.eval.fusion = "reconstruction"
     config.train.steps = 20_000
+    if config.model == "promptmad":
+        common.use_memory(config)
+        config.train.steps = 1500
     config.train.seed = arg.seed
     if arg.smoke:
         common.shrink(config)

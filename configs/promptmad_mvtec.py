@@ -12,7 +12,7 @@ from promptmad_jax.configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg)
+    arg = common.parse_arg(arg, memory=False)
     config = common.defaults()
     config.name = "promptmad_mvtec"
     config.data.dataset = "mvtec_ad"
@@ -20,6 +20,8 @@ def get_config(arg=None):
     config.text.source = "clip"
     config.text.weights = "openai/clip-vit-base-patch32"
     config.train.seed = arg.seed
+    if arg.memory:
+        common.use_memory(config)
     if arg.smoke:
         common.shrink(config)
     return config

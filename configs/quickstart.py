@@ -30,6 +30,10 @@ def get_config(arg=None):
     )
     config.train.update(batch_size=8, steps=900, log_every=50, checkpoint_every=300, seed=arg.seed)
     config.eval.update(batch_size=16, fusion="standardized")
+    if not arg.onenip:
+        common.use_memory(config)
+        config.memory.update(levels=(2, 4, 8), stride=4)
+        config.train.steps = 500
     if arg.smoke:
         common.shrink(config)
     return config

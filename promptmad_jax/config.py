@@ -19,6 +19,7 @@ from promptmad_jax.losses.objective import LossConfig
 from promptmad_jax.models.backbone.backbone import BackboneConfig
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.memory import MemoryConfig
 from promptmad_jax.models.reconstruction.onenip import RefinerConfig
 from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
 from promptmad_jax.models.zero_shot.config import DapoConfig
@@ -49,6 +50,7 @@ class Config:
     pseudo_anomaly: PseudoAnomalyConfig = field(default_factory=PseudoAnomalyConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     reconstructor: ReconstructorConfig = field(default_factory=ReconstructorConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     segmentor: SegmentorConfig = field(default_factory=SegmentorConfig)
@@ -93,6 +95,33 @@ def _check_checkpoint(config: Config) -> None:
         )
 
 
+def _check_memory(config: Config) -> None:
+    if config.eval.fusion == "weighted" and not config.memory.patches:
+        raise UserError(
+            "config.eval.fusion is 'weighted', which weighs the memory's map, but memory.patches "
+            "is 0: set it (4096 is usual), or set eval.fusion to 'calibrated'"
+        )
+    if not config.reconstructor.enabled:
+        if not config.memory.patches:
+            raise UserError(
+                "config.reconstructor.enabled is False and memory.patches is 0, so nothing tells "
+                "normal from defective: set one of them"
+            )
+        if config.eval.fusion != "weighted":
+            raise UserError(
+                f"config.eval.fusion is {config.eval.fusion!r}, which needs a reconstruction, but "
+                "reconstructor.enabled is False: set eval.fusion to 'weighted'"
+            )
+
+
+def _check_reconstruction(config: Config) -> None:
+    if not config.reconstructor.enabled:
+        raise UserError(
+            f"config.reconstructor.enabled is False, but {config.model} is a reconstruction; leave "
+            "it at True"
+        )
+
+
 def _check_fusion(config: Config) -> None:
     if config.eval.fusion != "reconstruction":
         raise UserError(
@@ -118,7 +147,7 @@ def _check_zero_shot(config: Config) -> None:
             "config.source.dataset is empty, so there is nothing to train on: name a prepared data "
             "set with annotated defects, or train nothing (--config=clip_zero_shot.py)"
         )
-    if not dapo.trains and (source.dataset or config.train.steps):
+    if not dapo.trains and (source.dataset or config.train.steps > 0):
         raise UserError(
             "config.dapo has nothing to train: leave source.dataset empty and train.steps at 0"
         )
@@ -155,9 +184,9 @@ def check_apart(config: Config) -> None:
 
 
 _CHECKS = {
-    "promptmad": (_check_size, _check_checkpoint),
-    "onenip": (_check_size, _check_checkpoint),
-    "uniad": (_check_size, _check_checkpoint, _check_fusion),
+    "promptmad": (_check_size, _check_checkpoint, _check_memory),
+    "onenip": (_check_size, _check_checkpoint, _check_memory, _check_reconstruction),
+    "uniad": (_check_size, _check_checkpoint, _check_memory, _check_reconstruction, _check_fusion),
     "zero_shot": (_check_zero_shot, check_apart),
 }
 

@@ -45,7 +45,7 @@ def test_every_setting_survives_the_round_trip():
         ("dapo.taps", (6, 0), "is (6, 0); it must be tuple of int, at least 1"),
         ("mesh.rules", (("x", "y", "z"),), "it must be tuple of (str, tuple of str)"),
         ("mesh.fsdp", 0, "is 0; it must be int, at least 1, or -1"),
-        ("train.steps", -1, "it must be int, at least 0"),
+        ("train.steps", -2, "it must be int, at least -1"),
         ("train.keep", 0, "it must be int, at least 1"),
         ("optimizer.learning_rate", 0.0, "it must be float, above 0"),
         ("backbone.norm_epsilon", float("nan"), "is nan; it must be float, above 0"),

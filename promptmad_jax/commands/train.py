@@ -42,7 +42,7 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
     # Before the data are read, which can take long.
     check_settings(config, files)
     with Preemption() as preemption:
-        training = open_method(config).training()
+        training = open_method(config).training(files)
         check_run(config, files, training)
         if training.num_images:
             check_batch(config, training.mesh.size)

@@ -1,5 +1,6 @@
 """Calibration on normal images, so that no metric depends on constants from the test set."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores,
 from promptmad_jax.runtime.errors import UserError
 
 _DRAWING_QUANTILE = 0.999
+# Weights of maps are tried in steps of 1 / _SHARES.
+_SHARES = 4
 
 
 class Thresholds(NamedTuple):
@@ -46,6 +49,7 @@ class Calibration:
         score_range: (low, high) of the final map by class, for drawing: the median of normal
             pixels, and the 99.9th percentile of pseudo-anomalous ones.
         thresholds: by class, at the configured false-positive rates; empty if none were set.
+        weights: of the maps in a "weighted" final map; empty for other rules.
         step: of the state; 0 if unknown.
         checkpoint_scores: step -> `pseudo_anomaly_ap` of the checkpoints that this one was chosen
             from; empty if the newest was taken without comparison.
@@ -57,12 +61,13 @@ class Calibration:
     score_range: dict[str, tuple[float, float]]
     thresholds: dict[str, Thresholds]
     step: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
     checkpoint_scores: dict[int, float] = field(default_factory=dict)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
         """Fuses the model's maps [n, S, S] of images of `class_names`."""
         normal = [self.normal[name] for name in class_names]
-        return final_map(maps, fusion, self.fusion_scale, normal)
+        return final_map(maps, fusion, self.fusion_scale, normal, self.weights)
 
     def without_thresholds(self) -> "Calibration":
         """A copy without thresholds, for too few images to set them."""
@@ -95,24 +100,46 @@ class Probe:
             )
             yield name, normal, anomalous, self.masks[own]
 
+    def thinned(self) -> "Probe":
+        """Every fourth row and column, for what is computed many times."""
+        thin = lambda values: values[:, ::4, ::4]
+        normal, anomalous = jax.tree.map(thin, (self.normal, self.anomalous))
+        return replace(self, normal=normal, anomalous=anomalous, masks=thin(self.masks))
 
-def make_probe(maker: MapMaker, images: ImageSet, pseudo: PseudoAnomalyConfig, seed: int) -> Probe:
-    """Maps normal images, at least one per class, and pseudo-anomalies drawn from `seed`.
+
+class NormalImages(NamedTuple):
+    """Normal images to calibrate with, at least one per class.
+
+    Attributes:
+        source: "held-out" or "training".
+        image_ids: int [n], their rows of the training set; None where they are held out of it.
+    """
+
+    images: ImageSet
+    source: str
+    image_ids: np.ndarray | None
+
+
+def make_probe(
+    maker: MapMaker, normal: NormalImages, pseudo: PseudoAnomalyConfig, seed: int
+) -> Probe:
+    """Maps normal images, and the same with pseudo-anomalies drawn from `seed`.
 
     Raises:
         UserError: a map holds NaN or infinity; the message names the image.
     """
+    images = normal.images
     pictures, ids = np.asarray(images.images), images.class_ids
     keys = jax.random.split(jax.random.key(seed), len(pictures))
     damaged, masks = jax.jit(synthesize, static_argnums=3)(
         keys, pictures, np.roll(pictures, 1, 0), pseudo
     )
-    normal = maker.maps(pictures, ids)
-    anomalous = maker.maps(np.asarray(damaged).astype(np.uint8), ids)
-    for maps in (normal, anomalous):
+    intact = maker.maps(pictures, ids, normal.image_ids)
+    anomalous = maker.maps(np.asarray(damaged).astype(np.uint8), ids, normal.image_ids)
+    for maps in (intact, anomalous):
         for key, values in maps.items():
             check_finite(values, images.filenames, f"{key} map")
-    return Probe(normal, anomalous, np.asarray(masks) > 0, ids, images.class_names)
+    return Probe(intact, anomalous, np.asarray(masks) > 0, ids, images.class_names)
 
 
 def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> Calibration:
@@ -121,18 +148,40 @@ def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> C
     The reference takes (max + min) / 2 of the reconstruction maps of all test images, defects
     included, for the scale of the fusion; here pseudo-anomalies replace the defects.
     """
-    both = [maps["reconstruction"] for maps in (probe.normal, probe.anomalous)]
-    scale = float((np.max(both) + np.min(both)) / 2)
-    moments, ranges, thresholds = {}, {}, {}
-    for name, normal, anomalous, _ in probe.by_class():
-        moments[name] = normal_maps(normal)
+    maps = [m["reconstruction"] for m in (probe.normal, probe.anomalous) if "reconstruction" in m]
+    scale = float((np.max(maps) + np.min(maps)) / 2) if maps else 0.0
+    moments = {name: normal_maps(normal) for name, normal, _, _ in probe.by_class()}
+    untuned = Calibration(source, scale, moments, {}, {}, step)
+    weights = _weights(probe, untuned) if config.fusion == "weighted" else {}
+    ranges, thresholds = {}, {}
+    for name, normal, anomalous, masks in probe.by_class():
         final, damaged = (
-            final_map(maps, config.fusion, scale, [moments[name]] * len(maps["reconstruction"]))
+            final_map(maps, config.fusion, scale, [moments[name]] * len(masks), weights)
             for maps in (normal, anomalous)
         )
         ranges[name] = float(np.median(final)), float(np.quantile(damaged, _DRAWING_QUANTILE))
         thresholds[name] = set_thresholds(final, config)
-    return Calibration(source, scale, moments, ranges, thresholds, step)
+    return replace(untuned, score_range=ranges, thresholds=thresholds, weights=weights)
+
+
+def _weights(probe: Probe, untuned: Calibration) -> dict[str, float]:
+    """The weights of the maps that find the probe's pseudo-anomalies best, in steps of a quarter.
+
+    Of equals, those with more of the memory; before any training, the memory alone.
+    """
+    if not untuned.step:
+        return {"memory": 1.0}
+    moments = next(iter(untuned.normal.values()))
+    parts = [name for name, value in moments._asdict().items() if value is not None]
+    candidates = [
+        {name: share / _SHARES for name, share in zip(parts, shares, strict=True) if share}
+        for shares in itertools.product(range(_SHARES + 1), repeat=len(parts))
+        if sum(shares) == _SHARES
+    ]
+    candidates.sort(key=lambda weights: -weights.get("memory", 0.0))
+    thin = probe.thinned()
+    score = lambda weights: pseudo_anomaly_ap(thin, replace(untuned, weights=weights), "weighted")
+    return max(candidates, key=score)
 
 
 def set_thresholds(maps: np.ndarray, config: EvalConfig) -> Thresholds:
@@ -158,13 +207,13 @@ def _exceeded_by(values: np.ndarray, share: float) -> float:
     return float(np.partition(values, place)[place])
 
 
-def spread_over(images: ImageSet, count: int) -> ImageSet:
-    """Selects about `count` images, at least two per class if it has two, evenly over its files."""
+def spread_over(images: ImageSet, count: int) -> np.ndarray:
+    """Rows of about `count` images, at least two per class if it has two, evenly over its files."""
     per_class, rows = max(2, count // len(images.class_names)), []
     for k in np.unique(images.class_ids):
         members = np.flatnonzero(images.class_ids == k)
         rows.append(members[np.unique(np.linspace(0, len(members) - 1, per_class).astype(int))])
-    return images.select(np.concatenate(rows))
+    return np.concatenate(rows)
 
 
 CHOICE = "mean pixel AP of pseudo-anomalies on normal images held out of training"

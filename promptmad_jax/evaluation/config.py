@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 from promptmad_jax.evaluation.compat.modes import DEFAULT_MODES, check_mode
 from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt, UnitInterval
 
-Fusion = Literal["calibrated", "image_local", "standardized", "reconstruction", "segmentor"]
+Fusion = Literal[
+    "calibrated", "image_local", "standardized", "reconstruction", "segmentor", "weighted"
+]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ class EvalConfig:
             "image_local" is that rule with a scale per image. "standardized" adds the
             reconstruction map and half the segmentor's log-odds, each in standard deviations of the
             pixels of the class's normal images. "reconstruction" and "segmentor" take one map
-            alone.
+            alone. "weighted", for a model with a memory, adds the maps of memory, segmentor and
+            reconstruction in the same units, with the weights that find pseudo-anomalies on those
+            normal images best.
         calibration_images: training images that set these constants where none are held out.
         image_pool: the image score is the maximum of the map's image_pool x image_pool average.
         aupro_limit: false-positive rate up to which AUPRO integrates.

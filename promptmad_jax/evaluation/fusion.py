@@ -1,6 +1,6 @@
 """Fusion rules: one final map from a model's reconstruction and segmentation maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,21 +25,34 @@ class Moments(NamedTuple):
 
 
 class NormalMaps(NamedTuple):
-    """Moments of a class's normal pixels: of the reconstruction's distances, and of the segmentor's
-    log-odds (None for a model that segments nothing)."""
+    """Moments of a class's normal pixels, of each map that the model has.
 
-    reconstruction: Moments
+    Attributes:
+        reconstruction, memory: of the distances.
+        segmentation: of the segmentor's log-odds, or of the distance that it corrected.
+    """
+
+    reconstruction: Moments | None
     segmentation: Moments | None
+    memory: Moments | None = None
 
 
-def final_map(maps: Maps, fusion: str, scale: float, normal: Sequence[NormalMaps]) -> np.ndarray:
+Weights = Mapping[str, float]
+
+
+def final_map(
+    maps: Maps, fusion: str, scale: float, normal: Sequence[NormalMaps], weights: Weights
+) -> np.ndarray:
     """Fuses the model's maps [n, S, S] into the final map.
 
     Args:
         fusion: the rule, `EvalConfig.fusion`.
         scale: brings the probability to the reconstruction map's scale, for "calibrated".
-        normal: of each image's class, [n], for "standardized".
+        normal: of each image's class, [n], for "standardized" and "weighted".
+        weights: of the parts of `NormalMaps`, for "weighted".
     """
+    if fusion == "weighted":
+        return _add(maps, normal, weights)
     reconstruction = maps["reconstruction"]
     if fusion == "reconstruction":
         return reconstruction
@@ -73,9 +86,28 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
 
 def normal_maps(maps: Maps) -> NormalMaps:
     """The moments of a class's maps of normal images."""
+    parts = parts_of(maps)
+    return NormalMaps(*(_moments(parts[n]) if n in parts else None for n in NormalMaps._fields))
+
+
+def parts_of(maps: Maps) -> Maps:
+    """The parts of `NormalMaps` that a model's maps have."""
+    parts = {name: maps[name] for name in ("reconstruction", "memory") if name in maps}
     probability = segmentation(maps)
-    odds = None if probability is None else _moments(log_odds(probability))
-    return NormalMaps(_moments(maps["reconstruction"]), odds)
+    if "corrected" in maps:
+        parts["segmentation"] = maps["corrected"]
+    elif probability is not None:
+        parts["segmentation"] = log_odds(probability)
+    return parts
+
+
+def _add(maps: Maps, normal: Sequence[NormalMaps], weights: Weights) -> np.ndarray:
+    """The weighted sum of the parts, each in standard deviations of its normal pixels."""
+    parts = parts_of(maps)
+    return sum(
+        np.float32(weight) * _standardize(parts[name], [getattr(n, name) for n in normal])
+        for name, weight in weights.items()
+    )
 
 
 def _standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:

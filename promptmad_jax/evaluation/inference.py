@@ -58,7 +58,7 @@ class InferencePrograms:
         self.detector, self.frozen, self.prompts = detector, frozen, prompts
         self.placement = Placement(mesh, batch_size)
         whole, split = replicated(mesh), batch_sharding(mesh)
-        inputs = (None,) * 4 + (split, split)
+        inputs = (None,) * 4 + (split,) * 3
         self.bank = jax.jit(detector.bank, out_shardings=whole)
         self.maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
         self.own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
@@ -88,14 +88,20 @@ class MapMaker:
         """Images per forward pass."""
         return self.programs.placement.batch_size
 
-    def maps(self, images: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:
+    def maps(
+        self, images: np.ndarray, class_ids: np.ndarray, image_ids: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Maps float32 [n, S, S] of images uint8 [n, S, S, 3] of classes int [n].
 
         Several processes share the work: each passes all images, and gets all maps.
+
+        Args:
+            image_ids: int [n], rows of the training set that the images are, or are made of; None
+                if they are not of it.
         """
         batches = [
             {name: np.asarray(value)[:count] for name, value in maps.items()}
-            for maps, count in self._batches(self.programs.maps, images, class_ids)
+            for maps, count in self._batches(self.programs.maps, images, class_ids, image_ids)
         ]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
@@ -112,7 +118,8 @@ class MapMaker:
         for start in range(0, max(largest_share, 1), size):
             rows = slice(start, start + size)
             ids = np.asarray(class_ids[rows], np.int32)
-            inputs = placement.put(_pad(images[rows], size), _pad(ids, size))
+            inputs = _pad(images[rows], size), _pad(ids, size), _unknown(size)
+            inputs = placement.put(*inputs)
             maps = self._call(self.programs.own_maps, *inputs)
             parts.append({name: _own_part(value) for name, value in maps.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -138,15 +145,25 @@ class MapMaker:
         return np.concatenate(parts)
 
     def _batches(
-        self, program: Callable, images: np.ndarray, class_ids: np.ndarray
+        self,
+        program: Callable,
+        images: np.ndarray,
+        class_ids: np.ndarray,
+        image_ids: np.ndarray | None = None,
     ) -> Iterator[tuple[Any, int]]:
         """Yields the program's result for each batch, and how many of its rows are not padding."""
-        ids = np.asarray(class_ids, np.int32)
-        for inputs, count in self.programs.placement.batches(images, ids):
+        rows = _unknown(len(images)) if image_ids is None else image_ids
+        ids = np.asarray(class_ids, np.int32), np.asarray(rows, np.int32)
+        for inputs, count in self.programs.placement.batches(images, *ids):
             yield self._call(program, *inputs), count
 
     def _call(self, program: Callable, *inputs: jax.Array) -> Any:
         return program(self.params, self.stats, self.programs.frozen, self.bank, *inputs)
+
+
+def _unknown(count: int) -> np.ndarray:
+    """Rows of the training set for images that are not of it."""
+    return np.full(count, -1, np.int32)
 
 
 def _pad(rows: np.ndarray, size: int) -> np.ndarray:

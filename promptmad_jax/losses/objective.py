@@ -52,8 +52,10 @@ def objective(
         clean: neck features of the B clean images, the target of both versions, [B, h, w, C].
         masks: [2B, S, S] 0/1.
     """
-    target = clean if len(outputs.reconstruction) == len(clean) else for_both(clean)
-    terms = {"feature": feature_error(outputs.reconstruction, target).mean()}
+    terms = {}
+    if outputs.reconstruction is not None:
+        target = clean if len(outputs.reconstruction) == len(clean) else for_both(clean)
+        terms["feature"] = feature_error(outputs.reconstruction, target).mean()
     if outputs.coarse_logit is not None:
         terms |= _segmentation("", outputs.coarse_logit, masks, config)
     if outputs.refined_logit is not None:

@@ -117,8 +117,8 @@ class Method(Protocol):
     dtype_setting: str
     benchmark_cases: Mapping[str, tuple[str, ...]]
 
-    def training(self) -> Training:
-        """Reads the data of a training run."""
+    def training(self, files: Workdir) -> Training:
+        """Reads the data of a training run, whose folder `files` is."""
         ...
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:

@@ -132,7 +132,7 @@ class Workdir:
             )
         try:
             values = json.loads(path.read_text())
-            if "checkpoint_scores" not in values or self._has_other_weight(values):
+            if "weights" not in values or self._has_other_weight(values):
                 raise UserError(f"{path} is of an older version; {way_out}")
             return _calibration(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,5 +158,6 @@ def _calibration(values: dict[str, Any]) -> Calibration:
         {name: tuple(pair) for name, pair in values["score_range"].items()},
         {name: Thresholds(*row) for name, row in values["thresholds"].items()},
         values["step"],
+        values["weights"],
         {int(step): score for step, score in values["checkpoint_scores"].items()},
     )

@@ -58,7 +58,7 @@ def _convert(kind: Any, value: Any) -> Any:
     arguments = typing.get_args(kind)
     match typing.get_origin(kind):
         case typing.Literal:
-            if type(value) is str and value in arguments:
+            if type(value) in (str, int) and value in arguments:
                 return value
         case types.UnionType | typing.Union:
             for option in arguments:

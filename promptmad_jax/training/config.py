@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class TrainConfig:
     Attributes:
         batch_size: global batch size, over all devices.
         epochs: passes over the training images.
-        steps: length in steps; above 0 it overrides epochs.
+        steps: length in steps; -1 leaves it to epochs. 0 trains nothing: with a memory, a
+            training-free detector.
         seed: seed of the initialisation, the order of the data and the augmentation.
         log_every: steps between log rows.
         eval_every: steps between evaluations; 0 evaluates at the end only.
@@ -33,7 +34,7 @@ class TrainConfig:
 
     batch_size: PositiveInt = 8
     epochs: PositiveInt = 1000
-    steps: NonNegativeInt = 0
+    steps: Annotated[int, Bound("at least -1", lambda n: n >= -1)] = -1
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 50
     eval_every: NonNegativeInt = 0
@@ -55,4 +56,5 @@ def evaluates_at(config: TrainConfig, step: int) -> bool:
 def total_steps(config: TrainConfig, num_images: int) -> tuple[int, int]:
     """Returns the number of steps of the whole run, and of an epoch."""
     per_epoch = math.ceil(num_images / config.batch_size)
-    return config.steps or config.epochs * per_epoch, per_epoch
+    steps = config.epochs * per_epoch if config.steps < 0 else config.steps
+    return steps, per_epoch

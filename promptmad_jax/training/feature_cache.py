@@ -78,6 +78,8 @@ def load_clean_features(
         return {name: level for name, level in features.items() if level is not None}
 
     facts = [repr(detector.backbone), detector.uses_fine_levels]
+    if detector.memory is not None:
+        facts.append([detector.memory.levels, detector.memory.stride])
     dtypes = dict.fromkeys(Features._fields, fine_dtype) | {"neck": "float32"}
     network = FrozenNetwork(levels, frozen, frozen.backbone, facts, dtypes)
     cached = load_cached(directory, network, images, mesh, batch_size)

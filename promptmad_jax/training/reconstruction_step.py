@@ -14,11 +14,23 @@ from promptmad_jax.losses.objective import LossConfig, objective
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Params, Stats, batch_stats
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen, text_of
-from promptmad_jax.models.reconstruction.pairs import interleave
+from promptmad_jax.models.reconstruction.pairs import for_both, interleave
 from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.runtime.mesh import batch_sharding
 from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.update import StepFunction, Stream, make_update
+
+
+class Clean(NamedTuple):
+    """What is cached of the training images.
+
+    Attributes:
+        features: of the N images.
+        nearest: int32 [N, h, w], their nearest patches in the memory; None without one.
+    """
+
+    features: Features
+    nearest: Any
 
 
 class Examples(NamedTuple):
@@ -84,10 +96,16 @@ def make_train_step(
     def loss(params: Params, stats: Stats, frozen: Frozen, examples: Examples, key: jax.Array):
         batch, pseudo, masks = examples
         model = detector.network.bind(params, stats)
-        features = join(batch.features, detector.features(frozen, pseudo))
-        text = text_of(frozen.text, batch.class_ids)
-        outputs = model.train_forward(features, batch.prompt, text, masks, step_rngs(key))
-        value, terms = objective(outputs, batch.features.neck, masks, loss_config)
+        clean, nearest = batch.features
+        altered = detector.features(frozen, pseudo)
+        features, ids = join(clean, altered), batch.class_ids
+        if nearest is not None:
+            found = detector.nearest(frozen, altered, ids, batch.image_ids)
+            nearest = interleave(nearest, found)
+        match = detector.match(frozen, features, for_both(ids), nearest)
+        text = text_of(frozen.text, ids)
+        outputs = model.train_forward(features, batch.prompt, text, masks, step_rngs(key), match)
+        value, terms = objective(outputs, clean.neck, masks, loss_config)
         return value, (terms, batch_stats(model))
 
     return make_update(augment, loss, optimizer, mesh, state_shardings)

@@ -15,6 +15,7 @@ from promptmad_jax.runtime.config_file import define_config_flag
 _CONFIG = define_config_flag("what is trained")
 _DEVICES = flags.DEFINE_multi_integer("devices", [-1], "of the whole run, for each mesh")
 _EVALUATED = flags.DEFINE_integer("evaluated", 1, "so many meshes' last states are evaluated")
+_WORKDIR = flags.DEFINE_string("workdir", "", "where a memory is kept; all meshes share it")
 _OUTPUT = flags.DEFINE_string("output", None, "the JSON file")
 
 
@@ -28,20 +29,21 @@ def main(argv):
     for place, count in enumerate(_DEVICES.value):
         mesh = dataclasses.replace(config.mesh, data=count)
         own = dataclasses.replace(config, mesh=mesh)
-        found.append(train(own, place < _EVALUATED.value))
+        found.append(train(own, _WORKDIR.value, place < _EVALUATED.value))
     if is_writer():
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(found))
 
 
-def train(config, evaluated):
+def train(config, workdir, evaluated):
     import jax
 
     from promptmad_jax.methods.method import open_method
+    from promptmad_jax.runs.workdir import Workdir
     from promptmad_jax.training.config import total_steps
     from promptmad_jax.training.optimizer import make_optimizer
     from promptmad_jax.training.state import create_state
 
-    method = open_method(config).training()
+    method = open_method(config).training(Workdir(workdir))
     steps, per_epoch = total_steps(config.train, method.num_images)
     optimizer = make_optimizer(config.optimizer, steps, per_epoch)
     state, shardings = create_state(method.network, optimizer.tx, config.train.seed, method.mesh)

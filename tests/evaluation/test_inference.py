@@ -19,11 +19,11 @@ class Brightness:
     def bank(self, params, stats, frozen, prompts):
         return prompts[:, 0, 0, 0].astype(jnp.float32)
 
-    def maps(self, params, stats, frozen, bank, images, class_ids):
+    def maps(self, params, stats, frozen, bank, images, class_ids, image_ids):
         return {"reconstruction": images[..., 0] + params * bank[class_ids][:, None, None]}
 
-    def diffusion_steps(self, params, stats, frozen, bank, images, class_ids):
-        one = self.maps(params, stats, frozen, bank, images, class_ids)["reconstruction"]
+    def diffusion_steps(self, params, stats, frozen, bank, images, class_ids, image_ids):
+        one = self.maps(params, stats, frozen, bank, images, class_ids, image_ids)["reconstruction"]
         return jnp.stack([one[:, ::4, ::4] * step for step in range(self.steps)])
 
 

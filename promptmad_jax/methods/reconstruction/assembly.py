@@ -19,14 +19,17 @@ from promptmad_jax.models.backbone.backbone import (
 from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.layers.attention import Text, limit_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
+from promptmad_jax.models.reconstruction.memory import Memory
 from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
 from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
 from promptmad_jax.runs.frozen_weights import FrozenWeights
+from promptmad_jax.runs.memory_file import MEMORY_FILE, read_memory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunking_for
 from promptmad_jax.runtime.cpu.memory import hand_back_after_compilations
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -63,6 +66,11 @@ class Assembly:
         """Inference, compiled once for all weights."""
         size = self.config.eval.batch_size
         return InferencePrograms(self.detector, self.frozen, self.mesh, size, self.prompts)
+
+    def with_memory(self, memory: Memory) -> "Assembly":
+        """The same parts with the classes' memories."""
+        frozen = self.frozen._replace(memory=replicate(memory, self.mesh))
+        return dataclasses.replace(self, frozen=frozen)
 
     def with_prompts(self, prompts: np.ndarray) -> "Assembly":
         """The same parts with other prompt images."""
@@ -118,7 +126,16 @@ def assemble(
 def reassemble(config: Config, files: Workdir) -> Assembly:
     """The parts of a run; class names, prompts and text tokens are read from its bank."""
     class_names, prompts, text = files.read_bank()
-    return assemble(config, class_names, text, prompts)
+    assembly = assemble(config, class_names, text, prompts)
+    if not config.memory.patches:
+        return assembly
+    stored = read_memory(files)
+    if stored is None:
+        raise UserError(
+            f"{files.path / MEMORY_FILE} is missing: run `promptmad train` again on {files.path}, "
+            "which makes it anew"
+        )
+    return assembly.with_memory(stored.trained.memory)
 
 
 def make_detector(
@@ -132,17 +149,15 @@ def make_detector(
     size = config.data.image_size
     grid = (size // 16, size // 16)
     reconstructor, channels = config.reconstructor, backbone.channels
+    memory = config.memory if config.memory.patches else None
     match config.model:
         case "uniad":
-            model = UniAD
             build = lambda rngs: UniAD(reconstructor, sum(channels), grid, rngs)
         case "onenip":
-            model = OneNIP
             build = lambda rngs: OneNIP(reconstructor, config.refiner, sum(channels), grid, rngs)
         case "promptmad":
-            model = PromptMAD
-            build = lambda rngs: PromptMAD(
-                reconstructor, config.segmentor, config.diffusion, channels, grid, text_width, rngs
-            )
+            settings = reconstructor, config.segmentor, config.diffusion
+            build = lambda rngs: PromptMAD(*settings, channels, grid, text_width, rngs, memory)
     network = Network.create(lambda rngs: limit_attention(build(rngs), chunking.attention))
-    return Detector(backbone, network, size, model.uses_fine_levels, chunking)
+    fine = config.model == "promptmad" and config.segmentor.laterals
+    return Detector(backbone, network, size, fine, memory, chunking)

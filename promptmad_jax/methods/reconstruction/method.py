@@ -44,8 +44,8 @@ class Reconstruction:
     def __init__(self, config: Config):
         self.config = config
 
-    def training(self) -> ReconstructionTraining:
-        return ReconstructionTraining(self.config)
+    def training(self, files: Workdir) -> ReconstructionTraining:
+        return ReconstructionTraining(self.config, files)
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
         if request.dataset or request.taxonomy:

@@ -9,6 +9,7 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import (
     CHOICE,
     Calibration,
+    NormalImages,
     Probe,
     calibrate,
     make_probe,
@@ -43,19 +44,20 @@ class TrainedDetector:
         """The same weights with other prompt images uint8 [K, S, S, 3]."""
         return TrainedDetector(self.assembly.with_prompts(prompts), self.weights)
 
-    def probe(self, images: ImageSet) -> Probe:
+    def probe(self, normal: NormalImages) -> Probe:
         """Maps of normal images; every state of a run sees the same pseudo-anomalies."""
         config = self.config
-        return make_probe(self.maker, images, config.pseudo_anomaly, config.train.seed)
+        return make_probe(self.maker, normal, config.pseudo_anomaly, config.train.seed)
 
     def calibrate(self, splits: Splits) -> Calibration:
         """The constants of this state, from held-out images or, without any, training images."""
         settings = self.config.eval
         if len(splits.held):
-            images, source = splits.held, "held-out"
+            normal = NormalImages(splits.held, "held-out", None)
         else:
-            images, source = spread_over(splits.train, settings.calibration_images), "training"
-        return calibrate(self.probe(images), source, settings, int(self.weights.step))
+            rows = spread_over(splits.train, settings.calibration_images)
+            normal = NormalImages(splits.train.select(rows), "training", rows)
+        return calibrate(self.probe(normal), normal.source, settings, int(self.weights.step))
 
     def choose(self, splits: Splits, files: Workdir) -> tuple["TrainedDetector", Calibration]:
         """The state that `eval.checkpoint` selects, with its constants: this newest one, or the
@@ -68,7 +70,7 @@ class TrainedDetector:
             for step in checkpoints.steps():
                 weights = restore_step(self.assembly, checkpoints, step)
                 candidate = TrainedDetector(self.assembly, weights)
-                probe = candidate.probe(splits.held)
+                probe = candidate.probe(NormalImages(splits.held, "held-out", None))
                 calibration = calibrate(probe, "held-out", self.config.eval, step)
                 scores[step] = pseudo_anomaly_ap(probe, calibration, self.config.eval.fusion)
                 if scores[step] == max(scores.values()):
@@ -116,6 +118,12 @@ class TrainedDetector:
             "step": calibration.step,
             "checkpoint": "the newest",
         }
+        if calibration.weights:
+            choices["weights"] = calibration.weights
+        if config.memory.patches:
+            choices["memory"] = f"{config.memory.patches} patches per class"
+        if config.memory.patches and not calibration.step:
+            choices["training"] = "none: distances from the memory alone"
         scores = calibration.checkpoint_scores
         if scores:
             choices["checkpoint"] = f"of those kept, that with the highest {CHOICE}"

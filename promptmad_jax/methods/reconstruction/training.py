@@ -17,17 +17,21 @@ from promptmad_jax.methods.reconstruction.assembly import (
     class_text,
 )
 from promptmad_jax.methods.reconstruction.evaluation import finish
+from promptmad_jax.methods.reconstruction.memory import run_memory
 from promptmad_jax.methods.reconstruction.splits import class_prompts, load_splits
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
+from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.reconstruction.detector import Frozen
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.manifest import write_manifest
+from promptmad_jax.runs.memory_file import ENTRY as MEMORY
+from promptmad_jax.runs.memory_file import StoredMemory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.processes import is_writer
 from promptmad_jax.training.feature_cache import load_clean_features
 from promptmad_jax.training.optimizer import Optimizer
-from promptmad_jax.training.reconstruction_step import make_train_step
+from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import Initializer, TrainState
 from promptmad_jax.training.update import StepFunction
 
@@ -35,18 +39,25 @@ from promptmad_jax.training.update import StepFunction
 class ReconstructionTraining:
     """A `Training` of PromptMAD, OneNIP or UniAD on the normal images of the configured classes."""
 
-    def __init__(self, config: Config):
-        self.config, self._splits = config, load_splits(config)
+    def __init__(self, config: Config, files: Workdir):
+        self.config, self._files, self._splits = config, files, load_splits(config)
         self.fingerprint = self._splits.train.fingerprint
         self.num_images = len(self._splits.train)
+        self._memory: StoredMemory | None = None
 
     @functools.cached_property
     def assembly(self) -> Assembly:
-        """The parts of the run."""
+        """The parts of the run; computes clean features and the memory where one is asked for."""
         config, train = self.config, self._splits.train
         names = train.class_names
         prompts = class_prompts(train, config.eval.prompt_index)
-        return assemble(config, names, class_text(config, names), prompts)
+        assembly = assemble(config, names, class_text(config, names), prompts)
+        if not config.memory.patches:
+            return assembly
+        features = clean_features(assembly, train)
+        weights = self.frozen_weights.digest()
+        self._memory = run_memory(config, self._files, train, features.patches, weights)
+        return assembly.with_memory(self._memory.trained.memory)
 
     @property
     def mesh(self) -> Mesh:
@@ -83,7 +94,8 @@ class ReconstructionTraining:
                 "test_images": len(splits.test.images),
                 "test_fingerprint": splits.test.fingerprint,
             }
-            | self.frozen_weights.facts(),
+            | self.frozen_weights.facts()
+            | ({} if self._memory is None else {MEMORY: self._memory.digest}),
         )
 
     def batches(self) -> tuple[BatchOrder, Source]:
@@ -92,7 +104,8 @@ class ReconstructionTraining:
         textures = load_textures(config.data.texture_dir, config.data.image_size, train.images)
         size = config.train.batch_size
         order = BatchOrder(config.train.seed, train.class_ids, size, len(textures))
-        return order, source_of(self.assembly, train, textures)
+        nearest = None if self._memory is None else self._memory.trained.nearest
+        return order, source_of(self.assembly, train, textures, nearest)
 
     def step_function(self, optimizer: Optimizer, shardings: Any) -> StepFunction:
         """See `Training`."""
@@ -112,10 +125,23 @@ class ReconstructionTraining:
         return finish(detector, self._splits, files, files)
 
 
-def source_of(assembly: Assembly, train: ImageSet, textures: np.ndarray) -> Source:
-    """Batches of the training images with their clean features, which are computed once."""
+def source_of(
+    assembly: Assembly, train: ImageSet, textures: np.ndarray, nearest: np.ndarray | None
+) -> Source:
+    """Batches of the training images with their clean features, which are computed once.
+
+    Args:
+        nearest: their nearest patches in the memory, if the detector has one.
+    """
+    clean = Clean(clean_features(assembly, train), nearest)
+    arrays = TrainArrays(train.images, textures, train.class_ids, clean)
+    return make_source(arrays, assembly.mesh, assembly.config.train.resident)
+
+
+def clean_features(assembly: Assembly, train: ImageSet) -> Features:
+    """The cached features of the training images."""
     config = assembly.config
-    features = load_clean_features(
+    return load_clean_features(
         f"{config.data.data_dir}/feature_cache",
         assembly.detector,
         assembly.frozen,
@@ -123,5 +149,3 @@ def source_of(assembly: Assembly, train: ImageSet, textures: np.ndarray) -> Sour
         config.train.fine_dtype,
         assembly.mesh,
     )
-    arrays = TrainArrays(train.images, textures, train.class_ids, features)
-    return make_source(arrays, assembly.mesh, config.train.resident)

@@ -37,7 +37,8 @@ class ZeroShot:
     def __init__(self, config: Config):
         self.config = config
 
-    def training(self) -> ZeroShotTraining:
+    def training(self, files: Workdir) -> ZeroShotTraining:
+        del files
         return ZeroShotTraining(self.config)
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:

@@ -15,11 +15,13 @@ class Features(NamedTuple):
         neck: [B, h, w, C], all levels resized to stride 16 and concatenated, float32.
         stride8: [B, 2h, 2w, C8], the backbone's level at stride 8; None if the model has no use.
         stride4: [B, 4h, 4w, C4], the level at stride 4, or None.
+        patches: what a memory compares, see `memory.patch_features`; None without a memory.
     """
 
     neck: jax.Array
     stride8: jax.Array | None
     stride4: jax.Array | None
+    patches: jax.Array | None = None
 
 
 def neck(levels: tuple[jax.Array, ...]) -> jax.Array:

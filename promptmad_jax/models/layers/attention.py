@@ -194,5 +194,5 @@ def _split(x, heads):
 
 def limit_attention(model: nnx.Module, limit: int) -> nnx.Module:
     """Sets `limit` of every `Attention` of the model, which is returned."""
-    model.set_attributes(Attention, limit=limit)
+    model.set_attributes(Attention, limit=limit, raise_if_not_found=False)
     return model

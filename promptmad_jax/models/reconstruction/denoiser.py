@@ -9,8 +9,8 @@ from flax import nnx
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.basic import conv, linear
 from promptmad_jax.models.layers.norm import GroupNorm
-from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth
-from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig, Trunk
+from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, space_to_depth
+from promptmad_jax.models.reconstruction.segmentor import Correction, SegmentorConfig, Trunk
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -65,12 +65,12 @@ class Condition(NamedTuple):
     Attributes:
         static: [B, 2h, 2w, width], the first convolution of the fine maps and the coarse map.
         text: [B, 128], the pooled text tokens, or None.
-        logit: [B, 2h, 2w, 4], the coarse logit, folded.
+        coarse: the coarse logit, folded.
     """
 
     static: jax.Array
     text: jax.Array | None
-    logit: jax.Array
+    coarse: Correction
 
 
 class Films(NamedTuple):
@@ -102,10 +102,10 @@ class Denoiser(nnx.Module):
 
     def condition(self, trunk: Trunk) -> Condition:
         """The condition of a segmentor's results, through which no gradient passes."""
-        logit, fine, text = jax.lax.stop_gradient(trunk)
-        maps = jnp.concatenate([fine, jnp.tanh(logit / 4)[..., None]], -1)
+        coarse, fine, text = jax.lax.stop_gradient(trunk)
+        maps = jnp.concatenate([fine, jnp.tanh(coarse.logit() / 4)[..., None]], -1)
         static = self.conv_static(space_to_depth(maps))
-        return Condition(static, self._pool(text), fold(logit))
+        return Condition(static, self._pool(text), coarse.folded())
 
     def _pool(self, text: Text | None) -> jax.Array | None:
         if text is None:
@@ -128,4 +128,4 @@ class Denoiser(nnx.Module):
         x = x + depth_to_space(self.up(deep))
         x = x + self.merge(x, films.merge)
         delta = self.predictor(jax.nn.silu(self.norm_out(x)))
-        return condition.logit + delta if self.residual else delta
+        return condition.coarse.plus(delta).logit() if self.residual else delta

@@ -11,6 +11,8 @@ from promptmad_jax.models.backbone.backbone import Backbone
 from promptmad_jax.models.backbone.neck import Features, features_from_levels
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.layers.attention import Text
+from promptmad_jax.models.reconstruction import memory
+from promptmad_jax.models.reconstruction.memory import Match, Memory, MemoryConfig
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, map_chunks
 
@@ -21,10 +23,12 @@ class Frozen(NamedTuple):
     Attributes:
         backbone: its parameters, a nested dict of arrays.
         text: tokens [K, T, d] and mask [K, T] by class, or None for a model without text.
+        memory: the classes' memories, or None without one.
     """
 
     backbone: Params
     text: Text | None
+    memory: Memory | None = None
 
 
 class Bank(NamedTuple):
@@ -43,6 +47,7 @@ class Detector:
         network: features to maps.
         image_size: S, pixels.
         uses_fine_levels: the model reads the levels at strides 4 and 8.
+        memory: settings of the memory, or None without one.
         chunking: how much of a batch is computed at once.
     """
 
@@ -50,6 +55,7 @@ class Detector:
     network: Network
     image_size: int
     uses_fine_levels: bool
+    memory: MemoryConfig | None = None
     chunking: Chunking = WHOLE_BATCH
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
@@ -57,9 +63,33 @@ class Detector:
 
         def of_chunk(images):
             levels = self.backbone(frozen.backbone, normalize(images))
-            return features_from_levels(levels, self.uses_fine_levels)
+            features = features_from_levels(levels, self.uses_fine_levels)
+            if self.memory is None:
+                return features
+            return features._replace(patches=memory.patch_features(levels, self.memory))
 
         return map_chunks(of_chunk, self.chunking.backbone, images)
+
+    def nearest(
+        self, frozen: Frozen, features: Features, class_ids: jax.Array, image_ids: jax.Array
+    ) -> jax.Array | None:
+        """Places of the nearest patches in the memory, see `memory.search`; None without one."""
+        if self.memory is None:
+            return None
+        limit = self.chunking.search
+        return memory.search(frozen.memory, features.patches, class_ids, image_ids, limit)
+
+    def match(
+        self,
+        frozen: Frozen,
+        features: Features,
+        class_ids: jax.Array,
+        nearest: jax.Array | None,
+    ) -> Match | None:
+        """The comparison with these patches of the memory; None without one."""
+        if nearest is None:
+            return None
+        return memory.match(frozen.memory, features.patches, class_ids, nearest)
 
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """The class bank of one prompt image per class, uint8 [K, S, S, 3]."""
@@ -75,15 +105,21 @@ class Detector:
         bank: Bank,
         images: jax.Array,
         class_ids: jax.Array,
+        image_ids: jax.Array,
     ) -> dict[str, jax.Array]:
-        """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B]."""
+        """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B].
 
-        def of_chunk(images, class_ids):
-            model, features, *rest = self._inputs(params, stats, frozen, bank, images, class_ids)
-            outputs = model.predict(features, *rest)
-            return anomaly_maps(outputs, features.neck, self.image_size)
+        Args:
+            image_ids: int32 [B], rows of the training set, whose own patches in the memory do not
+                count; -1 for images that are not of it.
+        """
 
-        return map_chunks(of_chunk, self.chunking.maps, images, class_ids)
+        def of_chunk(*samples):
+            model, *inputs = self._inputs(params, stats, frozen, bank, *samples)
+            features, *_, match = inputs
+            return anomaly_maps(model.predict(*inputs), features.neck, self.image_size, match)
+
+        return map_chunks(of_chunk, self.chunking.maps, images, class_ids, image_ids)
 
     def diffusion_steps(
         self,
@@ -93,15 +129,25 @@ class Detector:
         bank: Bank,
         images: jax.Array,
         class_ids: jax.Array,
+        image_ids: jax.Array,
     ) -> jax.Array:
-        """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]."""
-        model, features, prompt, text = self._inputs(params, stats, frozen, bank, images, class_ids)
-        return model.diffusion_steps(features, prompt, text)
+        """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]; see `maps`."""
+        inputs = images, class_ids, image_ids
+        model, *inputs = self._inputs(params, stats, frozen, bank, *inputs)
+        return model.diffusion_steps(*inputs)
 
-    def _inputs(self, params, stats, frozen, bank, images, class_ids) -> tuple[Any, ...]:
-        model = self.network.bind(params, stats)
+    def _inputs(
+        self, params, stats, frozen, bank, images, class_ids, image_ids
+    ) -> tuple[Any, ...]:
         features = self.features(frozen, images)
-        return model, features, bank.prompt[class_ids], text_of(bank.text, class_ids)
+        nearest = self.nearest(frozen, features, class_ids, image_ids)
+        return (
+            self.network.bind(params, stats),
+            features,
+            bank.prompt[class_ids],
+            text_of(bank.text, class_ids),
+            self.match(frozen, features, class_ids, nearest),
+        )
 
 
 def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:

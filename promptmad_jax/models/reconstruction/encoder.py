@@ -30,6 +30,7 @@ class ReconstructorConfig:
     """The feature reconstructor, an encoder and decoder of tokens; the defaults are OneNIP's.
 
     Attributes:
+        enabled: False leaves the reconstruction out, for a PromptMAD with a memory.
         width: model width D, a multiple of heads.
         heads: attention heads.
         encoder_layers: Transformer layers of the encoder.
@@ -46,6 +47,7 @@ class ReconstructorConfig:
             words would help it to reproduce defects.
     """
 
+    enabled: bool = True
     width: PositiveInt = 256
     heads: PositiveInt = 8
     encoder_layers: NonNegativeInt = 4

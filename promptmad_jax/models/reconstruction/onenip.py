@@ -11,6 +11,7 @@ from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.basic import ConvTranspose2x2, conv, conv_transpose_2x2, linear
 from promptmad_jax.models.layers.norm import BatchNorm
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.memory import Match
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
@@ -34,8 +35,6 @@ class RefinerConfig:
 class OneNIP(nnx.Module):
     """Features of an image and of a prompt to a reconstruction and a logit."""
 
-    uses_fine_levels = False
-
     def __init__(
         self,
         reconstructor: ReconstructorConfig,
@@ -52,9 +51,15 @@ class OneNIP(nnx.Module):
         del text
         return self.reconstructor.encode(neck)
 
-    def predict(self, features: Features, prompt: jax.Array, text: Text | None) -> Outputs:
+    def predict(
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text | None,
+        match: Match | None = None,
+    ) -> Outputs:
         """Inference: features of B images, prompt tokens [B, N, D] of their classes."""
-        del text
+        del text, match
         image = self.reconstructor.encode(features.neck)
         reconstruction = self.reconstructor.decode(prompt, image, None)
         return Outputs(
@@ -68,9 +73,10 @@ class OneNIP(nnx.Module):
         text: Text | None,
         mask: jax.Array,
         rngs: KeyStreams | None,
+        match: Match | None = None,
     ) -> Outputs:
         """Training: features of B pairs of images, 2B rows; prompt [B, h, w, C]."""
-        del text, mask
+        del text, mask, match
         image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
         reconstruction = self.reconstructor.decode(for_both(prompt), image, None, rngs)
         return Outputs(

@@ -11,10 +11,16 @@ from promptmad_jax.models.reconstruction import diffusion
 from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
+from promptmad_jax.models.reconstruction.memory import Match, MemoryConfig
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
-from promptmad_jax.models.reconstruction.segmentor import Segmentor, SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import (
+    Correction,
+    Evidence,
+    Segmentor,
+    SegmentorConfig,
+)
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -26,9 +32,10 @@ def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
 
 
 class PromptMAD(nnx.Module):
-    """Features of an image, of a prompt, and text tokens to a reconstruction and two logits."""
+    """Features of an image, of a prompt, and text tokens to a reconstruction and two logits.
 
-    uses_fine_levels = True
+    With a memory, the logits begin at its distance, and the reconstruction can be left out.
+    """
 
     def __init__(
         self,
@@ -39,63 +46,86 @@ class PromptMAD(nnx.Module):
         grid: tuple[int, int],
         text_width: int,
         rngs: KeyStreams,
+        memory: MemoryConfig | None = None,
     ):
-        self.diffusion = diffusion_config
-        self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
-        self.segmentor = Segmentor(segmentor, channels, grid, text_width, rngs)
+        self.diffusion, self.reconstructs = diffusion_config, reconstructor.enabled
+        if self.reconstructs:
+            self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
+        parts = rngs, memory, self.reconstructs
+        self.segmentor = Segmentor(segmentor, channels, grid, text_width, *parts)
         if diffusion_config.steps:
             residual = segmentor.residual and diffusion_config.objective == "x0"
             self.denoiser = Denoiser(segmentor, rngs, bool(text_width) and segmentor.text, residual)
 
     def encode_prompt(self, neck: jax.Array, text: Text) -> jax.Array:
-        """Prompt features [K, h, w, C] and text [K, T, d] to the bank's tokens [K, N, D]."""
+        """Prompt features [K, h, w, C] and text [K, T, d] to the bank's tokens [K, N, D]; N is 0
+        without a reconstruction."""
+        if not self.reconstructs:
+            return jnp.zeros((len(neck), 0, 0))
         return self.reconstructor.fuse_prompt(self.reconstructor.encode(neck), text)
 
-    def predict(self, features: Features, prompt: jax.Array, text: Text) -> Outputs:
+    def predict(
+        self, features: Features, prompt: jax.Array, text: Text, match: Match | None = None
+    ) -> Outputs:
         """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
-        reconstruction, logit, condition = self._predict_coarse(features, prompt, text)
+        reconstruction, coarse, condition = self._predict_coarse(features, prompt, text, match)
+        logit = coarse.logit()
         if condition is None:
-            return Outputs(reconstruction, logit, None)
+            return Outputs(reconstruction, logit, None, corrected=coarse.distance_of(logit))
         prior, starts = self._chains(logit)
         refined = diffusion.refine(self._denoise(condition), prior, starts, self.diffusion)
-        return Outputs(reconstruction, logit, unfold(refined))
+        refined = unfold(refined)
+        return Outputs(reconstruction, logit, refined, corrected=coarse.distance_of(refined))
 
-    def diffusion_steps(self, features: Features, prompt: jax.Array, text: Text) -> jax.Array:
+    def diffusion_steps(
+        self, features: Features, prompt: jax.Array, text: Text, match: Match | None = None
+    ) -> jax.Array:
         """The mask's logit after each step of the first chain, [T, B, 4h, 4w]."""
-        _, logit, condition = self._predict_coarse(features, prompt, text)
+        _, coarse, condition = self._predict_coarse(features, prompt, text, match)
+        logit = coarse.logit()
         prior, (start, *_) = self._chains(logit)
         chain = diffusion.reverse_chain(self._denoise(condition), prior, start, self.diffusion)
         return jax.vmap(unfold)(chain.logits)
 
     def train_forward(
-        self, features: Features, prompt: jax.Array, text: Text, mask: jax.Array, rngs: KeyStreams
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text,
+        mask: jax.Array,
+        rngs: KeyStreams,
+        match: Match | None = None,
     ) -> Outputs:
         """Training on B pairs of an image and its pseudo-anomalous version.
 
         Args:
             features: of the 2B rows. prompt: neck features [B, h, w, C]. text: [B, T, d].
             mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
+            match: of the 2B rows.
         """
-        image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
-        prompt = self.reconstructor.fuse_prompt(prompt, text)
-        text = Text(*map(for_both, text))
-        reconstruction = self.reconstructor.decode(for_both(prompt), image, text, rngs)
-        error = jnp.abs(reconstruction - features.neck)
-        trunk = self.segmentor(error, features.stride8, features.stride4, text, True)
+        both, reconstruction = Text(*map(for_both, text)), None
+        if self.reconstructs:
+            image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
+            prompt = self.reconstructor.fuse_prompt(prompt, text)
+            reconstruction = self.reconstructor.decode(for_both(prompt), image, both, rngs)
+        trunk = self.segmentor(_evidence(features, reconstruction, match), both, True)
+        logit = trunk.coarse.logit()
         if not self.diffusion.steps:
-            return Outputs(reconstruction, trunk.logit, None)
-        return Outputs(reconstruction, trunk.logit, *self._denoise_once(trunk, mask, rngs))
+            return Outputs(reconstruction, logit, None)
+        return Outputs(reconstruction, logit, *self._denoise_once(trunk, logit, mask, rngs))
 
     def _predict_coarse(
-        self, features, prompt, text
-    ) -> tuple[jax.Array, jax.Array, Condition | None]:
-        """Returns reconstruction, coarse logit and the denoiser's condition, None without one."""
-        image = self.reconstructor.encode(features.neck)
-        reconstruction = self.reconstructor.decode(prompt, image, text)
-        error = jnp.abs(reconstruction - features.neck)
-        trunk = self.segmentor(error, features.stride8, features.stride4, text, False)
+        self, features, prompt, text, match
+    ) -> tuple[jax.Array | None, Correction, Condition | None]:
+        """Returns reconstruction, coarse logit and the denoiser's condition; None for what the
+        model lacks."""
+        reconstruction = None
+        if self.reconstructs:
+            image = self.reconstructor.encode(features.neck)
+            reconstruction = self.reconstructor.decode(prompt, image, text)
+        trunk = self.segmentor(_evidence(features, reconstruction, match), text, False)
         condition = self.denoiser.condition(trunk) if self.diffusion.steps else None
-        return reconstruction, trunk.logit, condition
+        return reconstruction, trunk.coarse, condition
 
     def _chains(self, logit: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         """Returns the prior's mean and the x_T of all chains, folded."""
@@ -104,19 +134,19 @@ class PromptMAD(nnx.Module):
 
     def _denoise(self, condition: Condition) -> diffusion.Denoise:
         """The denoiser for a chain of folded maps, all at the same step."""
-        batch = len(condition.logit)
+        batch = len(condition.static)
         of_step = lambda t: self.denoiser.films(jnp.full(batch, t), condition.text)
         # All steps at once: inside the loop these would be many small products.
         films = jax.vmap(of_step)(jnp.arange(self.diffusion.steps + 1))
         at = lambda t: jax.tree.map(lambda of_all: of_all[t[0]], films)
         return lambda x_t, t: self.denoiser(x_t, at(t), condition)
 
-    def _denoise_once(self, trunk, mask, rngs):
+    def _denoise_once(self, trunk, logit, mask, rngs):
         """Returns (logit, noise error) at one random step t per sample; one of them is None."""
         config, condition = self.diffusion, self.denoiser.condition(trunk)
         films = lambda t: self.denoiser.films(t, condition.text)
         denoise = lambda x_t, t: unfold(self.denoiser(fold(x_t), films(t), condition))
-        prior = diffusion.prior_mean(trunk.logit, config)
+        prior = diffusion.prior_mean(logit, config)
         x0 = 2 * shrink_mask(mask, *prior.shape[1:]) - 1
         if config.self_estimate_probability and config.objective == "x0":
             first = denoise(prior, jnp.full(len(x0), config.steps))
@@ -129,3 +159,10 @@ class PromptMAD(nnx.Module):
         noise = jax.random.normal(rngs.diffusion(), x0.shape)
         prediction = denoise(diffusion.diffuse(x0, prior, t, noise, config), t)
         return (prediction, None) if config.objective == "x0" else (None, prediction - noise)
+
+
+def _evidence(
+    features: Features, reconstruction: jax.Array | None, match: Match | None
+) -> Evidence:
+    error = None if reconstruction is None else jnp.abs(reconstruction - features.neck)
+    return Evidence(error, features.stride8, features.stride4, match)

@@ -11,7 +11,10 @@ from flax import nnx
 from promptmad_jax.models.layers.attention import Attention, Text
 from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear, xavier
 from promptmad_jax.models.layers.norm import BatchNorm, layer_norm
-from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
+from promptmad_jax.models.layers.pixel_shuffle import fold, space_to_depth
+from promptmad_jax.models.layers.resize import resize_align_corners
+from promptmad_jax.models.reconstruction.memory import Match, MemoryConfig
+from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveFloat, PositiveInt
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -31,6 +34,8 @@ class SegmentorConfig:
         denoiser_width: channels of the denoiser's fine level.
         denoiser_deep_width: channels of the denoiser's coarse level.
         residual: the denoiser predicts a correction of the coarse logit (objective "x0" only).
+        correction: with a memory, the largest correction of its distance, in standard deviations of
+            normal patches.
     """
 
     width: PositiveInt = 128
@@ -44,6 +49,7 @@ class SegmentorConfig:
     denoiser_width: PositiveInt = 8
     denoiser_deep_width: PositiveInt = 16
     residual: bool = True
+    correction: PositiveFloat = 2.0
 
     def __post_init__(self):
         if self.attention_layers and self.width % self.heads:
@@ -72,16 +78,74 @@ class SpatialLayer(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Trunk(NamedTuple):
-    """logit [B, 4h, 4w]; fine [B, 4h, 4w, fine_width]; text: the projected tokens, or None."""
+class Correction(NamedTuple):
+    """A logit: `delta` itself or, with a memory, its distance corrected by at most `bound`.
 
-    logit: jax.Array
+    logit = scale (distance + bound tanh(delta / bound)) + offset, so that delta = 0 leaves the
+    memory's map, and the correction cannot overrule a clear distance.
+
+    Attributes:
+        delta, distance: [B, 4h, 4w], the latter None without a memory, as are the scalars.
+    """
+
+    delta: jax.Array
+    distance: jax.Array | None = None
+    scale: jax.Array | None = None
+    offset: jax.Array | None = None
+    bound: jax.Array | None = None
+
+    def logit(self) -> jax.Array:
+        """The logit [B, 4h, 4w]."""
+        if self.distance is None:
+            return self.delta
+        corrected = self.distance + self.bound * jnp.tanh(self.delta / self.bound)
+        return self.scale * corrected + self.offset
+
+    def distance_of(self, logit: jax.Array) -> jax.Array | None:
+        """The corrected distance behind a logit, in standard deviations; None without a memory."""
+        return None if self.distance is None else (logit - self.offset) / self.scale
+
+    def plus(self, delta: jax.Array) -> "Correction":
+        """The correction with more added to it."""
+        return self._replace(delta=self.delta + delta)
+
+    def folded(self) -> "Correction":
+        """The same, folded to [B, 2h, 2w, 4]."""
+        distance = None if self.distance is None else fold(self.distance)
+        return self._replace(delta=fold(self.delta), distance=distance)
+
+
+class Trunk(NamedTuple):
+    """fine: [B, 4h, 4w, fine_width]. text: the projected tokens, or None."""
+
+    coarse: Correction
     fine: jax.Array
     text: Text | None
 
 
+class Evidence(NamedTuple):
+    """What the segmentor reads; each is None for a model without it.
+
+    Attributes:
+        error: [B, h, w, C], of the reconstruction.
+        stride8, stride4: [B, 2h, 2w, C8] and [B, 4h, 4w, C4], levels of the backbone.
+        match: with the memory, at stride 8 or 4.
+    """
+
+    error: jax.Array | None
+    stride8: jax.Array | None
+    stride4: jax.Array | None
+    match: Match | None = None
+
+
 class Segmentor(nnx.Module):
-    """Reconstruction error and fine backbone levels to a coarse logit at stride 4."""
+    """Reconstruction error, fine backbone levels and a memory to a coarse logit at stride 4.
+
+    Args:
+        channels: of the backbone's four levels.
+        patch_channels: of the memory's patches, where it has one.
+        reconstruction: the error of a reconstruction is given.
+    """
 
     def __init__(
         self,
@@ -90,22 +154,28 @@ class Segmentor(nnx.Module):
         grid: tuple[int, int],
         text_width: int,
         rngs: KeyStreams,
+        memory: MemoryConfig | None = None,
+        reconstruction: bool = True,
     ):
-        self.config = config
+        self.config, self.grid = config, grid
+        self.folds_match = memory is not None and memory.stride == 4
         width, fine = config.width, config.fine_width
         text = bool(text_width) and config.text
         norm = lambda features: BatchNorm(features, group_size=config.norm_group)
-        self.conv1 = conv(sum(channels), width, rngs, use_bias=False)
-        self.norm1, self.norm2, self.norm3 = norm(width), norm(width), norm(2 * fine)
+        patch = 0 if memory is None else memory.channels(channels) + 1
+        coarse = sum(channels) if reconstruction else patch
+        self.has_trunk = reconstruction or config.attention_layers > 0
+        if self.has_trunk:
+            self.conv1, self.norm1 = conv(coarse, width, rngs, use_bias=False), norm(width)
+        self.norm2, self.norm3 = norm(width), norm(2 * fine)
         self.position = nnx.Param(
             0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width))
         )
         names = [f"layer_{i}" for i in range(config.attention_layers)]
         self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
-        self.up1, self.up2 = (
-            ConvTranspose2x2(width, width, rngs),
-            ConvTranspose2x2(width, 2 * fine, rngs),
-        )
+        if self.has_trunk:
+            self.up1 = ConvTranspose2x2(width, width, rngs)
+        self.up2 = ConvTranspose2x2(width, 2 * fine, rngs)
         self.conv2 = conv(width, width, rngs, use_bias=False)
         self.conv3 = conv(2 * fine, fine, rngs)
         self.predictor = linear(fine, 1, rngs)
@@ -123,26 +193,42 @@ class Segmentor(nnx.Module):
                 layer_norm(width, rngs),
             )
         self.has_text = text
+        if memory is not None:
+            patch *= 4 if self.folds_match else 1
+            self.match_conv = conv(patch, width, rngs, use_bias=False)
+            self.match_norm = norm(width)
+            self.scale, self.offset = nnx.Param(jnp.ones(())), nnx.Param(self.predictor.bias[0])
+            self.predictor.kernel[...] = jnp.zeros_like(self.predictor.kernel[...])
+            self.predictor.bias[...] = jnp.zeros(1)
 
-    def __call__(
-        self,
-        error: jax.Array,
-        stride8: jax.Array | None,
-        stride4: jax.Array | None,
-        text: Text | None,
-        train: bool,
-    ) -> Trunk:
-        """error [B, h, w, C], stride8 [B, 2h, 2w, C8], stride4 [B, 4h, 4w, C4]."""
+    def __call__(self, evidence: Evidence, text: Text | None, train: bool) -> Trunk:
+        """Returns the coarse logit, and what the denoiser reads besides it."""
+        error, stride8, stride4, match = evidence
         text = (
             Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
         )
-        x = jax.nn.relu(self.norm1(self.conv1(error), train))
-        x = self._spatial(x, text)
-        x = self._add_lateral(self.up1(x), stride8, "lateral8", train)
+        matched = None if match is None else _channels(match)
+        x = None
+        if self.has_trunk:
+            coarse = _shrink(matched, *self.grid) if error is None else error
+            x = jax.nn.relu(self.norm1(self.conv1(coarse), train))
+            x = self.up1(self._spatial(x, text))
+        if matched is not None:
+            matched = space_to_depth(matched) if self.folds_match else matched
+            found = jax.nn.relu(self.match_norm(self.match_conv(matched), train))
+            x = found if x is None else x + found
+        x = self._add_lateral(x, stride8, "lateral8", train)
         x = jax.nn.relu(self.norm2(self.conv2(x), train))
         x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
         fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))
-        return Trunk(self.predictor(fine)[..., 0], fine, text)
+        return Trunk(self._correction(self.predictor(fine)[..., 0], match), fine, text)
+
+    def _correction(self, delta: jax.Array, match: Match | None) -> Correction:
+        if match is None:
+            return Correction(delta)
+        distance = resize_align_corners(match.distance, *delta.shape[1:])
+        bound = self.config.correction
+        return Correction(delta, distance, self.scale[...], self.offset[...], bound)
 
     def _spatial(self, x, text):
         batch, height, width, channels = x.shape
@@ -157,3 +243,15 @@ class Segmentor(nnx.Module):
             return x
         projected = getattr(self, name)(level.astype(x.dtype))
         return x + getattr(self, f"{name}_norm")(projected, train)
+
+
+def _channels(match: Match) -> jax.Array:
+    """[B, h, w, C + 1], bounded, so that no outlier rules BatchNorm's statistics."""
+    return jnp.clip(jnp.concatenate([match.residual, match.distance[..., None]], -1), -10, 10)
+
+
+def _shrink(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Averages [B, h, w, C] over whole windows to [B, height, width, C]."""
+    batch, rows, columns, channels = x.shape
+    blocks = x.reshape(batch, height, rows // height, width, columns // width, channels)
+    return blocks.mean((2, 4))

@@ -14,6 +14,7 @@ from promptmad_jax.models.layers.basic import Mlp
 from promptmad_jax.models.layers.dropout import dropout
 from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.models.reconstruction.encoder import FeatureEncoder, ReconstructorConfig
+from promptmad_jax.models.reconstruction.memory import Match
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import separate
 from promptmad_jax.runtime.key_streams import KeyStreams
@@ -64,8 +65,6 @@ class QueryReconstructor(FeatureEncoder):
 class UniAD(nnx.Module):
     """Features of an image to a reconstruction."""
 
-    uses_fine_levels = False
-
     def __init__(
         self,
         reconstructor: ReconstructorConfig,
@@ -80,9 +79,15 @@ class UniAD(nnx.Module):
         del text
         return jnp.zeros((len(neck), 0, self.reconstructor.config.width))
 
-    def predict(self, features: Features, prompt: jax.Array, text: Text | None) -> Outputs:
-        """Inference: features of B images; prompt and text are not read."""
-        del prompt, text
+    def predict(
+        self,
+        features: Features,
+        prompt: jax.Array,
+        text: Text | None,
+        match: Match | None = None,
+    ) -> Outputs:
+        """Inference: features of B images, which alone are read."""
+        del prompt, text, match
         return Outputs(self.reconstructor(features.neck), None, None)
 
     def train_forward(
@@ -92,12 +97,13 @@ class UniAD(nnx.Module):
         text: Text | None,
         mask: jax.Array,
         rngs: KeyStreams | None,
+        match: Match | None = None,
     ) -> Outputs:
         """Training: features of B pairs of images, 2B rows, of which the clean ones are rebuilt.
 
         UniAD learns from normal images only: in a jitted step nothing depends on the
         pseudo-anomalies, and XLA leaves out their synthesis and their features.
         """
-        del prompt, text, mask
+        del prompt, text, mask, match
         clean, _ = separate(features.neck, 2)
         return Outputs(self.reconstructor(clean, rngs), None, None)

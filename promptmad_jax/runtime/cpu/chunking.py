@@ -26,11 +26,13 @@ class Chunking:
         backbone: images in the backbone.
         maps: images on their way from pixels to anomaly maps.
         attention: weights (images x heads x queries x keys) of an attention in training.
+        search: images compared with a memory.
     """
 
     backbone: int = 0
     maps: int = 0
     attention: int = 0
+    search: int = 0
 
 
 WHOLE_BATCH = Chunking()
@@ -42,7 +44,7 @@ def chunking_for(mesh: Mesh, image_size: int) -> Chunking:
         return WHOLE_BATCH
     images, pixels = _images_in_cache(), image_size**2
     backbone, maps = images * _BACKBONE_PIXELS // pixels, _MAPS_PIXELS // pixels
-    return Chunking(max(1, backbone), max(1, maps), images * _ATTENTION_WEIGHTS)
+    return Chunking(max(1, backbone), max(1, maps), images * _ATTENTION_WEIGHTS, search=1)
 
 
 def _images_in_cache() -> int:

@@ -1,0 +1,179 @@
+"""A memory of normal patches per class, and an image's distance from it.
+
+Each class keeps a coreset of patch features of its normal images (PatchCore, Roth et al., CVPR
+2022). An image is compared with the nearest patches of its class; nothing is learned.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from promptmad_jax.runtime.cpu.chunking import map_chunks
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+
+STRIDES = (2, 4, 8, 16)
+# Below the distance of any two patches; its logarithm is finite.
+_LEAST_DISTANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """The memory of normal patches.
+
+    Attributes:
+        patches: patches M per class; 0 leaves the memory out, as the publication does.
+        levels: strides of the backbone's levels that describe a patch.
+        stride: of the grid of patches.
+        projection: numbers that a patch is projected to at random, to choose patches.
+        pool: patches of a class that the M are chosen from.
+        dtype: of the stored patches.
+        seed: of the pool and the projection.
+
+    Raises:
+        ValueError: levels are empty, repeated or no strides of a backbone; or the pool is smaller
+            than the memory.
+    """
+
+    patches: NonNegativeInt = 0
+    levels: tuple[PositiveInt, ...] = (4, 8, 16)
+    stride: Literal[4, 8] = 8
+    projection: PositiveInt = 64
+    pool: PositiveInt = 40_000
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    seed: NonNegativeInt = 0
+
+    def __post_init__(self):
+        if not self.levels or sorted(set(self.levels) & set(STRIDES)) != list(self.levels):
+            raise ValueError(f"levels={self.levels} must be some of {STRIDES}, in this order")
+        if self.pool < self.patches:
+            raise ValueError(f"pool={self.pool} must be at least patches={self.patches}")
+
+    def channels(self, backbone: tuple[int, ...]) -> int:
+        """Channels C of a patch, of those of the backbone's four levels."""
+        return sum(c for s, c in zip(STRIDES, backbone, strict=True) if s in self.levels)
+
+
+class Memory(NamedTuple):
+    """Memories of K classes.
+
+    Attributes:
+        patches: [K, M, C], standardised by channel.
+        images: int32 [K, M], the row of the training set that each patch comes from.
+        mean, deviation: float32 [K, C], moments of the class's normal patches.
+        normal: float32 [K, 2], mean and standard deviation of the logarithm of the distances of its
+            training images from the patches of its other images.
+    """
+
+    patches: jax.Array
+    images: jax.Array
+    mean: jax.Array
+    deviation: jax.Array
+    normal: jax.Array
+
+
+class Match(NamedTuple):
+    """Patches of B images beside the nearest ones of their classes' memories.
+
+    Attributes:
+        residual: [B, h, w, C], absolute difference by channel, in standard deviations.
+        distance: [B, h, w], logarithm of the Euclidean distance, in standard deviations of normal
+            images' from their mean.
+    """
+
+    residual: jax.Array
+    distance: jax.Array
+
+
+def patch_features(levels: tuple[jax.Array, ...], config: MemoryConfig) -> jax.Array:
+    """Backbone levels at strides 2 to 16 to patch features [B, h, w, C].
+
+    Each level is averaged over 3x3 with zeros outside, so that the border stays recognisable, and
+    resized to one grid.
+    """
+    image_size = levels[0].shape[1] * STRIDES[0]
+    side = image_size // config.stride
+    used = [x for stride, x in zip(STRIDES, levels, strict=True) if stride in config.levels]
+    return jnp.concatenate([_resize(_average(x), side) for x in used], axis=-1)
+
+
+def _average(x: jax.Array) -> jax.Array:
+    window, ones = (1, 3, 3, 1), (1, 1, 1, 1)
+    total = jax.lax.reduce_window(x.astype(jnp.float32), 0.0, jax.lax.add, window, ones, "SAME")
+    return total / 9
+
+
+def _resize(x: jax.Array, side: int) -> jax.Array:
+    shape = (len(x), side, side, x.shape[-1])
+    return jax.image.resize(x, shape, "bilinear", antialias=False)
+
+
+def match(
+    memory: Memory, patches: jax.Array, class_ids: jax.Array, nearest: jax.Array
+) -> Match:
+    """Compares patches [B, h, w, C] with those at places `nearest` int [B, h, w]."""
+    difference = _difference(memory, patches, class_ids, nearest)
+    mean, deviation = jnp.moveaxis(memory.normal[class_ids], 1, 0)[..., None, None]
+    return Match(jnp.abs(difference), (_log_norm(difference) - mean) / deviation)
+
+
+def distances(
+    memory: Memory, patches: jax.Array, class_ids: jax.Array, nearest: jax.Array
+) -> jax.Array:
+    """Logarithms of the distances of patches [B, h, w, C] from those at `nearest`, [B, h, w]."""
+    return _log_norm(_difference(memory, patches, class_ids, nearest))
+
+
+def _difference(memory, patches, class_ids, nearest) -> jax.Array:
+    rows = nearest.reshape(len(nearest), -1)
+    found = memory.patches[class_ids[:, None], rows].reshape(patches.shape)
+    return standardize(memory, patches, class_ids) - found.astype(jnp.float32)
+
+
+def _log_norm(difference: jax.Array) -> jax.Array:
+    distance = jnp.sqrt(jnp.square(difference).sum(-1))
+    return jnp.log(jnp.maximum(distance, _LEAST_DISTANCE))
+
+
+def standardize(memory: Memory, patches: jax.Array, class_ids: jax.Array) -> jax.Array:
+    """Patches [B, h, w, C] by the moments of their classes, float32."""
+    mean, deviation = (x[class_ids][:, None, None] for x in (memory.mean, memory.deviation))
+    return (patches.astype(jnp.float32) - mean) / deviation
+
+
+def search(
+    memory: Memory,
+    patches: jax.Array,
+    class_ids: jax.Array,
+    image_ids: jax.Array,
+    limit: int = 0,
+) -> jax.Array:
+    """Places int32 [B, h, w] of the nearest patches of the images' classes.
+
+    Args:
+        image_ids: int32 [B], rows of the training set whose own patches do not count; -1 for
+            images that are not of it.
+        limit: images at once; 0 for the whole batch.
+    """
+    queries = standardize(memory, patches, class_ids)
+
+    def of_chunk(*arrays):
+        return jax.vmap(lambda *image: _nearest(memory, *image))(*arrays)
+
+    return map_chunks(of_chunk, limit, queries, class_ids, image_ids)
+
+
+def _nearest(memory: Memory, query: jax.Array, class_id: jax.Array, image_id: jax.Array):
+    height, width, channels = query.shape
+    stored = memory.patches[class_id].astype(jnp.float32)
+    # Of |q - m|^2 the part that depends on m, with the memory along the first axis: reducing over
+    # the last one is several times slower on a CPU, and so is XLA's argmin.
+    products = jnp.einsum(
+        "mc,nc->mn", stored, query.reshape(-1, channels), precision=jax.lax.Precision.HIGHEST
+    )
+    cost = jnp.square(stored).sum(-1)[:, None] - 2 * products
+    cost = jnp.where((memory.images[class_id] == image_id)[:, None], jnp.inf, cost)
+    places = jnp.arange(len(stored), dtype=jnp.int32)[:, None]
+    lowest = cost == cost.min(0)[None]
+    return jnp.where(lowest, places, len(stored) - 1).min(0).reshape(height, width)

@@ -1,0 +1,126 @@
+"""Makes the memory of normal patches from the cached features of the training images."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from promptmad_jax.models.reconstruction.memory import (
+    Memory,
+    MemoryConfig,
+    distances,
+    search,
+)
+from promptmad_jax.runtime.errors import UserError
+
+_IMAGES_AT_ONCE = 16
+_LEAST_DEVIATION = 1e-6
+
+
+class TrainMemory(NamedTuple):
+    """A memory of training images, and how these compare with it.
+
+    Attributes:
+        nearest: int32 [N, h, w], places of the nearest patches of other images, see `search`.
+    """
+
+    memory: Memory
+    nearest: np.ndarray
+
+
+def make_memory(
+    patches: np.ndarray, class_ids: np.ndarray, class_names: tuple[str, ...], config: MemoryConfig
+) -> TrainMemory:
+    """Chooses the patches of each class and compares all training images with them.
+
+    Args:
+        patches: features [N, h, w, C] of the training images, memory-mapped or not.
+        class_ids: int [N], into `class_names`.
+
+    Raises:
+        UserError: a class has a single image, which cannot be compared with others.
+    """
+    counts = np.bincount(class_ids, minlength=len(class_names))
+    if counts.min() < 2:
+        name = class_names[int(counts.argmin())]
+        raise UserError(
+            f"class {name!r} has {counts.min()} training images; a memory compares each with the "
+            "others: give at least two, or set memory.patches=0"
+        )
+    banks = [
+        _class_memory(patches, np.flatnonzero(class_ids == k), k, config)
+        for k in range(len(class_names))
+    ]
+    stacked = [np.stack(part) for part in zip(*banks, strict=True)]
+    unknown = np.tile(np.array([0, 1], np.float32), (len(class_names), 1))
+    memory = Memory(*stacked, unknown)
+    nearest, logs = _compare(memory, patches, class_ids)
+    moments = [(logs[class_ids == k].mean(), logs[class_ids == k].std()) for k in range(len(banks))]
+    normal = np.maximum(np.array(moments, np.float32), [[-np.inf, _LEAST_DEVIATION]])
+    return TrainMemory(memory._replace(normal=normal.astype(np.float32)), nearest)
+
+
+def _class_memory(patches, rows, class_id, config):
+    """The arrays of one class: patches, their images, mean and deviation."""
+    mean, deviation = _moments(patches, rows)
+    rng = np.random.default_rng([config.seed, class_id])
+    cells = patches.shape[1] * patches.shape[2]
+    pool = rng.permutation(len(rows) * cells)[: config.pool]
+    pool.sort()  # reads the memory map once, front to back
+    image, cell = rows[pool // cells], pool % cells
+    flat = patches.reshape(len(patches), cells, -1)
+    candidates = (np.asarray(flat[image, cell], np.float32) - mean) / deviation
+    directions = rng.standard_normal((candidates.shape[1], config.projection), np.float32)
+    chosen = np.asarray(k_centre(candidates @ directions, config.patches))
+    stored = candidates[chosen].astype(jnp.dtype(config.dtype))
+    return stored, image[chosen].astype(np.int32), mean, deviation
+
+
+def _moments(patches: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [C] of the patches of some images, one image at a time."""
+    sums = np.zeros((2, patches.shape[-1]))
+    for row in rows:
+        own = np.asarray(patches[row], np.float64).reshape(-1, patches.shape[-1])
+        sums += own.sum(0), np.square(own).sum(0)
+    mean, square = sums / (len(rows) * patches.shape[1] * patches.shape[2])
+    deviation = np.sqrt(np.maximum(square - mean**2, _LEAST_DEVIATION**2))
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def k_centre(points: jax.Array, count: int) -> jax.Array:
+    """Greedy k-centre: places int32 [count] of the first point, then of the farthest, and so on.
+
+    Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+    Approach" (ICLR 2018). With fewer than `count` distinct points some come several times.
+
+    Args:
+        points: float32 [n, d].
+    """
+
+    def take(state, _):
+        distance, place = state
+        distance = jnp.minimum(distance, jnp.square(points - points[place][None]).sum(-1))
+        return (distance, jnp.argmax(distance).astype(jnp.int32)), place
+
+    start = jnp.full(len(points), jnp.inf), jnp.zeros((), jnp.int32)
+    return jax.lax.scan(take, start, length=count)[1]
+
+
+def _compare(memory: Memory, patches: np.ndarray, class_ids: np.ndarray):
+    """Nearest patches int32 [N, h, w] of other images, and the logarithms of their distances."""
+
+    @jax.jit
+    def compare(memory, *images):
+        nearest = search(memory, *images, limit=1)
+        return nearest, distances(memory, images[0], images[1], nearest)
+
+    on_device, parts = jax.device_put(memory), []
+    for start in range(0, len(patches), _IMAGES_AT_ONCE):
+        # The last batch is padded, so that nothing compiles twice.
+        rows = np.minimum(np.arange(start, start + _IMAGES_AT_ONCE), len(patches) - 1)
+        ids = class_ids[rows].astype(np.int32), rows.astype(np.int32)
+        parts.append(jax.tree.map(np.asarray, compare(on_device, np.asarray(patches[rows]), *ids)))
+    return (np.concatenate(part)[: len(patches)] for part in zip(*parts, strict=True))
