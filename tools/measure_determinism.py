@@ -10,6 +10,7 @@ import dataclasses
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from promptmad_jax.config import parse
@@ -52,7 +53,8 @@ class Case:
 
         def run(params, stats, frozen, pictures, ids):
             bank = self.detector.bank(params, stats, frozen, pictures[:1])
-            return self.detector.maps(params, stats, frozen, bank, pictures, ids)
+            others = jnp.full_like(ids, -1)
+            return self.detector.maps(params, stats, frozen, bank, pictures, ids, others)
 
         with jax.default_matmul_precision(self.precision):
             maps = (jax.jit(run) if compiled else run)(*whole, pictures, ids)

@@ -56,10 +56,9 @@ def make_memory(
     stacked = [np.stack(part) for part in zip(*banks, strict=True)]
     unknown = np.tile(np.array([0, 1], np.float32), (len(class_names), 1))
     memory = Memory(*stacked, unknown)
-    nearest, logs = _compare(memory, patches, class_ids)
-    moments = [(logs[class_ids == k].mean(), logs[class_ids == k].std()) for k in range(len(banks))]
-    normal = np.maximum(np.array(moments, np.float32), [[-np.inf, _LEAST_DEVIATION]])
-    return TrainMemory(memory._replace(normal=normal.astype(np.float32)), nearest)
+    nearest, distance = _compare(memory, patches, class_ids)
+    moments = [_moments_of(distance[class_ids == k]) for k in range(len(banks))]
+    return TrainMemory(memory._replace(normal=np.stack(moments)), nearest)
 
 
 def _class_memory(patches, rows, class_id, config):
@@ -89,6 +88,12 @@ def _moments(patches: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
+def _moments_of(distances: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation, float32 [2]."""
+    deviation = max(float(distances.std()), _LEAST_DEVIATION)
+    return np.array([distances.mean(), deviation], np.float32)
+
+
 @functools.partial(jax.jit, static_argnums=1)
 def k_centre(points: jax.Array, count: int) -> jax.Array:
     """Greedy k-centre: places int32 [count] of the first point, then of the farthest, and so on.
@@ -110,7 +115,7 @@ def k_centre(points: jax.Array, count: int) -> jax.Array:
 
 
 def _compare(memory: Memory, patches: np.ndarray, class_ids: np.ndarray):
-    """Nearest patches int32 [N, h, w] of other images, and the logarithms of their distances."""
+    """Nearest patches int32 [N, h, w] of other images, and their distances."""
 
     @jax.jit
     def compare(memory, *images):

@@ -20,11 +20,12 @@ from promptmad_jax.models.backbone.backbone import build_backbone, parameter_sha
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
+from promptmad_jax.models.reconstruction.memory import memory_shapes
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.phrase_vectors import read_vectors
 from promptmad_jax.runtime.mesh import partition_rules
 from promptmad_jax.training.optimizer import make_optimizer
-from promptmad_jax.training.reconstruction_step import make_train_step
+from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import TrainState, state_shapes
 from promptmad_jax.training.update import StepFunction
 from promptmad_jax.weights.hub import resolve_file
@@ -48,9 +49,9 @@ class AbstractReconstruction:
         """`jax.stages.Traced`; lower it for the platforms of an abstract mesh, compile it else."""
         return self.step.trace(self.state, self.frozen, self.batch)
 
-    def cached_features(self, count: int) -> Features:
-        """Shapes of the cached features of `count` clean images."""
-        return _cached_features(self.config, self.detector, self.frozen, count)
+    def cached_features(self, count: int) -> Clean:
+        """Shapes of what is cached of `count` clean images."""
+        return _cached(self.config, self.detector, self.frozen, count)
 
 
 def abstract_training(
@@ -64,7 +65,10 @@ def abstract_training(
         width = text_width(config.text)
         text = Text(shape((CLASSES, STATES, width), jnp.float32), shape((CLASSES, STATES), bool))
     detector = make_detector(config, backbone, text)
-    frozen = Frozen(parameter_shapes(backbone), text)
+    memory = None
+    if detector.memory is not None:
+        memory = memory_shapes(detector.memory, CLASSES, backbone.channels)
+    frozen = Frozen(parameter_shapes(backbone), text, memory)
     # The schedule's length is not part of the program's shape.
     optimizer = make_optimizer(config.optimizer, 1000, 1000)
     state = state_shapes(detector.network, optimizer.tx, mesh, partition_rules(config.mesh))
@@ -99,17 +103,21 @@ def _batch(config: Config, detector: Detector, frozen: Frozen) -> TrainBatch:
     size, count = detector.image_size, config.train.batch_size
     images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
     ids = jax.ShapeDtypeStruct((count,), jnp.int32)
-    features = _cached_features(config, detector, frozen, count)
-    return TrainBatch(ids, images, images, ids, features, features.neck)
+    clean = _cached(config, detector, frozen, count)
+    return TrainBatch(ids, images, images, ids, clean, clean.features.neck)
 
 
-def _cached_features(config: Config, detector: Detector, frozen: Frozen, count: int) -> Features:
-    """Shapes of the cached features of `count` clean images."""
+def _cached(config: Config, detector: Detector, frozen: Frozen, count: int) -> Clean:
+    """Shapes of what is cached of `count` clean images."""
     size = detector.image_size
     images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
     shapes = jax.eval_shape(detector.features, frozen, images)
     fine = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.train.fine_dtype)),
-        (shapes.stride8, shapes.stride4),
+        shapes[1:],
     )
-    return Features(jax.ShapeDtypeStruct(shapes.neck.shape, jnp.float32), *fine)
+    features = Features(jax.ShapeDtypeStruct(shapes.neck.shape, jnp.float32), *fine)
+    nearest = None
+    if features.patches is not None:
+        nearest = jax.ShapeDtypeStruct(features.patches.shape[:3], jnp.int32)
+    return Clean(features, nearest)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -19,11 +20,12 @@ from promptmad_jax.methods.subject import STEPS, Call, Program, Trainer, divisib
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.models.reconstruction.detector import Bank, text_of
+from promptmad_jax.models.reconstruction.memory import Match, Memory, memory_shapes
 from promptmad_jax.models.reconstruction.outputs import Outputs, anomaly_maps
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
 from promptmad_jax.training.optimizer import make_optimizer
-from promptmad_jax.training.reconstruction_step import make_train_step
+from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import TrainState, state_shapes
 
 # CLIP ViT-B/32's width, and the largest number of states of a class of MVTec-AD.
@@ -48,7 +50,10 @@ class RandomDetector:
         self.config, self._classes = config, classes
         names = tuple(f"class_{i:04d}" for i in range(classes))
         prompts, _ = self.images(classes)
-        self.assembly: Assembly = assemble(config, names, _random_text(config, classes), prompts)
+        assembly = assemble(config, names, _random_text(config, classes), prompts)
+        if assembly.detector.memory is not None:
+            assembly = assembly.with_memory(_random_memory(assembly))
+        self.assembly: Assembly = assembly
         self.detector, self.frozen = self.assembly.detector, self.assembly.frozen
         self.mesh = self.assembly.mesh
 
@@ -100,9 +105,10 @@ class RandomDetector:
         """See `Subject`."""
         whole, split = replicated(self.mesh), batch_sharding(self.mesh)
         maps = jax.jit(
-            self.detector.maps, in_shardings=(None,) * 4 + (split,) * 2, out_shardings=whole
+            self.detector.maps, in_shardings=(None,) * 4 + (split,) * 3, out_shardings=whole
         )
-        inputs = jax.device_put(self.images(divisible(batch_size, self.mesh)), split)
+        images, ids = self.images(divisible(batch_size, self.mesh))
+        inputs = jax.device_put((images, ids, np.full_like(ids, -1)), split)
         return Program(maps, (*self.weights, self.frozen, self.bank, *inputs))
 
     def per_model(self) -> Call:
@@ -134,8 +140,12 @@ class RandomDetector:
         dtype = np.dtype(ml_dtypes.bfloat16 if bfloat16 else np.float32)
         draw = lambda leaf: rng.standard_normal(leaf.shape, np.float32)
         # A model that reads no fine levels has none here either.
-        fine = jax.tree.map(lambda leaf: draw(leaf).astype(dtype), (shapes.stride8, shapes.stride4))
-        return TrainArrays(images, images[::-1].copy(), ids, Features(draw(shapes.neck), *fine))
+        fine = jax.tree.map(lambda leaf: draw(leaf).astype(dtype), shapes[1:])
+        nearest, memory = None, self.detector.memory
+        if memory is not None:
+            nearest = rng.integers(memory.patches, size=shapes.patches.shape[:3], dtype=np.int32)
+        clean = Clean(Features(draw(shapes.neck), *fine), nearest)
+        return TrainArrays(images, images[::-1].copy(), ids, clean)
 
     def state(self) -> TrainState:
         """A state before the first step; its arrays are its own, since training donates them."""
@@ -155,15 +165,19 @@ class RandomDetector:
         images, ids = jax.device_put(self.images(divisible(batch_size, self.mesh)), split)
         shapes = jax.eval_shape(detector.features, self.frozen, images)
         features = random_arrays(shapes, split)
-        head = (*self.weights, self.bank, features, ids)
+        head = (*self.weights, self.frozen, self.bank, features, ids)
 
-        def outputs(params, stats, bank, features, ids) -> Outputs:
-            model = detector.network.bind(params, stats)
-            return model.predict(features, bank.prompt[ids], text_of(bank.text, ids))
+        def compared(frozen, features, ids) -> Match | None:
+            nearest = detector.nearest(frozen, features, ids, jnp.full_like(ids, -1))
+            return detector.match(frozen, features, ids, nearest)
+
+        def outputs(params, stats, frozen, bank, features, ids) -> Outputs:
+            model, match = detector.network.bind(params, stats), compared(frozen, features, ids)
+            return model.predict(features, bank.prompt[ids], text_of(bank.text, ids), match)
 
         def to_map(field: str) -> Program:
-            def maps(params, stats, bank, features, ids):
-                every = outputs(params, stats, bank, features, ids)
+            def maps(params, stats, frozen, bank, features, ids):
+                every = outputs(params, stats, frozen, bank, features, ids)
                 hidden = {name: None for name in ("coarse_logit", "refined_logit") if name != field}
                 return anomaly_maps(every._replace(**hidden), features.neck, detector.image_size)
 
@@ -171,7 +185,10 @@ class RandomDetector:
 
         results = jax.eval_shape(outputs, *head)
         found = {"backbone": Program(jax.jit(detector.features), (self.frozen, images))}
-        found["reconstructor"] = to_map("")
+        if detector.memory is not None:
+            found["memory"] = Program(jax.jit(compared), (self.frozen, features, ids))
+        if results.reconstruction is not None:
+            found["reconstructor"] = to_map("")
         for name, field in (("segmentor", "coarse_logit"), ("diffusion", "refined_logit")):
             if getattr(results, field) is not None:
                 found[name] = to_map(field)
@@ -180,6 +197,16 @@ class RandomDetector:
     def write_run(self, directory: Path) -> tuple[Path, str]:
         """Writes a run's folder as training leaves it; returns an image file and its class."""
         return write_run(self.assembly, self.state(), directory), self.assembly.class_names[0]
+
+
+def _random_memory(assembly: Assembly) -> Memory:
+    """Memories with random patches: the cost of a search does not depend on what they hold."""
+    config, rng = assembly.config.memory, np.random.default_rng(0)
+    channels, classes = assembly.detector.backbone.channels, len(assembly.class_names)
+    shapes = memory_shapes(config, classes, channels)
+    arrays = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    patches = rng.standard_normal(shapes.patches.shape, np.float32)
+    return arrays._replace(patches=patches.astype(shapes.patches.dtype))
 
 
 def _random_text(config: Config, classes: int) -> TextTokens | None:

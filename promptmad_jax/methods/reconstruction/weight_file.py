@@ -43,6 +43,11 @@ def load_weights(
     Raises:
         UserError: the file cannot be read or is of another model.
     """
+    if config.memory.patches:
+        raise UserError(
+            f"config.memory.patches is {config.memory.patches}, but a weight file has no memory of "
+            "normal patches: set memory.patches=0, or evaluate the run that trained it"
+        )
     backbone, text = build_backbone(config.backbone), class_text(config, class_names)
     network = make_detector(config, backbone, text).network
     model, own = read_model(path, network, backbone.architecture)

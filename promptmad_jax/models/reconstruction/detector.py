@@ -136,9 +136,7 @@ class Detector:
         model, *inputs = self._inputs(params, stats, frozen, bank, *inputs)
         return model.diffusion_steps(*inputs)
 
-    def _inputs(
-        self, params, stats, frozen, bank, images, class_ids, image_ids
-    ) -> tuple[Any, ...]:
+    def _inputs(self, params, stats, frozen, bank, images, class_ids, image_ids) -> tuple[Any, ...]:
         features = self.features(frozen, images)
         nearest = self.nearest(frozen, features, class_ids, image_ids)
         return (

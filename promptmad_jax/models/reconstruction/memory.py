@@ -14,8 +14,9 @@ from promptmad_jax.runtime.cpu.chunking import map_chunks
 from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
 
 STRIDES = (2, 4, 8, 16)
-# Below the distance of any two patches; its logarithm is finite.
-_LEAST_DISTANCE = 1e-6
+# Standard deviations up to which a distance counts as it is; beyond, its logarithm does, so that a
+# glaring defect does not outweigh all others in a loss.
+_KNEE = 4.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Memory(NamedTuple):
         patches: [K, M, C], standardised by channel.
         images: int32 [K, M], the row of the training set that each patch comes from.
         mean, deviation: float32 [K, C], moments of the class's normal patches.
-        normal: float32 [K, 2], mean and standard deviation of the logarithm of the distances of its
-            training images from the patches of its other images.
+        normal: float32 [K, 2], mean and standard deviation of the distances of its training images
+            from the patches of its other images.
     """
 
     patches: jax.Array
@@ -73,13 +74,26 @@ class Memory(NamedTuple):
     normal: jax.Array
 
 
+def memory_shapes(config: MemoryConfig, classes: int, channels: tuple[int, ...]) -> Memory:
+    """`jax.ShapeDtypeStruct`s of K = `classes` memories; channels are of the backbone's levels."""
+    shape, width = jax.ShapeDtypeStruct, config.channels(channels)
+    moments = shape((classes, width), jnp.float32)
+    return Memory(
+        shape((classes, config.patches, width), jnp.dtype(config.dtype)),
+        shape((classes, config.patches), jnp.int32),
+        moments,
+        moments,
+        shape((classes, 2), jnp.float32),
+    )
+
+
 class Match(NamedTuple):
     """Patches of B images beside the nearest ones of their classes' memories.
 
     Attributes:
         residual: [B, h, w, C], absolute difference by channel, in standard deviations.
-        distance: [B, h, w], logarithm of the Euclidean distance, in standard deviations of normal
-            images' from their mean.
+        distance: [B, h, w], Euclidean distance less the mean of normal images, in their standard
+            deviations s, compressed: 4 asinh(s / 4).
     """
 
     residual: jax.Array
@@ -109,20 +123,19 @@ def _resize(x: jax.Array, side: int) -> jax.Array:
     return jax.image.resize(x, shape, "bilinear", antialias=False)
 
 
-def match(
-    memory: Memory, patches: jax.Array, class_ids: jax.Array, nearest: jax.Array
-) -> Match:
+def match(memory: Memory, patches: jax.Array, class_ids: jax.Array, nearest: jax.Array) -> Match:
     """Compares patches [B, h, w, C] with those at places `nearest` int [B, h, w]."""
     difference = _difference(memory, patches, class_ids, nearest)
     mean, deviation = jnp.moveaxis(memory.normal[class_ids], 1, 0)[..., None, None]
-    return Match(jnp.abs(difference), (_log_norm(difference) - mean) / deviation)
+    distance = (_norm(difference) - mean) / deviation
+    return Match(jnp.abs(difference), _KNEE * jnp.arcsinh(distance / _KNEE))
 
 
 def distances(
     memory: Memory, patches: jax.Array, class_ids: jax.Array, nearest: jax.Array
 ) -> jax.Array:
-    """Logarithms of the distances of patches [B, h, w, C] from those at `nearest`, [B, h, w]."""
-    return _log_norm(_difference(memory, patches, class_ids, nearest))
+    """Distances of patches [B, h, w, C] from those at places `nearest`, [B, h, w]."""
+    return _norm(_difference(memory, patches, class_ids, nearest))
 
 
 def _difference(memory, patches, class_ids, nearest) -> jax.Array:
@@ -131,9 +144,8 @@ def _difference(memory, patches, class_ids, nearest) -> jax.Array:
     return standardize(memory, patches, class_ids) - found.astype(jnp.float32)
 
 
-def _log_norm(difference: jax.Array) -> jax.Array:
-    distance = jnp.sqrt(jnp.square(difference).sum(-1))
-    return jnp.log(jnp.maximum(distance, _LEAST_DISTANCE))
+def _norm(difference: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.square(difference).sum(-1))
 
 
 def standardize(memory: Memory, patches: jax.Array, class_ids: jax.Array) -> jax.Array:
