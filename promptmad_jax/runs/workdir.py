@@ -1,7 +1,8 @@
 """The files of a run's working directory, by name.
 
 checkpoints/       training states and the configuration that made them
-bank.npz           class names, prompt images and text tokens, for inference
+bank.npz           class names, prompt images, text tokens and moments of features, for inference
+memory.safetensors the memory of normal patches; see memory_file.py
 calibration.json   constants read off normal images, with their step
 metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
@@ -78,9 +79,13 @@ class Workdir:
         return read_manifest(self.path) if self.manifest.exists() else None
 
     def write_bank(
-        self, class_names: tuple[str, ...], prompts: np.ndarray, text: TextTokens | None
+        self,
+        class_names: tuple[str, ...],
+        prompts: np.ndarray,
+        text: TextTokens | None,
+        moments: np.ndarray | None = None,
     ) -> None:
-        """Writes bank.npz; prompts uint8 [K, S, S, 3]."""
+        """Writes bank.npz; prompts uint8 [K, S, S, 3], moments of features as in `Frozen`."""
         arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
         if text is not None:
             arrays |= {
@@ -88,12 +93,16 @@ class Workdir:
                 "text_mask": text.mask,
                 "text_words": np.array(json.dumps([text.names, text.sources])),
             }
+        if moments is not None:
+            arrays["feature_moments"] = np.asarray(moments)
         file = io.BytesIO()
         np.savez_compressed(file, **arrays)
         write_bytes_atomic(self.path / "bank.npz", file.getvalue())
 
-    def read_bank(self) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None]:
-        """Class names, prompt images and text tokens of the run.
+    def read_bank(
+        self,
+    ) -> tuple[tuple[str, ...], np.ndarray, TextTokens | None, np.ndarray | None]:
+        """Class names, prompt images, text tokens and moments of features of the run.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -105,13 +114,15 @@ class Workdir:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 names, prompts = tuple(map(str, arrays["class_names"])), arrays["prompts"]
+                moments = arrays.get("feature_moments", None)
                 if "text_tokens" not in arrays:
-                    return names, prompts, None
+                    return names, prompts, None, moments
                 words, sources = json.loads(str(arrays["text_words"]))
                 tokens, mask = arrays["text_tokens"], arrays["text_mask"]
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}): {way_out}") from error
-        return names, prompts, TextTokens(tokens, mask, tuple(map(tuple, words)), tuple(sources))
+        text = TextTokens(tokens, mask, tuple(map(tuple, words)), tuple(sources))
+        return names, prompts, text, moments
 
     def write_calibration(self, calibration: Calibration) -> None:
         """Writes calibration.json."""

@@ -14,6 +14,7 @@ from promptmad_jax.models.reconstruction.memory import (
     search,
 )
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.training.feature_cache import channel_moments
 
 _IMAGES_AT_ONCE = 16
 _LEAST_DEVIATION = 1e-6
@@ -63,7 +64,7 @@ def make_memory(
 
 def _class_memory(patches, rows, class_id, config):
     """The arrays of one class: patches, their images, mean and deviation."""
-    mean, deviation = _moments(patches, rows)
+    mean, deviation = channel_moments(patches, rows)
     rng = np.random.default_rng([config.seed, class_id])
     cells = patches.shape[1] * patches.shape[2]
     pool = rng.permutation(len(rows) * cells)[: config.pool]
@@ -75,17 +76,6 @@ def _class_memory(patches, rows, class_id, config):
     chosen = np.asarray(k_centre(candidates @ directions, config.patches))
     stored = candidates[chosen].astype(jnp.dtype(config.dtype))
     return stored, image[chosen].astype(np.int32), mean, deviation
-
-
-def _moments(patches: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [C] of the patches of some images, one image at a time."""
-    sums = np.zeros((2, patches.shape[-1]))
-    for row in rows:
-        own = np.asarray(patches[row], np.float64).reshape(-1, patches.shape[-1])
-        sums += own.sum(0), np.square(own).sum(0)
-    mean, square = sums / (len(rows) * patches.shape[1] * patches.shape[2])
-    deviation = np.sqrt(np.maximum(square - mean**2, _LEAST_DEVIATION**2))
-    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _moments_of(distances: np.ndarray) -> np.ndarray:

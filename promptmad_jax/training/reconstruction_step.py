@@ -97,14 +97,18 @@ def make_train_step(
         batch, pseudo, masks = examples
         model = detector.network.bind(params, stats)
         clean, nearest = batch.features
+        scaled = functools.partial(detector.scale_neck, frozen)
+        clean = clean._replace(neck=scaled(clean.neck))
         altered = detector.features(frozen, pseudo)
+        altered = altered._replace(neck=scaled(altered.neck))
         features, ids = join(clean, altered), batch.class_ids
         if nearest is not None:
             found = detector.nearest(frozen, altered, ids, batch.image_ids)
             nearest = interleave(nearest, found)
         match = detector.match(frozen, features, for_both(ids), nearest)
         text = text_of(frozen.text, ids)
-        outputs = model.train_forward(features, batch.prompt, text, masks, step_rngs(key), match)
+        prompt, rngs = scaled(batch.prompt), step_rngs(key)
+        outputs = model.train_forward(features, prompt, text, masks, rngs, match)
         value, terms = objective(outputs, clean.neck, masks, loss_config)
         return value, (terms, batch_stats(model))
 

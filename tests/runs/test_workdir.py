@@ -36,8 +36,8 @@ def test_bank_comes_back(files):
         (("a", "b", "c"), ("d", "e", "f")),
         ("x", "y"),
     )
-    files.write_bank(("bolt", "board"), prompts, text)
-    names, restored, words = files.read_bank()
+    files.write_bank(("bolt", "board"), prompts, text, np.ones((2, 3)))
+    names, restored, words, moments = files.read_bank()
     assert names == ("bolt", "board")
     np.testing.assert_array_equal(restored, prompts)
     assert words.names == text.names and words.sources == text.sources

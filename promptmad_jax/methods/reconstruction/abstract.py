@@ -68,7 +68,10 @@ def abstract_training(
     memory = None
     if detector.memory is not None:
         memory = memory_shapes(detector.memory, CLASSES, backbone.channels)
-    frozen = Frozen(parameter_shapes(backbone), text, memory)
+    moments = None
+    if config.reconstructor.standardize:
+        moments = shape((2, sum(backbone.channels)), jnp.float32)
+    frozen = Frozen(parameter_shapes(backbone), text, memory, moments)
     # The schedule's length is not part of the program's shape.
     optimizer = make_optimizer(config.optimizer, 1000, 1000)
     state = state_shapes(detector.network, optimizer.tx, mesh, partition_rules(config.mesh))

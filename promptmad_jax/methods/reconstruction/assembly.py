@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -19,7 +20,6 @@ from promptmad_jax.models.backbone.backbone import (
 from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.layers.attention import Text, limit_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
-from promptmad_jax.models.reconstruction.memory import Memory
 from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
 from promptmad_jax.models.reconstruction.uniad import UniAD
@@ -67,9 +67,9 @@ class Assembly:
         size = self.config.eval.batch_size
         return InferencePrograms(self.detector, self.frozen, self.mesh, size, self.prompts)
 
-    def with_memory(self, memory: Memory) -> "Assembly":
-        """The same parts with the classes' memories."""
-        frozen = self.frozen._replace(memory=replicate(memory, self.mesh))
+    def with_frozen(self, **arrays: Any) -> "Assembly":
+        """The same parts with these fields of `Frozen`."""
+        frozen = self.frozen._replace(**replicate(arrays, self.mesh))
         return dataclasses.replace(self, frozen=frozen)
 
     def with_prompts(self, prompts: np.ndarray) -> "Assembly":
@@ -125,8 +125,10 @@ def assemble(
 
 def reassemble(config: Config, files: Workdir) -> Assembly:
     """The parts of a run; class names, prompts and text tokens are read from its bank."""
-    class_names, prompts, text = files.read_bank()
+    class_names, prompts, text, moments = files.read_bank()
     assembly = assemble(config, class_names, text, prompts)
+    if moments is not None:
+        assembly = assembly.with_frozen(moments=moments)
     if not config.memory.patches:
         return assembly
     stored = read_memory(files)
@@ -135,7 +137,7 @@ def reassemble(config: Config, files: Workdir) -> Assembly:
             f"{files.path / MEMORY_FILE} is missing: run `promptmad train` again on {files.path}, "
             "which makes it anew"
         )
-    return assembly.with_memory(stored.trained.memory)
+    return assembly.with_frozen(memory=stored.trained.memory)
 
 
 def make_detector(

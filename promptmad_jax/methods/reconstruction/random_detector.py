@@ -52,7 +52,7 @@ class RandomDetector:
         prompts, _ = self.images(classes)
         assembly = assemble(config, names, _random_text(config, classes), prompts)
         if assembly.detector.memory is not None:
-            assembly = assembly.with_memory(_random_memory(assembly))
+            assembly = assembly.with_frozen(memory=_random_memory(assembly))
         self.assembly: Assembly = assembly
         self.detector, self.frozen = self.assembly.detector, self.assembly.frozen
         self.mesh = self.assembly.mesh

@@ -29,7 +29,7 @@ from promptmad_jax.runs.memory_file import StoredMemory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.processes import is_writer
-from promptmad_jax.training.feature_cache import load_clean_features
+from promptmad_jax.training.feature_cache import channel_moments, load_clean_features
 from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import Initializer, TrainState
@@ -52,12 +52,14 @@ class ReconstructionTraining:
         names = train.class_names
         prompts = class_prompts(train, config.eval.prompt_index)
         assembly = assemble(config, names, class_text(config, names), prompts)
-        if not config.memory.patches:
-            return assembly
-        features = clean_features(assembly, train)
-        weights = self.frozen_weights.digest()
-        self._memory = run_memory(config, self._files, train, features.patches, weights)
-        return assembly.with_memory(self._memory.trained.memory)
+        if config.reconstructor.standardize:
+            moments = channel_moments(clean_features(assembly, train).neck)
+            assembly = assembly.with_frozen(moments=moments)
+        if config.memory.patches:
+            patches, weights = clean_features(assembly, train).patches, self.frozen_weights.digest()
+            self._memory = run_memory(config, self._files, train, patches, weights)
+            assembly = assembly.with_frozen(memory=self._memory.trained.memory)
+        return assembly
 
     @property
     def mesh(self) -> Mesh:
@@ -80,7 +82,8 @@ class ReconstructionTraining:
         assembly, splits = self.assembly, self._splits
         if not is_writer():
             return
-        files.write_bank(assembly.class_names, assembly.prompts, assembly.text)
+        moments = assembly.frozen.moments
+        files.write_bank(assembly.class_names, assembly.prompts, assembly.text, moments)
         write_manifest(
             files.manifest,
             to_dict(self.config),

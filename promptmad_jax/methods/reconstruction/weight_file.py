@@ -48,6 +48,11 @@ def load_weights(
             f"config.memory.patches is {config.memory.patches}, but a weight file has no memory of "
             "normal patches: set memory.patches=0, or evaluate the run that trained it"
         )
+    if config.reconstructor.standardize:
+        raise UserError(
+            "config.reconstructor.standardize is True, but a weight file holds no moments of "
+            "features: set it to False, or evaluate the run that trained it"
+        )
     backbone, text = build_backbone(config.backbone), class_text(config, class_names)
     network = make_detector(config, backbone, text).network
     model, own = read_model(path, network, backbone.architecture)

@@ -24,11 +24,14 @@ class Frozen(NamedTuple):
         backbone: its parameters, a nested dict of arrays.
         text: tokens [K, T, d] and mask [K, T] by class, or None for a model without text.
         memory: the classes' memories, or None without one.
+        moments: float32 [2, C], mean and standard deviation of the neck's channels over the
+            training images; None leaves them as they are.
     """
 
     backbone: Params
     text: Text | None
     memory: Memory | None = None
+    moments: jax.Array | None = None
 
 
 class Bank(NamedTuple):
@@ -59,7 +62,7 @@ class Detector:
     chunking: Chunking = WHOLE_BATCH
 
     def features(self, frozen: Frozen, images: jax.Array) -> Features:
-        """Features of images [B, S, S, 3], 0..255 (uint8 or float32)."""
+        """Features of images [B, S, S, 3], 0..255 (uint8 or float32); see `scale_neck`."""
 
         def of_chunk(images):
             levels = self.backbone(frozen.backbone, normalize(images))
@@ -69,6 +72,13 @@ class Detector:
             return features._replace(patches=memory.patch_features(levels, self.memory))
 
         return map_chunks(of_chunk, self.chunking.backbone, images)
+
+    def scale_neck(self, frozen: Frozen, neck: jax.Array) -> jax.Array:
+        """The neck's features [B, h, w, C] as the network reads them: standardised if asked."""
+        if frozen.moments is None:
+            return neck
+        mean, deviation = frozen.moments[:, None, None, None]
+        return (neck - mean) / deviation
 
     def nearest(
         self, frozen: Frozen, features: Features, class_ids: jax.Array, image_ids: jax.Array
@@ -94,7 +104,7 @@ class Detector:
     def bank(self, params: Params, stats: Stats, frozen: Frozen, prompts: jax.Array) -> Bank:
         """The class bank of one prompt image per class, uint8 [K, S, S, 3]."""
         model = self.network.bind(params, stats)
-        neck = self.features(frozen, prompts).neck
+        neck = self.scale_neck(frozen, self.features(frozen, prompts).neck)
         return Bank(model.encode_prompt(neck, frozen.text), frozen.text)
 
     def maps(
@@ -141,7 +151,7 @@ class Detector:
         nearest = self.nearest(frozen, features, class_ids, image_ids)
         return (
             self.network.bind(params, stats),
-            features,
+            features._replace(neck=self.scale_neck(frozen, features.neck)),
             bank.prompt[class_ids],
             text_of(bank.text, class_ids),
             self.match(frozen, features, class_ids, nearest),

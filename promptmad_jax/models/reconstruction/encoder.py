@@ -31,6 +31,8 @@ class ReconstructorConfig:
 
     Attributes:
         enabled: False leaves the reconstruction out, for a PromptMAD with a memory.
+        standardize: rebuild features that are standardised by channel over the training images of
+            all classes; otherwise a few channels of large variance rule the loss and the map.
         width: model width D, a multiple of heads.
         heads: attention heads.
         encoder_layers: Transformer layers of the encoder.
@@ -48,6 +50,7 @@ class ReconstructorConfig:
     """
 
     enabled: bool = True
+    standardize: bool = False
     width: PositiveInt = 256
     heads: PositiveInt = 8
     encoder_layers: NonNegativeInt = 4
