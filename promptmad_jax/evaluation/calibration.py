@@ -49,10 +49,10 @@ class Calibration:
         score_range: (low, high) of the final map by class, for drawing: the median of normal
             pixels, and the 99.9th percentile of pseudo-anomalous ones.
         thresholds: by class, at the configured false-positive rates; empty if none were set.
-        weights: of the maps in a "weighted" final map; empty for other rules.
         step: of the state; 0 if unknown.
         checkpoint_scores: step -> `pseudo_anomaly_ap` of the checkpoints that this one was chosen
             from; empty if the newest was taken without comparison.
+        weights: of the maps in a "weighted" final map; empty for other rules.
     """
 
     source: str
@@ -61,8 +61,8 @@ class Calibration:
     score_range: dict[str, tuple[float, float]]
     thresholds: dict[str, Thresholds]
     step: int = 0
-    weights: dict[str, float] = field(default_factory=dict)
     checkpoint_scores: dict[int, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
         """Fuses the model's maps [n, S, S] of images of `class_names`."""

@@ -169,6 +169,6 @@ def _calibration(values: dict[str, Any]) -> Calibration:
         {name: tuple(pair) for name, pair in values["score_range"].items()},
         {name: Thresholds(*row) for name, row in values["thresholds"].items()},
         values["step"],
-        values["weights"],
         {int(step): score for step, score in values["checkpoint_scores"].items()},
+        values["weights"],
     )

@@ -5,7 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from promptmad_jax.evaluation.calibration import Calibration, Thresholds, set_thresholds
+from promptmad_jax.evaluation.calibration import (
+    Calibration,
+    Probe,
+    Thresholds,
+    calibrate,
+    set_thresholds,
+)
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
 from promptmad_jax.runs.workdir import Workdir
@@ -16,13 +22,14 @@ CALIBRATION = Calibration(
     "held-out",
     3.0,
     {
-        "bolt": NormalMaps(Moments(1.0, 0.5), Moments(-4.0, 2.0)),
-        "tile": NormalMaps(Moments(2.0, 0.25), Moments(-6.0, 1.0)),
+        "bolt": NormalMaps(Moments(1.0, 0.5), Moments(-4.0, 2.0), Moments(0.5, 2.0)),
+        "tile": NormalMaps(Moments(2.0, 0.25), Moments(-6.0, 1.0), Moments(1.0, 0.25)),
     },
     {"bolt": (0.0, 1.0), "tile": (0.5, 2.0)},
     {"bolt": Thresholds(1.5, 1.25, 3), "tile": Thresholds(2.5, 2.25, 1)},
     step=7,
     checkpoint_scores={5: 0.25, 7: 0.5},
+    weights={"memory": 0.75, "segmentation": 0.25},
 )
 
 
@@ -64,6 +71,34 @@ def test_standardized(maps):
     bolt = (r - 1) / 0.5 + 0.5 * (odds + 4) / 2
     tile = (r - 2) / 0.25 + 0.5 * (odds + 6)
     np.testing.assert_allclose(found, [bolt[0], tile[1], bolt[2]], rtol=1e-4, atol=1e-4)
+
+
+def test_weighted_adds_parts_in_standard_deviations(maps):
+    maps["memory"], r = maps.pop("reconstruction"), maps["coarse"]
+    maps["corrected"] = r
+    found = CALIBRATION.final_map(maps, "weighted", NAMES)
+    m = maps["memory"]
+    np.testing.assert_allclose(found[0], 0.75 * (m[0] - 0.5) / 2 + 0.25 * (r[0] + 4) / 2, rtol=1e-5)
+    np.testing.assert_allclose(found[1], 0.75 * (m[1] - 1) * 4 + 0.25 * (r[1] + 6), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "good", "expected"),
+    [(0, "corrected", "memory"), (9, "corrected", "segmentation"), (9, "memory", "memory")],
+)
+def test_weights_are_those_that_find_pseudo_anomalies(step, good, expected):
+    """The map that marks them gets all weight; without any training it is the memory's."""
+    rng = np.random.default_rng(0)
+    noise = lambda: rng.normal(size=(4, 64, 64)).astype(np.float32)
+    masks = np.zeros((4, 64, 64), bool)
+    masks[:, 16:48, 16:48] = True
+    names = ("memory", "corrected", "reconstruction")
+    normal, anomalous = ({name: noise() for name in names} for _ in range(2))
+    anomalous[good] = anomalous[good] + 2 * masks
+    probe = Probe(normal, anomalous, masks, np.array([0, 0, 1, 1]), ("bolt", "tile"))
+    found = calibrate(probe, "held-out", EvalConfig(fusion="weighted", image_pool=2), step)
+    assert max(found.weights, key=found.weights.get) == expected
+    assert sum(found.weights.values()) == 1 and (step or found.weights == {"memory": 1.0})
 
 
 def test_log_odds_are_finite_and_keep_the_order():

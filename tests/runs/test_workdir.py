@@ -38,7 +38,7 @@ def test_bank_comes_back(files):
     )
     files.write_bank(("bolt", "board"), prompts, text, np.ones((2, 3)))
     names, restored, words, moments = files.read_bank()
-    assert names == ("bolt", "board")
+    assert names == ("bolt", "board") and moments.shape == (2, 3)
     np.testing.assert_array_equal(restored, prompts)
     assert words.names == text.names and words.sources == text.sources
     np.testing.assert_array_equal(words.tokens, text.tokens)

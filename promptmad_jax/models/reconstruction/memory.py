@@ -42,7 +42,7 @@ class MemoryConfig:
     stride: Literal[4, 8] = 8
     projection: PositiveInt = 64
     pool: PositiveInt = 40_000
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    dtype: Literal["float16", "float32"] = "float16"
     seed: NonNegativeInt = 0
 
     def __post_init__(self):
