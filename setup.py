@@ -30,6 +30,7 @@ setuptools.setup(
     packages=[
         *setuptools.find_packages(include=["promptmad_jax", "promptmad_jax.*"]),
         "promptmad_jax.configs",
+        "promptmad_jax.configs.study",
     ],
     package_dir={"promptmad_jax.configs": "configs"},
     entry_points={"console_scripts": ["promptmad = promptmad_jax.__main__:main"]},

@@ -76,7 +76,8 @@ def shrink(config: ConfigDict) -> None:
         width=16, fine_width=8, heads=4, denoiser_width=8, denoiser_deep_width=16
     )
     config.diffusion.steps = min(config.diffusion.steps, 3)
+    steps = 4 if config.train.steps else 0
     config.train.update(
-        batch_size=8, steps=4, log_every=2, checkpoint_every=2, eval_every=0, eval_at=()
+        batch_size=8, steps=steps, log_every=2, checkpoint_every=2, eval_every=0, eval_at=()
     )
     config.eval.update(batch_size=8, calibration_images=8)

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from promptmad_jax.config import Config, parse
-from promptmad_jax.runtime.config_file import load_config
+from promptmad_jax.runtime.config_file import find_config, load_config, load_module
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass, to_dict
 from promptmad_jax.runtime.errors import UserError
 
@@ -19,6 +19,21 @@ def test_shipped_configurations_parse(name, arg):
     parsed = parse(load_config(f"{name}.py{arg}"))
     assert parsed.train.seed == (3 if "seed" in arg else 0)
     assert (parsed.train.steps == 4) == bool(arg)
+
+
+ROWS = load_module(find_config("study/parts.py")).ROWS
+
+
+@pytest.mark.parametrize("base", ["quickstart", "folder"])
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_study_differs_from_its_base_as_stated(base, row):
+    name = base if base == "quickstart" else f"promptmad_{base}"
+    config = load_config(f"study/parts.py:row={row},base={base},seed=2")
+    expected = load_config(f"{name}.py:seed=2").unlock()
+    expected.update_from_flattened_dict(ROWS[row] | {"memory.seed": 2, "name": config.name})
+    assert parse(config) == parse(expected) and config.name.endswith(f"_{row}")
+    smoke = parse(load_config(f"study/parts.py:row={row},base={base},smoke"))
+    assert smoke.train.steps == (0 if row == "memory" else 4)
 
 
 @pytest.mark.parametrize("model", ["onenip", "uniad"])
@@ -113,3 +128,5 @@ def test_arguments_are_checked(argument, message):
     assert load_config("quickstart.py:onenip=false").model == "promptmad"
     with pytest.raises(UserError, match=message):
         load_config(f"quickstart.py:{argument}")
+    with pytest.raises(UserError, match="row='mad' is unknown; known are default, memory, "):
+        load_config("study/parts.py:row=mad")

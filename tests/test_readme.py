@@ -16,7 +16,7 @@ from promptmad_jax.runtime.dataclass_parser import to_dict
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "promptmad_jax"
 README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LONGEST_README = 150
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'(?<=\]\()[^)\s]+|(?<=src=")[^"]+')
@@ -82,6 +82,8 @@ def test_a_command_names_what_exists(words):
     assert all((ROOT / word).exists() for word in words if re.match("(tests|tools|launch)/", word))
     if words[0] == "promptmad" and words[1] != "--help":
         check_flags(*words[1:])
+    if "launch/sweep.py" in words:
+        check_config(words[2].removeprefix("--config="), [])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -14,6 +14,7 @@ from promptmad_jax.reporting.compared_runs import (
 )
 from promptmad_jax.reporting.pages.comparison import side_by_side, write_comparison
 from promptmad_jax.reporting.pages.thumbnails import PictureRow
+from promptmad_jax.reporting.seed_groups import group_seeds, write_summaries
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
@@ -28,12 +29,20 @@ def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
     return open_method(files.config()).shown_images(files, keys)
 
 
-def compare_runs(directories: Sequence[str | Path], output: str | Path, pictures: int = 0) -> Path:
+def compare_runs(
+    directories: Sequence[str | Path],
+    output: str | Path,
+    pictures: int = 0,
+    seeds: bool = False,
+    summaries: str | Path | None = None,
+) -> Path:
     """Writes the comparison of two or more runs, the first of which is the reference.
 
     Args:
       pictures: number of images to show, of those that the runs rank most differently. If a run
         cannot give its pictures, terminal and page say why, and the page is written without them.
+      seeds: merge runs that differ only in their seeds, see `group_seeds`.
+      summaries: folder for a small JSON file per run or group of seeds.
 
     Returns:
       The path of the page.
@@ -46,6 +55,10 @@ def compare_runs(directories: Sequence[str | Path], output: str | Path, pictures
             "give the folders of two or more runs: promptmad compare DIR_A DIR_B --output=DIR"
         )
     runs = load_runs([Path(directory) for directory in directories])
+    if seeds:
+        runs = group_seeds(runs)
+    if summaries:
+        write_summaries(Path(summaries), runs)
     scored = all(run.scores is not None for run in runs)
     images = find_disagreements(runs) if scored else []
     rows, no_pictures = [], ""

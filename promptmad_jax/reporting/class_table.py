@@ -29,10 +29,12 @@ class MetricValue:
     Attributes:
       points: a difference in percentage points: of the run to a published figure, or of a run to
         the reference; None where it is undefined or there is nothing to compare with.
+      std: standard deviation over seeds, where the value is their mean.
     """
 
     value: float | None
     points: float | None = None
+    std: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

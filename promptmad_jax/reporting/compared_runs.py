@@ -1,5 +1,6 @@
 """Loads stored runs on the same images and finds their differences."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from promptmad_jax.evaluation.image_scores import SCORES_FILE, ImageScore, read_scores
+from promptmad_jax.evaluation.spread import spread
 from promptmad_jax.reporting.explanations import Window
 from promptmad_jax.runs.stored import read_manifest, read_result
 from promptmad_jax.runtime.errors import UserError
@@ -26,6 +28,7 @@ class Run:
       label: the end of its path, unique among the runs.
       result: metrics.json. manifest: manifest.json.
       scores: (class, file name) -> score; None without image_scores.csv.
+      seeds: the runs that this one is the mean of, see `group_seeds`; empty for a single run.
     """
 
     label: str
@@ -33,6 +36,23 @@ class Run:
     result: Mapping
     manifest: Mapping
     scores: Mapping[Key, ImageScore] | None
+    seeds: tuple["Run", ...] = ()
+
+    @functools.cached_property
+    def spread(self) -> Mapping:
+        """Statistics over the seeds, as of `evaluation.spread.spread`.
+
+        Raises:
+          UserError: the runs have different metrics.
+        """
+        runs = self.seeds or (self,)
+        try:
+            return spread([run.result for run in runs])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"{runs[0].path} and its other seeds do not have the same figures; "
+                "evaluate all of them with this version"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ def load_runs(directories: Sequence[Path]) -> list[Run]:
         than the first.
     """
     runs = []
-    for path, label in zip(directories, _unique_labels(directories), strict=True):
+    for path, label in zip(directories, unique_labels(directories), strict=True):
         result, manifest = read_result(path), read_manifest(path)
         scores = None
         if (path / SCORES_FILE).exists():
@@ -111,7 +131,7 @@ def percentiles(scores: Sequence[float]) -> np.ndarray:
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for those that are not the same in all; "" if missing."""
-    flat = [dict(_flatten(run.manifest["config"])) for run in runs]
+    flat = [dict(flatten(run.manifest["config"])) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = {name: [settings.get(name, "") for settings in flat] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
@@ -148,7 +168,7 @@ def _data(run: Run) -> str:
     return f"{name} {run.manifest['data_fingerprint'][:8]}, {len(run.result['classes'])} classes"
 
 
-def _unique_labels(directories: Sequence[Path]) -> list[str]:
+def unique_labels(directories: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that are all different."""
     paths = [path.resolve() for path in directories]
     if len(set(paths)) < len(paths):
@@ -159,9 +179,10 @@ def _unique_labels(directories: Sequence[Path]) -> list[str]:
     return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields dotted names of settings and their values as JSON."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, json.dumps(value)

@@ -29,6 +29,8 @@ HEADINGS = {
     "image_f1": "I-F1",
     "image_fpr": "I-FPR",
 }
+# The metrics that papers lead with.
+HEADLINES = ("image_auroc", "pixel_auroc", "pixel_ap")
 TYPE_HEADINGS = {
     "auroc": "AUROC",
     "ap": "AP",

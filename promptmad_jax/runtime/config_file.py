@@ -100,7 +100,11 @@ def _shipped_folder() -> Path:
 
 def shipped_configs() -> dict[str, str]:
     """File name and first docstring line of each shipped configuration."""
-    trees = {path.name: ast.parse(path.read_text()) for path in _shipped_folder().glob("*.py")}
+    folder = _shipped_folder()
+    trees = {
+        path.relative_to(folder).as_posix(): ast.parse(path.read_text())
+        for path in folder.rglob("*.py")
+    }
     return {
         name: ast.get_docstring(tree).partition("\n")[0]
         for name, tree in sorted(trees.items())

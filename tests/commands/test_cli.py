@@ -155,6 +155,6 @@ def test_what_is_built_holds_every_file_and_finds_its_configurations(directory, 
     assert [path.name for path in tmp_path.iterdir()] == ["promptmad_jax"]
     wanted = {path for path in ROOT.glob("promptmad_jax/**/*") if path.is_file()}
     wanted = {path.relative_to(ROOT) for path in wanted if path.suffix != ".pyc"}
-    wanted |= {"promptmad_jax" / path.relative_to(ROOT) for path in ROOT.glob("configs/*.py")}
+    wanted |= {"promptmad_jax" / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.py")}
     assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()} == wanted
     refused(call(directory, *BAD_BATCH, root=tmp_path))

@@ -32,6 +32,8 @@ from tests.reporting.report_cases import (
     with_final,
 )
 
+PAIR = make_class("nut & <b>"), make_class("tile")
+
 
 def store(directory, classes, manifest=MANIFEST, scores=True):
     """Writes the files of a finished run."""
@@ -53,7 +55,7 @@ def changed_config(**entries):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    nut, tile = make_class("nut & <b>"), make_class("tile")
+    nut, tile = PAIR
     worse = with_final(tile, -tile.maps["final"])
     return [
         store(root / "one" / "run", (nut, tile)),
@@ -132,14 +134,14 @@ def test_settings_that_differ(runs):
 
 
 def test_without_image_scores(runs, tmp_path):
-    other = store(tmp_path / "other", (make_class("nut & <b>"), make_class("tile")), scores=False)
+    other = store(tmp_path / "other", PAIR, scores=False)
     text = Page(compare_runs([runs[0], other], tmp_path / "out").read_text()).text
     assert "not compared, because image_scores.csv is missing from other;" in text
     assert "None: the configurations are equal." in text
 
 
 def test_older_runs_with_fewer_figures(runs, tmp_path):
-    other = store(tmp_path / "other", (make_class("nut & <b>"), make_class("tile")))
+    other = store(tmp_path / "other", PAIR)
     result = json.loads((other / "metrics.json").read_text())
     for values in (result["mean"], *result["classes"].values()):
         del values["pixel_aupro_05"]
@@ -147,45 +149,26 @@ def test_older_runs_with_fewer_figures(runs, tmp_path):
     assert "AUPRO 5%" not in compare_runs([runs[0], other], tmp_path).read_text()
 
 
-def break_run(directory, fault):
-    nut, tile = make_class("nut & <b>"), make_class("tile")
-    match fault:
-        case "metrics.json is missing" | "manifest.json is missing":
-            store(directory, (nut, tile))
-            (directory / fault.split()[0]).unlink()
-        case "metrics.json is damaged":
-            store(directory, (nut, tile))
-            (directory / "metrics.json").write_text('{"classes": ')
-        case "manifest.json is damaged":
-            store(directory, (nut, tile))
-            (directory / "manifest.json").write_text("[]")
-        case "image_scores.csv is damaged":
-            store(directory, (nut, tile))
-            (directory / "image_scores.csv").write_text("class_name,filename\n")
-        case "different data":
-            store(directory, (nut, tile), MANIFEST | {"data_fingerprint": "f" * 16})
-        case "with the same classes":
-            store(directory, (nut,))
-        case "different images, such as tile/test/011.png":
-            store(directory, (nut, make_class("tile", defective=8)))
-    return directory
+FAULTS = {
+    "metrics.json is missing": lambda at: (store(at, PAIR) / "metrics.json").unlink(),
+    "manifest.json is missing": lambda at: (store(at, PAIR) / "manifest.json").unlink(),
+    "metrics.json is damaged": lambda at: (store(at, PAIR) / "metrics.json").write_text("{"),
+    "manifest.json is damaged": lambda at: (store(at, PAIR) / "manifest.json").write_text("[]"),
+    "image_scores.csv is damaged": lambda at: (store(at, PAIR) / "image_scores.csv").write_text(
+        "class_name,filename\n"
+    ),
+    "different data": lambda at: store(at, PAIR, MANIFEST | {"data_fingerprint": "f" * 16}),
+    "with the same classes": lambda at: store(at, PAIR[:1]),
+    "different images, such as tile/test/011.png": lambda at: store(
+        at, (PAIR[0], make_class("tile", defective=8))
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "metrics.json is missing",
-        "manifest.json is missing",
-        "metrics.json is damaged",
-        "manifest.json is damaged",
-        "image_scores.csv is damaged",
-        "different data",
-        "with the same classes",
-        "different images, such as tile/test/011.png",
-    ],
-)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_bad_runs_are_refused(runs, tmp_path, fault):
-    broken = break_run(tmp_path / "broken", fault)
+    broken = tmp_path / "broken"
+    FAULTS[fault](broken)
     with pytest.raises(UserError, match=fault) as error:
         compare_runs([runs[0], broken], tmp_path)
     assert str(broken) in str(error.value)
@@ -215,6 +198,40 @@ def test_scores_come_back_to_the_bit(tmp_path):
     assert read_scores(write_scores(tmp_path, rows).parent) == rows
     with pytest.raises(UserError, match=r"image_scores\.csv is missing"):
         read_scores(tmp_path / "other")
+
+
+def seeded(directory, seed, maps=1, **protocol):
+    """A run of a class whose settings differ in their seeds."""
+    one = make_class("tile")
+    one = with_final(one, one.maps["final"] ** seed * maps)
+    seeds = {"train": {"seed": seed}, "memory": {"seed": seed}}
+    store(directory, (one,), changed_config(**seeds, name=str(maps)) | {"seed": seed})
+    path = directory / "metrics.json"
+    result = json.loads(path.read_text())
+    result["protocol"] |= {"step": 500} | protocol
+    path.write_text(json.dumps(result))
+    return directory
+
+
+def test_seeds_are_grouped(tmp_path):
+    paths = [seeded(tmp_path / "up" / str(seed), seed) for seed in (0, 1)]
+    paths += [seeded(tmp_path / "down" / str(seed), seed, -1) for seed in (0, 1)]
+    page = compare_runs(paths, tmp_path, seeds=True, summaries=tmp_path / "json").read_text()
+    assert "up against down" in page and "<code>train.seed" not in page
+    both = [json.loads((path / "metrics.json").read_text())["mean"]["pixel_ap"] for path in paths]
+    mean, std = np.mean(both[:2]), np.std(both[:2], ddof=1)
+    assert std > 0.01 and f">{100 * mean:.1f} ± {100 * std:.1f}<" in page
+    summary = json.loads((tmp_path / "json" / "up.json").read_text())
+    figures = {"mean": round(mean, 6), "std": round(std, 6)}
+    assert summary["mean"]["pixel_ap"] == summary["classes"]["tile"]["pixel_ap"] == figures
+    facts = ("dataset", "count", "seeds", "step", "settings")
+    expected = ["synthetic_mvtec", 2, [0, 1], 500, {"name": "1"}]
+    assert [summary[fact] for fact in facts] == expected
+    alone = compare_runs(paths[:2], tmp_path, seeds=True).read_text()
+    assert "<h1>up</h1>" in alone and "Classes won" not in alone
+    paths[1] = seeded(tmp_path / "up" / "2", 2, step=400)
+    with pytest.raises(UserError, match=r"ended at step 500 and .*2 at 400"):
+        compare_runs(paths, tmp_path, seeds=True)
 
 
 def test_command(runs, tmp_path):

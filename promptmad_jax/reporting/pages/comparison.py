@@ -14,10 +14,7 @@ from promptmad_jax.reporting.compared_runs import (
 )
 from promptmad_jax.reporting.pages.rendering import VISIBLE, signed, write_page
 from promptmad_jax.reporting.pages.thumbnails import PictureRow, encode, encode_overlay
-from promptmad_jax.reporting.tables import HEADINGS
-
-# The figures that papers lead with.
-HEADLINES = ("image_auroc", "pixel_auroc", "pixel_ap")
+from promptmad_jax.reporting.tables import HEADINGS, HEADLINES
 
 MetricValues = dict[str, MetricValue]  # by metric
 
@@ -70,12 +67,13 @@ def write_comparison(
     return write_page(
         directory,
         "comparison.html",
-        title=f"{labels[0]} against {' and '.join(labels[1:])}",
+        title=" against ".join(filter(None, [labels[0], " and ".join(labels[1:])])),
         dataset=first.manifest["config"]["data"]["dataset"],
         image_count=sum(count["normal"] + count["defective"] for count in counts),
         labels=labels,
         metrics=[m for m in first.result["mean"] if all(m in r.result["mean"] for r in runs)],
         runs=[_compare(run, first) for run in runs],
+        grouped=any(run.seeds for run in runs),
         unscored=[run.label for run in runs if run.scores is None],
         scores_file=SCORES_FILE,
         images=images,
@@ -88,18 +86,24 @@ def write_comparison(
 def _compare(run: Run, reference: Run) -> ComparedRun:
     """The figures of a run with their distance to the reference's."""
     classes, others = run.result["classes"], reference.result["classes"]
+    spread = run.spread if run.seeds else {"mean": {}, "classes": {name: {} for name in classes}}
     return ComparedRun(
         run.label,
-        _beside(run.result["mean"], reference.result["mean"]),
-        {name: _beside(classes[name], other) for name, other in others.items()},
+        _beside(run.result["mean"], reference.result["mean"], spread["mean"]),
+        {
+            name: _beside(classes[name], other, spread["classes"][name])
+            for name, other in others.items()
+        },
     )
 
 
-def _beside(own: Mapping, reference: Mapping) -> MetricValues:
+def _beside(own: Mapping, reference: Mapping, spread: Mapping) -> MetricValues:
     figures = {}
     for metric in own.keys() & reference.keys():
         value, other = to_percent(own[metric]), to_percent(reference[metric])
-        figures[metric] = MetricValue(value, None if None in (value, other) else value - other)
+        std = to_percent(spread[metric]["std"]) if spread else None
+        points = None if None in (value, other) else value - other
+        figures[metric] = MetricValue(value, points, std)
     return figures
 
 

@@ -1,0 +1,1 @@
+"""Configurations of studies, each with many rows."""
