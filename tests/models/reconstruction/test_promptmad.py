@@ -16,7 +16,7 @@ from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD, shrink_mask
-from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import Correction, SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.trees import count_params
 
@@ -95,9 +95,9 @@ def test_refinement_looks_at_the_image(trained):
     network, params, stats = trained
     features, prompt, text = inputs()
     model = network.bind(params, stats)
-    *_, condition = model._predict_coarse(features, model.encode_prompt(prompt, text), text)
+    *_, condition = model._predict_coarse(features, model.encode_prompt(prompt, text), text, None)
     blind = condition._replace(static=jnp.zeros_like(condition.static))
-    x_t, t = jnp.zeros_like(condition.logit), jnp.full(BATCH, 3)
+    x_t, t = jnp.zeros_like(condition.coarse.delta), jnp.full(BATCH, 3)
     sees, guesses = (model._denoise(given)(x_t, t) for given in (condition, blind))
     assert np.abs(sees - guesses).max() > 1e-3
 
@@ -212,7 +212,7 @@ def test_a_denoiser_step_at_full_size_costs_three_megaflop():
         return denoiser(x_t, denoiser.films(jnp.ones(1, int), condition.text), condition)
 
     shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32)
-    condition = Condition(shape(1, 28, 28, 8), shape(1, 128), shape(1, 28, 28, 4))
+    condition = Condition(shape(1, 28, 28, 8), shape(1, 128), Correction(shape(1, 28, 28, 4)))
     lowered = jax.jit(denoise).lower(params, stats, shape(1, 28, 28, 4), condition)
     assert lowered.out_info.shape == (1, 28, 28, 4)
     assert 2.5e6 < lowered.cost_analysis()["flops"] < 3.5e6
