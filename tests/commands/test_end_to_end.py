@@ -17,12 +17,14 @@ from tests.running import command, environment, run, wait_for
 
 ROOT = pathlib.Path(__file__).parents[2]
 SEED_STEPS = 6
+# Every part of PromptMAD; the quickstart leaves some out.
+WHOLE = "--config=study/parts.py:row=whole,base=quickstart,smoke"
 
 
 def train_args(data, workdir, **overrides):
     overrides = {"data.data_dir": data, "train.steps": SEED_STEPS} | overrides
     return (
-        "--config=quickstart.py:smoke",
+        WHOLE,
         f"--workdir={workdir}",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
     )
@@ -60,10 +62,11 @@ def test_training_writes_what_it_promises(finished):
         for kind in ("auroc", "ap", "f1max"):
             assert 0 <= values[f"image_{kind}"] <= 1 and 0 <= values[f"pixel_{kind}"] <= 1
         assert 0 <= values["pixel_aupro"] <= 1
-    assert set(metrics["maps"]) == {"reconstruction", "coarse", "refined"}
+    parts = {"memory", "reconstruction", "coarse", "refined", "corrected"}
+    assert set(metrics["maps"]) == parts and sum(metrics["protocol"]["weights"].values()) == 1
     assert metrics["protocol"]["step"] == SEED_STEPS
     manifest = json.loads((finished / "manifest.json").read_text())
-    assert manifest["config"]["name"] == "quickstart" and manifest["packages"]["jax"]
+    assert manifest["config"]["name"] == "quickstart_whole" and manifest["packages"]["jax"]
     assert manifest["frozen"] == {"backbone.weights": None}
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if r["kind"] == "train"] == [2, 4, 6]
@@ -222,7 +225,7 @@ def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):
 
 def test_uniad_trains_resumes_and_gives_one_map(data, tmp_path):
     config = (
-        "--config=quickstart.py:smoke",
+        "--config=quickstart.py:smoke,onenip",
         f"--config.data.data_dir={data}",
         "--config.model=uniad",
         "--config.eval.fusion=reconstruction",

@@ -21,6 +21,12 @@ WORKER = ROOT / "tests" / "distributed" / "topology_worker.py"
 FIRST, LATER = 1e-5, 1e-3
 
 
+CONFIGS = {
+    "uniad": ("quickstart.py:smoke,onenip", "reconstruction"),
+    "promptmad": ("study/parts.py:row=whole,base=quickstart,smoke", "weighted"),
+}
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
@@ -33,7 +39,7 @@ def data(tmp_path_factory):
 
 def settings(data, copy, model):
     shutil.copytree(data, copy)
-    fusion = {"uniad": "reconstruction", "promptmad": "standardized"}[model]
+    config, fusion = CONFIGS[model]
     values = {
         "data.data_dir": copy,
         "model": model,
@@ -43,7 +49,7 @@ def settings(data, copy, model):
         "train.checkpoint_every": STEPS,
     }
     overrides = [f"--config.{key}={value}" for key, value in values.items()]
-    return ["--config=quickstart.py:smoke", *overrides]
+    return [f"--config={config}", *overrides]
 
 
 def train(data, folder, model):
@@ -66,7 +72,7 @@ def work(data, folder, model, processes, devices, *arguments):
     """Runs the worker; returns what it found on each mesh."""
     name = f"{processes}x{devices}"
     output = folder / f"{name}.json"
-    given = settings(data, folder / f"data{name}", model)
+    given = [*settings(data, folder / f"data{name}", model), f"--workdir={folder / f'run{name}'}"]
     run([str(WORKER), *given, *arguments, f"--output={output}"], processes, devices)
     return json.loads(output.read_text())
 
