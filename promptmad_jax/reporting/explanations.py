@@ -6,7 +6,7 @@ import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
 
-PARTS = ("reconstruction", "coarse", "refined")
+PARTS = ("memory", "reconstruction", "coarse", "refined")
 # Up to this many images, shares are given as counts rather than percent.
 FEW = 20
 _NORMAL_QUANTILE = 0.99

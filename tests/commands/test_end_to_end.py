@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,14 @@ def test_killed_told_to_stop_and_damaged_a_run_ends_as_an_uninterrupted_one(
 ):
     workdir = tmp_path / "killed"
     checkpoints = workdir / "checkpoints"
+    own = tmp_path / "data"
+    shutil.copytree(data / "synthetic_mvtec", own / "synthetic_mvtec")
+    process = start_training(own, workdir)
+    wait_for(process, (own / "feature_cache").exists)
+    process.send_signal(signal.SIGKILL)  # before or while the memory is made
+    process.communicate()
+    assert not checkpoints.exists()
+
     process = start_training(data, workdir)
     wait_for(process, (checkpoints / "2").exists)
     process.send_signal(signal.SIGKILL)
@@ -133,6 +142,16 @@ def test_killed_told_to_stop_and_damaged_a_run_ends_as_an_uninterrupted_one(
     assert f"{checkpoints}/{newest} is damaged: {name} was changed" in text
     assert f"resumed from step {before_it} of {SEED_STEPS}" in text
     assert (workdir / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_a_memory_alone_is_a_training_free_detector(data, tmp_path):
+    config = "--config=quickstart.py:smoke", f"--config.data.data_dir={data}"
+    text = run("train", *config, f"--workdir={tmp_path}", "--config.train.steps=0")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["protocol"]["step"] == 0 and metrics["protocol"]["weights"] == {"memory": 1.0}
+    assert metrics["maps"]["memory"]["mean"]["pixel_ap"] == metrics["mean"]["pixel_ap"]
+    assert "making the memory of 10 normal images" in text
+    assert "a training-free detector" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_predict_files_and_folders(finished, tmp_path):

@@ -122,8 +122,6 @@ class TrainedDetector:
             choices["weights"] = calibration.weights
         if config.memory.patches:
             choices["memory"] = f"{config.memory.patches} patches per class"
-        if config.memory.patches and not calibration.step:
-            choices["training"] = "none: distances from the memory alone"
         scores = calibration.checkpoint_scores
         if scores:
             choices["checkpoint"] = f"of those kept, that with the highest {CHOICE}"

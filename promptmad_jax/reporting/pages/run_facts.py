@@ -27,6 +27,8 @@ def lead(result: Mapping, manifest: Mapping) -> str:
     # A weight file does not say its step.
     if protocol.get("step"):
         words += f", after {protocol['step']:,} training steps"
+    elif "memory" in protocol:
+        words += ", by the memory of normal patches alone: a training-free detector"
     if "config" in manifest:
         config = manifest["config"]
         model = MODEL_NAMES.get(config["model"], config["model"])
