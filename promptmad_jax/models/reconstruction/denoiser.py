@@ -10,7 +10,8 @@ from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.basic import conv, linear
 from promptmad_jax.models.layers.norm import GroupNorm
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, space_to_depth
-from promptmad_jax.models.reconstruction.segmentor import Correction, SegmentorConfig, Trunk
+from promptmad_jax.models.reconstruction.correction import Correction
+from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig, Trunk
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 

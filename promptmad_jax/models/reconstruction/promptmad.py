@@ -8,6 +8,7 @@ from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.pixel_shuffle import fold, unfold
 from promptmad_jax.models.reconstruction import diffusion
+from promptmad_jax.models.reconstruction.correction import Correction
 from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
@@ -16,7 +17,6 @@ from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.models.reconstruction.segmentor import (
-    Correction,
     Evidence,
     Segmentor,
     SegmentorConfig,

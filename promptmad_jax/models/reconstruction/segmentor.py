@@ -11,8 +11,9 @@ from flax import nnx
 from promptmad_jax.models.layers.attention import Attention, Text
 from promptmad_jax.models.layers.basic import ConvTranspose2x2, Mlp, conv, linear, xavier
 from promptmad_jax.models.layers.norm import BatchNorm, layer_norm
-from promptmad_jax.models.layers.pixel_shuffle import fold, space_to_depth
+from promptmad_jax.models.layers.pixel_shuffle import space_to_depth
 from promptmad_jax.models.layers.resize import resize_align_corners
+from promptmad_jax.models.reconstruction.correction import Correction
 from promptmad_jax.models.reconstruction.memory import Match, MemoryConfig
 from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveFloat, PositiveInt
 from promptmad_jax.runtime.key_streams import KeyStreams
@@ -78,43 +79,6 @@ class SpatialLayer(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Correction(NamedTuple):
-    """A logit: `delta` itself or, with a memory, its distance corrected by at most `bound`.
-
-    logit = scale (distance + bound tanh(delta / bound)) + offset, so that delta = 0 leaves the
-    memory's map, and the correction cannot overrule a clear distance.
-
-    Attributes:
-        delta, distance: [B, 4h, 4w], the latter None without a memory, as are the scalars.
-    """
-
-    delta: jax.Array
-    distance: jax.Array | None = None
-    scale: jax.Array | None = None
-    offset: jax.Array | None = None
-    bound: jax.Array | None = None
-
-    def logit(self) -> jax.Array:
-        """The logit [B, 4h, 4w]."""
-        if self.distance is None:
-            return self.delta
-        corrected = self.distance + self.bound * jnp.tanh(self.delta / self.bound)
-        return self.scale * corrected + self.offset
-
-    def distance_of(self, logit: jax.Array) -> jax.Array | None:
-        """The corrected distance behind a logit, in standard deviations; None without a memory."""
-        return None if self.distance is None else (logit - self.offset) / self.scale
-
-    def plus(self, delta: jax.Array) -> "Correction":
-        """The correction with more added to it."""
-        return self._replace(delta=self.delta + delta)
-
-    def folded(self) -> "Correction":
-        """The same, folded to [B, 2h, 2w, 4]."""
-        distance = None if self.distance is None else fold(self.distance)
-        return self._replace(delta=fold(self.delta), distance=distance)
-
-
 class Trunk(NamedTuple):
     """fine: [B, 4h, 4w, fine_width]. text: the projected tokens, or None."""
 
@@ -143,7 +107,7 @@ class Segmentor(nnx.Module):
 
     Args:
         channels: of the backbone's four levels.
-        patch_channels: of the memory's patches, where it has one.
+        memory: settings of the memory, None without one.
         reconstruction: the error of a reconstruction is given.
     """
 
@@ -167,14 +131,13 @@ class Segmentor(nnx.Module):
         self.has_trunk = reconstruction or config.attention_layers > 0
         if self.has_trunk:
             self.conv1, self.norm1 = conv(coarse, width, rngs, use_bias=False), norm(width)
-        self.norm2, self.norm3 = norm(width), norm(2 * fine)
-        self.position = nnx.Param(
-            0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width))
-        )
-        names = [f"layer_{i}" for i in range(config.attention_layers)]
-        self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
-        if self.has_trunk:
+            self.position = nnx.Param(
+                0.02 * jax.random.normal(rngs.params(), (grid[0] * grid[1], width))
+            )
+            names = [f"layer_{i}" for i in range(config.attention_layers)]
+            self.layers = nnx.Dict({name: SpatialLayer(config, text, rngs) for name in names})
             self.up1 = ConvTranspose2x2(width, width, rngs)
+        self.norm2, self.norm3 = norm(width), norm(2 * fine)
         self.up2 = ConvTranspose2x2(width, 2 * fine, rngs)
         self.conv2 = conv(width, width, rngs, use_bias=False)
         self.conv3 = conv(2 * fine, fine, rngs)
@@ -208,16 +171,15 @@ class Segmentor(nnx.Module):
             Text(self.text_norm(self.text_proj(text.tokens)), text.mask) if self.has_text else None
         )
         matched = None if match is None else _channels(match)
-        x = None
+        branches = []
         if self.has_trunk:
             coarse = _shrink(matched, *self.grid) if error is None else error
             x = jax.nn.relu(self.norm1(self.conv1(coarse), train))
-            x = self.up1(self._spatial(x, text))
+            branches.append(self.up1(self._spatial(x, text)))
         if matched is not None:
             matched = space_to_depth(matched) if self.folds_match else matched
-            found = jax.nn.relu(self.match_norm(self.match_conv(matched), train))
-            x = found if x is None else x + found
-        x = self._add_lateral(x, stride8, "lateral8", train)
+            branches.append(jax.nn.relu(self.match_norm(self.match_conv(matched), train)))
+        x = self._add_lateral(sum(branches), stride8, "lateral8", train)
         x = jax.nn.relu(self.norm2(self.conv2(x), train))
         x = self._add_lateral(self.up2(x), stride4, "lateral4", train)
         fine = jax.nn.relu(self.conv3(jax.nn.relu(self.norm3(x, train))))

@@ -11,12 +11,13 @@ from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Network
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.pixel_shuffle import depth_to_space, fold, space_to_depth, unfold
+from promptmad_jax.models.reconstruction.correction import Correction
 from promptmad_jax.models.reconstruction.denoiser import Condition
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD, shrink_mask
-from promptmad_jax.models.reconstruction.segmentor import Correction, SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.trees import count_params
 
