@@ -1,4 +1,4 @@
-"""The segmentor's logit, which with a memory is a bounded correction of its distance."""
+"""The segmentor's logit, which with a memory is a correction of its distance."""
 
 from typing import NamedTuple
 
@@ -9,34 +9,40 @@ from promptmad_jax.models.layers.pixel_shuffle import fold
 
 
 class Correction(NamedTuple):
-    """A logit: `delta` itself or, with a memory, its distance corrected by at most `bound`.
+    """A logit: `delta` itself or, with a memory, scale (distance + delta) + offset.
 
-    logit = scale (distance + bound tanh(delta / bound)) + offset, so that delta = 0 leaves the
-    memory's map, and the correction cannot overrule a clear distance.
+    So delta = 0 leaves the memory's map.
 
     Attributes:
         delta: [B, 4h, 4w], of the segmentor.
         distance: [B, 4h, 4w], of the memory; None without one, as are the others.
         scale, offset: scalars, learned.
-        bound: in standard deviations of normal patches.
     """
 
     delta: jax.Array
     distance: jax.Array | None = None
     scale: jax.Array | None = None
     offset: jax.Array | None = None
-    bound: float | None = None
 
     def logit(self) -> jax.Array:
         """The logit [B, 4h, 4w]."""
         if self.distance is None:
             return self.delta
-        corrected = self.distance + self.bound * jnp.tanh(self.delta / self.bound)
-        return self.scale * corrected + self.offset
+        return self.scale * (self.distance + self.delta) + self.offset
 
-    def distance_of(self, logit: jax.Array) -> jax.Array | None:
-        """The corrected distance behind a logit, in standard deviations; None without a memory."""
-        return None if self.distance is None else (logit - self.offset) / self.scale
+    def corrected(self, logit: jax.Array, limit: float) -> jax.Array | None:
+        """The memory's distance with the correction that a logit makes, at most `limit`.
+
+        Pseudo-anomalies teach the correction what they look like: it is allowed to tip the scales,
+        not to overrule a distance.
+
+        Returns:
+            [B, 4h, 4w] in standard deviations of normal patches, or None without a memory.
+        """
+        if self.distance is None:
+            return None
+        change = (logit - self.offset) / self.scale - self.distance
+        return self.distance + jnp.clip(change, -limit, limit)
 
     def plus(self, delta: jax.Array) -> "Correction":
         """The correction with more added to it."""

@@ -69,13 +69,13 @@ class PromptMAD(nnx.Module):
     ) -> Outputs:
         """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
         reconstruction, coarse, condition = self._predict_coarse(features, prompt, text, match)
-        logit = coarse.logit()
+        logit, limit = coarse.logit(), self.segmentor.config.correction
         if condition is None:
-            return Outputs(reconstruction, logit, None, corrected=coarse.distance_of(logit))
+            return Outputs(reconstruction, logit, None, corrected=coarse.corrected(logit, limit))
         prior, starts = self._chains(logit)
         refined = diffusion.refine(self._denoise(condition), prior, starts, self.diffusion)
         refined = unfold(refined)
-        return Outputs(reconstruction, logit, refined, corrected=coarse.distance_of(refined))
+        return Outputs(reconstruction, logit, refined, corrected=coarse.corrected(refined, limit))
 
     def diffusion_steps(
         self, features: Features, prompt: jax.Array, text: Text, match: Match | None = None

@@ -35,8 +35,8 @@ class SegmentorConfig:
         denoiser_width: channels of the denoiser's fine level.
         denoiser_deep_width: channels of the denoiser's coarse level.
         residual: the denoiser predicts a correction of the coarse logit (objective "x0" only).
-        correction: with a memory, the largest correction of its distance, in standard deviations of
-            normal patches.
+        correction: with a memory, the largest correction of its distance in the final map, in
+            standard deviations of normal patches; the loss sees all of it.
     """
 
     width: PositiveInt = 128
@@ -189,8 +189,7 @@ class Segmentor(nnx.Module):
         if match is None:
             return Correction(delta)
         distance = resize_align_corners(match.distance, *delta.shape[1:])
-        bound = self.config.correction
-        return Correction(delta, distance, self.scale[...], self.offset[...], bound)
+        return Correction(delta, distance, self.scale[...], self.offset[...])
 
     def _spatial(self, x, text):
         batch, height, width, channels = x.shape
