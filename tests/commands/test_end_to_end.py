@@ -86,7 +86,8 @@ def test_evaluate_repeats_the_metrics_and_adds_other_prompts(finished, tmp_path)
     again = json.loads((tmp_path / "metrics.json").read_text())
     prompts = again.pop("prompts")
     assert json.dumps(again, indent=2) + "\n" == (finished / "metrics.json").read_text()
-    assert prompts["count"] == 2 and prompts["mean"]["pixel_ap"]["std"] > 0
+    rebuilt = prompts["maps"]["reconstruction"]["mean"]["pixel_ap"]
+    assert prompts["count"] == 2 and rebuilt["std"] > 0
     assert prompts["mean"]["pixel_ap"]["max"] >= again["mean"]["pixel_ap"]
 
 

@@ -31,7 +31,7 @@ class Skilled:
     def __init__(self, programs, params, stats):
         self._skill = float(params["skill"])
 
-    def maps(self, images, class_ids):
+    def maps(self, images, class_ids, image_ids):
         skill = self._skill
         noise = np.random.default_rng(0).random(images.shape[:3], np.float32)
         difference = np.abs(images.astype(np.float32) - 100).max(-1) / 255

@@ -26,6 +26,7 @@ class Brightness:
 
     backbone: str = "brightness"
     uses_fine_levels: bool = True
+    memory: None = None
 
     def features(self, frozen, images):
         values = images[..., :1] * frozen.backbone["scale"]

@@ -50,7 +50,7 @@ class SegmentorConfig:
     denoiser_width: PositiveInt = 8
     denoiser_deep_width: PositiveInt = 16
     residual: bool = True
-    correction: PositiveFloat = 1.0
+    correction: PositiveFloat = 1.5
 
     def __post_init__(self):
         if self.attention_layers and self.width % self.heads:

@@ -18,7 +18,7 @@ BATCH = 4
 
 
 def subject(devices=1):
-    config = load_config("quickstart.py:smoke")
+    config = load_config("study/parts.py:row=whole,base=quickstart,smoke")
     config.mesh.data = devices
     return RandomDetector(parse(config), "config", 3)
 
@@ -28,12 +28,13 @@ def test_maps():
     images, ids = made.images(BATCH)
     params, stats = made.weights
     # Gates and last layers start at zero: moved, every part has its say.
-    arguments = jax.tree.map(lambda x: x + 0.05, params), stats, made.frozen, made.bank, images, ids
+    params = jax.tree.map(lambda x: x + 0.05, params)
+    arguments = params, stats, made.frozen, made.bank, images, ids, np.full_like(ids, -1)
 
     def maps(chunks):
         return jax.jit(replace(made.detector, chunking=chunks).maps)(*arguments)
 
-    whole, parts = maps(WHOLE_BATCH), maps(Chunking(backbone=1, maps=2))
+    whole, parts = maps(WHOLE_BATCH), maps(Chunking(backbone=1, maps=2, search=1))
     for name, values in whole.items():
         tolerance = 1e-5 * np.abs(values).max()
         np.testing.assert_allclose(parts[name], values, rtol=0, atol=tolerance, err_msg=name)
@@ -44,7 +45,7 @@ def test_maps():
 def test_a_larger_cache_takes_more_images(monkeypatch, mebibytes, images):
     monkeypatch.setattr(processor, "largest_cache", lambda: mebibytes * 2**20)
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
-    expected = Chunking(images, 8, images * 8 * 196**2)
+    expected = Chunking(images, 8, images * 8 * 196**2, 1)
     assert chunking.chunking_for(mesh, 224) == expected
 
 
