@@ -59,6 +59,7 @@ def test_the_full_size_step_lowers_for_tpu_and_cuda(name, devices):
 def small():
     """A small PromptMAD's configuration, run and compiled step on eight devices."""
     raw = load_config("study/parts.py:row=no_memory,base=quickstart,smoke")
+    raw.segmentor.laterals = True
     raw.train.batch_size = DEVICES * IMAGES
     raw.train.resident = "yes"
     raw.backbone.depthwise = "conv"
