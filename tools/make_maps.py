@@ -1,8 +1,8 @@
 """Draws `docs/maps.png` from a finished run: `python tools/make_maps.py WORKDIR`.
 
 One defective test image of each class with the highest score among those of its class: image, true
-defect, reconstruction, coarse and refined map, overlay of the final map; one fixed scale a column
-and class, from 0 to the largest value of the class.
+defect, the memory's map, the map as the segmentor corrects it, overlay of the final map; one fixed
+scale per column and class, from 0 to the largest value of the class.
 """
 
 import sys
@@ -32,14 +32,14 @@ def separation(one) -> float:
 
 
 def draw(one) -> np.ndarray:
-    """One row of pictures, uint8 [S, 6 S, 3]."""
+    """One row of pictures, uint8 [S, 5 S, 3]."""
     best = int(np.argmax(np.where(one.labels == 1, one.maps["final"].max((1, 2)), -np.inf)))
     image, mask = (
         one.images[best],
         np.repeat(255 * one.masks[best][..., None], 3, -1).astype(np.uint8),
     )
     tiles = [image, mask]
-    for name in ("reconstruction", "coarse", "refined"):
+    for name in ("memory", "corrected"):
         tiles.append(colorize(one.maps[name][best], 0.0, float(one.maps[name].max())))
     final = one.maps["final"]
     tiles.append(overlay(image, final[best], float(np.median(final)), float(final.max())))
