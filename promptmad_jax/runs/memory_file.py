@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from promptmad_jax.models.reconstruction.memory import Memory
+from promptmad_jax.runs.resume import newest_step
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic
@@ -36,10 +37,15 @@ class StoredMemory(NamedTuple):
 
 
 def write_memory(files: Workdir, trained: TrainMemory, made_from: str) -> StoredMemory:
-    """Writes the memory of a run."""
+    """Writes the memory of a run.
+
+    Raises:
+        UserError: the run has a checkpoint that was trained with another one.
+    """
     arrays = trained.memory._asdict() | {_NEAREST: trained.nearest}
     arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
     content = safetensors.numpy.save(arrays, {_SOURCE: made_from})
+    _check(files, content)
     write_bytes_atomic(files.path / MEMORY_FILE, content)
     return StoredMemory(trained, made_from, hashlib.sha256(content).hexdigest())
 
@@ -48,18 +54,13 @@ def read_memory(files: Workdir) -> StoredMemory | None:
     """The memory of a run; None where the file is missing.
 
     Raises:
-        UserError: it is damaged, or is not the one that the run's manifest states.
+        UserError: it is damaged, or the run has a checkpoint that was trained with another one.
     """
     path = files.path / MEMORY_FILE
     if not path.exists():
         return None
     content = path.read_bytes()
-    digest, manifest = hashlib.sha256(content).hexdigest(), files.read_manifest() or {}
-    if manifest.get(ENTRY, digest) != digest:
-        raise UserError(
-            f"{path} is not the memory that the run was made with: restore it from a copy, or "
-            "start a new run in another --workdir"
-        )
+    _check(files, content)
     try:
         arrays = safetensors.numpy.load(content)
         memory = Memory(*(arrays[name] for name in Memory._fields))
@@ -70,4 +71,15 @@ def read_memory(files: Workdir) -> StoredMemory | None:
             f"{path} is damaged ({error!r}): restore it from a copy, or delete it and run "
             "`promptmad train` again, which makes it anew"
         ) from error
+    digest = hashlib.sha256(content).hexdigest()
     return StoredMemory(TrainMemory(memory, arrays[_NEAREST]), made_from, digest)
+
+
+def _check(files: Workdir, content: bytes) -> None:
+    """Compares the file's content with the manifest, which states that of a run's checkpoints."""
+    digest, manifest = hashlib.sha256(content).hexdigest(), files.read_manifest() or {}
+    if newest_step(files) is not None and manifest.get(ENTRY, digest) != digest:
+        raise UserError(
+            f"{files.path / MEMORY_FILE} would not be the memory that the run was made with: "
+            "restore it from a copy, or start a new run in another --workdir"
+        )

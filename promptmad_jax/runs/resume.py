@@ -63,7 +63,7 @@ def check_run(config: Config, files: Workdir, training: Begun) -> None:
         UserError: the data or the frozen weights have changed, or the run is past the configured
             length already.
     """
-    done, stored, manifest = _newest_step(files), _stored_config(files), files.read_manifest()
+    done, stored, manifest = newest_step(files), _stored_config(files), files.read_manifest()
     if done is None:
         return
     if stored is not None and manifest is not None:
@@ -84,7 +84,7 @@ def check_settings(config: Config, files: Workdir) -> None:
     Raises:
         UserError: a setting that decides the result has changed.
     """
-    if _newest_step(files) is None:
+    if newest_step(files) is None:
         return
     stored = _stored_config(files)
     if stored is None:
@@ -147,7 +147,7 @@ def _warn_of_length(config: Config, stored: dict[str, Any], num_images: int) -> 
         )
 
 
-def _newest_step(files: Workdir) -> int | None:
+def newest_step(files: Workdir) -> int | None:
     """The newest step that has a checkpoint; None where there is no run."""
     directory = files.path / "checkpoints"
     if not directory.exists():

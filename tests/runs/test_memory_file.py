@@ -20,6 +20,7 @@ def test_memory_comes_back_and_no_other(tmp_path, dtype):
     trained = make_memory(features, np.array([0, 0, 1, 1]), ("bolt", "tile"), config)
     written = write_memory(files, trained, "these images")
     files.manifest.write_text(json.dumps({"config": {}, "memory": written.digest}))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     found = read_memory(files)
     assert found.made_from == "these images" and found.digest == written.digest
     for ours, theirs in zip(found.trained.memory, trained.memory, strict=True):
@@ -27,8 +28,14 @@ def test_memory_comes_back_and_no_other(tmp_path, dtype):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(found.trained.nearest, trained.nearest)
 
-    write_memory(files, trained, "other images")
-    with pytest.raises(UserError, match="not the memory that the run was made with"):
+    refused = pytest.raises(UserError, match="not be the memory that the run was made with")
+    with refused:
+        write_memory(files, trained, "other images")
+    (tmp_path / "checkpoints" / "2").rmdir()  # not begun: nothing depends on it
+    other = write_memory(files, trained, "other images")
+    assert read_memory(files).digest == other.digest != written.digest
+    (tmp_path / "checkpoints" / "2").mkdir()
+    with refused:
         read_memory(files)
     files.manifest.unlink()
     path = tmp_path / MEMORY_FILE

@@ -27,8 +27,11 @@ def run_memory(
         patches: features [N, h, w, C] of the training images.
         weights: digest of the backbone's weights.
     """
-    known = [train.fingerprint, weights, to_dict(config)["backbone"], to_dict(config)["memory"]]
-    made_from = hashlib.sha256(json.dumps([*known, str(patches.dtype)]).encode()).hexdigest()
+    settings = to_dict(config)
+    # Neither the place of the weights nor the lowering decides what is in it.
+    backbone = {k: v for k, v in settings["backbone"].items() if k not in ("weights", "depthwise")}
+    known = [train.fingerprint, weights, backbone, settings["memory"], str(patches.dtype)]
+    made_from = hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     def ready() -> StoredMemory:
         stored = read_memory(files)

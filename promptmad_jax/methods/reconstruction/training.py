@@ -3,11 +3,9 @@
 import functools
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
-from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pipeline import BatchOrder, Source, TrainArrays, make_source
 from promptmad_jax.data.textures import load_textures
 from promptmad_jax.methods.reconstruction.assembly import (
@@ -43,31 +41,54 @@ class ReconstructionTraining:
         self.config, self._files, self._splits = config, files, load_splits(config)
         self.fingerprint = self._splits.train.fingerprint
         self.num_images = len(self._splits.train)
-        self._memory: StoredMemory | None = None
 
     @functools.cached_property
-    def assembly(self) -> Assembly:
-        """The parts of the run; computes clean features and the memory where one is asked for."""
+    def _parts(self) -> Assembly:
+        """The parts of the run without what is made of the training images."""
         config, train = self.config, self._splits.train
         names = train.class_names
         prompts = class_prompts(train, config.eval.prompt_index)
-        assembly = assemble(config, names, class_text(config, names), prompts)
-        if config.reconstructor.standardize:
-            moments = channel_moments(clean_features(assembly, train).neck)
-            assembly = assembly.with_frozen(moments=moments)
-        if config.memory.patches:
-            patches, weights = clean_features(assembly, train).patches, self.frozen_weights.digest()
-            self._memory = run_memory(config, self._files, train, patches, weights)
+        return assemble(config, names, class_text(config, names), prompts)
+
+    @functools.cached_property
+    def _features(self) -> Features:
+        """The cached features of the training images."""
+        config = self.config
+        return load_clean_features(
+            f"{config.data.data_dir}/feature_cache",
+            self._parts.detector,
+            self._parts.frozen,
+            self._splits.train,
+            config.train.fine_dtype,
+            self.mesh,
+        )
+
+    @functools.cached_property
+    def _memory(self) -> StoredMemory | None:
+        """The memory in the run's folder; None for a model without one."""
+        if not self.config.memory.patches:
+            return None
+        weights = self.frozen_weights.digest()
+        patches = self._features.patches
+        return run_memory(self.config, self._files, self._splits.train, patches, weights)
+
+    @functools.cached_property
+    def assembly(self) -> Assembly:
+        """All parts of the run; caches features and makes the memory where they are asked for."""
+        assembly = self._parts
+        if self.config.reconstructor.standardize:
+            assembly = assembly.with_frozen(moments=channel_moments(self._features.neck))
+        if self._memory is not None:
             assembly = assembly.with_frozen(memory=self._memory.trained.memory)
         return assembly
 
     @property
     def mesh(self) -> Mesh:
-        return self.assembly.mesh
+        return self._parts.mesh
 
     @property
     def network(self) -> Initializer:
-        return self.assembly.network
+        return self._parts.network
 
     @property
     def frozen(self) -> Frozen:
@@ -108,7 +129,9 @@ class ReconstructionTraining:
         size = config.train.batch_size
         order = BatchOrder(config.train.seed, train.class_ids, size, len(textures))
         nearest = None if self._memory is None else self._memory.trained.nearest
-        return order, source_of(self.assembly, train, textures, nearest)
+        clean = Clean(self._features, nearest)
+        arrays = TrainArrays(train.images, textures, train.class_ids, clean)
+        return order, make_source(arrays, self.mesh, config.train.resident)
 
     def step_function(self, optimizer: Optimizer, shardings: Any) -> StepFunction:
         """See `Training`."""
@@ -126,29 +149,3 @@ class ReconstructionTraining:
         """See `Training`."""
         detector = TrainedDetector(self.assembly, state.weights)
         return finish(detector, self._splits, files, files)
-
-
-def source_of(
-    assembly: Assembly, train: ImageSet, textures: np.ndarray, nearest: np.ndarray | None
-) -> Source:
-    """Batches of the training images with their clean features, which are computed once.
-
-    Args:
-        nearest: their nearest patches in the memory, if the detector has one.
-    """
-    clean = Clean(clean_features(assembly, train), nearest)
-    arrays = TrainArrays(train.images, textures, train.class_ids, clean)
-    return make_source(arrays, assembly.mesh, assembly.config.train.resident)
-
-
-def clean_features(assembly: Assembly, train: ImageSet) -> Features:
-    """The cached features of the training images."""
-    config = assembly.config
-    return load_clean_features(
-        f"{config.data.data_dir}/feature_cache",
-        assembly.detector,
-        assembly.frozen,
-        train,
-        config.train.fine_dtype,
-        assembly.mesh,
-    )
