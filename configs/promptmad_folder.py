@@ -4,8 +4,8 @@
     promptmad train --config=promptmad_folder.py --workdir=runs/mine \\
         --config.backbone.weights=efficientnetv2_b0.npz
 
-Describe your classes in a YAML file (config.text.vocabulary) and use CLIP's text encoder
-(config.text.source=clip) if you can; the default needs no download.
+PromptMAD starts from a memory of normal patches and reads no words; docs/your_data.md says how to
+add them. `--config.train.steps=0` leaves the memory alone.
 """
 
 from promptmad_jax.configs import common
@@ -23,10 +23,9 @@ def get_config(arg=None):
     if arg.uniad:
         config.reconstructor.neighbor_size = 7
         config.eval.fusion = "reconstruction"
-    config.train.steps = 20_000
     if config.model == "promptmad":
         common.use_memory(config)
-        config.train.steps = 1500
+    config.train.steps = 1500 if config.model == "promptmad" else 20_000
     config.train.seed = arg.seed
     if arg.smoke:
         common.shrink(config)

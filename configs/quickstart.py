@@ -2,9 +2,9 @@
 
     bash launch/quickstart.sh
 
-The backbone is a miniature with weights made by tools/pretrain_nano.py and the text vectors are
-random; every other part is the real one, narrower and at 128 px. It shows that the parts work
-together, not what the method can reach.
+The backbone is a miniature with weights made by tools/pretrain_nano.py. PromptMAD starts from a
+memory of normal patches and trains its segmentor alone; `:onenip` trains the baseline, narrower.
+It shows that the parts work together, not what the methods can reach.
 """
 
 from promptmad_jax.configs import common

@@ -96,6 +96,11 @@ def _check_checkpoint(config: Config) -> None:
 
 
 def _check_memory(config: Config) -> None:
+    if config.train.steps == 0 and not config.memory.patches:
+        raise UserError(
+            "config.train.steps is 0, so nothing would be trained, and memory.patches is 0: set "
+            "one of them; train.steps=-1 leaves the length to train.epochs"
+        )
     if config.eval.fusion == "weighted" and not config.memory.patches:
         raise UserError(
             "config.eval.fusion is 'weighted', which weighs the memory's map, but memory.patches "
@@ -107,7 +112,7 @@ def _check_memory(config: Config) -> None:
                 "config.reconstructor.enabled is False and memory.patches is 0, so nothing tells "
                 "normal from defective: set one of them"
             )
-        if config.eval.fusion != "weighted":
+        if config.eval.fusion not in ("weighted", "segmentor"):
             raise UserError(
                 f"config.eval.fusion is {config.eval.fusion!r}, which needs a reconstruction, but "
                 "reconstructor.enabled is False: set eval.fusion to 'weighted'"

@@ -1,1 +1,1 @@
-"""What a run would take: memory, communication, without running it."""
+"""Memory and communication of a run, without running it."""

@@ -16,6 +16,7 @@ from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores, pixel_metrics
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 
 _DRAWING_QUANTILE = 0.999
@@ -171,6 +172,12 @@ def _weights(probe: Probe, untuned: Calibration) -> dict[str, float]:
     """
     if not untuned.step:
         return {"memory": 1.0}
+    thin = probe.thinned()
+    if not thin.masks.any():
+        thin = probe
+    if not thin.masks.any():
+        warn("no image got a pseudo-anomaly to weigh the maps by: the memory's counts alone")
+        return {"memory": 1.0}
     moments = next(iter(untuned.normal.values()))
     parts = [name for name, value in moments._asdict().items() if value is not None]
     candidates = [
@@ -179,7 +186,6 @@ def _weights(probe: Probe, untuned: Calibration) -> dict[str, float]:
         if sum(shares) == _SHARES
     ]
     candidates.sort(key=lambda weights: -weights.get("memory", 0.0))
-    thin = probe.thinned()
     score = lambda weights: pseudo_anomaly_ap(thin, replace(untuned, weights=weights), "weighted")
     return max(candidates, key=score)
 

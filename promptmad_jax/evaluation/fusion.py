@@ -53,13 +53,13 @@ def final_map(
     """
     if fusion == "weighted":
         return _add(maps, normal, weights)
+    if fusion == "segmentor":
+        return segmentation(maps)
     reconstruction = maps["reconstruction"]
     if fusion == "reconstruction":
         return reconstruction
     probability = segmentation(maps)
     match fusion:
-        case "segmentor":
-            return probability
         case "calibrated":
             return fuse(reconstruction, probability, np.float32(scale))
         case "image_local":

@@ -27,6 +27,7 @@ FREE = (
     "mesh",
     "name",
     "pseudo_anomaly.batching",
+    "segmentor.correction",
     "source.data_dir",
     "train.checkpoint_every",
     "train.epochs",

@@ -1,1 +1,1 @@
-"""What every run needs: mesh, checkpoints, metrics log, manifest, errors."""
+"""Services of every run: mesh, checkpoints, metrics log, manifest, errors."""

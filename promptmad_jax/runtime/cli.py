@@ -1,4 +1,4 @@
-"""How every command starts, shows its help, and fails."""
+"""Start, help and errors of every command."""
 
 import re
 import sys
@@ -75,7 +75,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _flag_fault(error: str) -> str:
-    """What absl reports of the flags, in one line."""
+    """Joins absl's report on the flags into one line."""
     missing = re.findall(r"Flag (--\w+) must have a value other than None", error)
     error = " ".join(error.split()).replace(" ?", "?")
     fault = f"give {' and '.join(missing)}" if missing else error

@@ -1,4 +1,4 @@
-"""What the processes of a run exchange: gathered arrays, sums of integers, who works first.
+"""Exchange between the processes of a run: gathered arrays, sums of integers, who works first.
 
 Every process makes the same calls in the same order; a single process takes the same path.
 """

@@ -34,7 +34,7 @@ _DTYPES = {
     "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.dtype(np.uint16)),
 }
 _PARTIAL = ".partial-"
-_LEAST_DEVIATION = 1e-6
+_LEAST_DEVIATION, _LEAST_SHARE = 1e-6, 1e-3
 _STALE_SECONDS = 24 * 3600
 
 Batches = Iterator[dict[str, jax.Array]]
@@ -89,14 +89,19 @@ def load_clean_features(
 
 def channel_moments(features: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Mean and standard deviation, float32 [2, C], of features [N, h, w, C] of some images, by
-    default of all; reads one image at a time."""
+    default of all; reads one image at a time.
+
+    No deviation is below a thousandth of the channels' median: a channel that hardly varies would
+    make noise of other images count as an outlier.
+    """
     rows = np.arange(len(features)) if rows is None else rows
     sums = np.zeros((2, features.shape[-1]))
     for row in rows:
         own = np.asarray(features[row], np.float64).reshape(-1, features.shape[-1])
         sums += own.sum(0), np.square(own).sum(0)
     mean, square = sums / (len(rows) * features.shape[1] * features.shape[2])
-    deviation = np.sqrt(np.maximum(square - mean**2, _LEAST_DEVIATION**2))
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    deviation = np.maximum(deviation, max(_LEAST_SHARE * np.median(deviation), _LEAST_DEVIATION))
     return np.stack([mean, deviation]).astype(np.float32)
 
 

@@ -22,7 +22,7 @@ from promptmad_jax.training.update import StepFunction, Stream, make_update
 
 
 class Clean(NamedTuple):
-    """What is cached of the training images.
+    """Cached arrays of the training images.
 
     Attributes:
         features: of the N images.

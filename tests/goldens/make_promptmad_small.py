@@ -2,7 +2,7 @@
 
     python -m tests.goldens.make_promptmad_small
 
-Run at the last version without `memory`, so that the test compares with that code.
+The stored file is from the last version without `memory`; the test makes the arrays anew.
 """
 
 from pathlib import Path
@@ -18,10 +18,11 @@ from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
-from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
 
-CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
+TEXT_WIDTH, BATCH = 12, 2
+SIZES = InputSizes((4, 6, 8, 10), (4, 4), TEXT_WIDTH)
 RECONSTRUCTOR = ReconstructorConfig(
     width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32
 )
@@ -33,9 +34,7 @@ SEGMENTOR = SegmentorConfig(
 def arrays() -> dict[str, np.ndarray]:
     """Outputs in inference, and loss and gradients in training."""
     network = Network.create(
-        lambda rngs: PromptMAD(
-            RECONSTRUCTOR, SEGMENTOR, DiffusionConfig(steps=3), CHANNELS, GRID, TEXT_WIDTH, rngs
-        )
+        lambda rngs: PromptMAD(RECONSTRUCTOR, SEGMENTOR, DiffusionConfig(steps=3), SIZES, rngs)
     )
     params, stats = jax.jit(network.init)(jax.random.key(0))
     rng = np.random.default_rng(0)

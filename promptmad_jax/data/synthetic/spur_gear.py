@@ -96,7 +96,7 @@ def without_tooth(marker: np.random.Generator, u, v, blank: Blank) -> Blank:
 
 
 def image_point(grid: Grid, u, v, place) -> np.ndarray:
-    """Where the part's point `place` lies in the picture."""
+    """Maps a point of the part, `place`, to the picture."""
     index = np.argmin((u - place[0]) ** 2 + (v - place[1]) ** 2)
     return np.array([grid.x.flat[index], grid.y.flat[index]])
 

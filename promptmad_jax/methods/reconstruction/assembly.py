@@ -22,11 +22,13 @@ from promptmad_jax.models.layers.attention import Text, limit_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
+from promptmad_jax.models.reconstruction.segmentor import InputSizes
 from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.memory_file import MEMORY_FILE, read_memory
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunking_for
 from promptmad_jax.runtime.cpu.memory import hand_back_after_compilations
 from promptmad_jax.runtime.errors import UserError
@@ -86,6 +88,11 @@ def backbone_weights(config: Config) -> FrozenWeights:
 def class_text(config: Config, class_names: tuple[str, ...]) -> TextTokens | None:
     """The text tokens of the classes; None for a model without text."""
     if not has_text(config):
+        if config.text.vocabulary:
+            warn(
+                "text.vocabulary is given, but no part of this model reads words: leave it out, or "
+                "add --config.segmentor.text=True --config.segmentor.attention_layers=1"
+            )
         return None
     cache = str(Path(config.data.data_dir) / "text_cache")
     encode = lambda: encode_classes(config.text, class_names, cache)
@@ -93,8 +100,16 @@ def class_text(config: Config, class_names: tuple[str, ...]) -> TextTokens | Non
 
 
 def has_text(config: Config) -> bool:
-    """Returns True if the model reads text tokens."""
-    return config.model == "promptmad"
+    """Returns True if a part of the model reads text tokens."""
+    if config.model != "promptmad":
+        return False
+    if not config.memory.patches:
+        # Without a memory the parameters are those of older runs, whatever reads the text.
+        return True
+    reconstructor, segmentor = config.reconstructor, config.segmentor
+    rebuilt = reconstructor.text_in_decoder or reconstructor.text_in_prompt
+    segmented = segmentor.attention_layers or config.diffusion.steps
+    return (reconstructor.enabled and rebuilt) or bool(segmentor.text and segmented)
 
 
 def assemble(
@@ -159,7 +174,8 @@ def make_detector(
             build = lambda rngs: OneNIP(reconstructor, config.refiner, sum(channels), grid, rngs)
         case "promptmad":
             settings = reconstructor, config.segmentor, config.diffusion
-            build = lambda rngs: PromptMAD(*settings, channels, grid, text_width, rngs, memory)
+            sizes = InputSizes(channels, grid, text_width)
+            build = lambda rngs: PromptMAD(*settings, sizes, rngs, memory)
     network = Network.create(lambda rngs: limit_attention(build(rngs), chunking.attention))
     fine = config.model == "promptmad" and config.segmentor.laterals
     return Detector(backbone, network, size, fine, memory, chunking)

@@ -18,6 +18,7 @@ from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
 from promptmad_jax.models.reconstruction.segmentor import (
     Evidence,
+    InputSizes,
     Segmentor,
     SegmentorConfig,
 )
@@ -42,22 +43,20 @@ class PromptMAD(nnx.Module):
         reconstructor: ReconstructorConfig,
         segmentor: SegmentorConfig,
         diffusion_config: DiffusionConfig,
-        channels: tuple[int, int, int, int],
-        grid: tuple[int, int],
-        text_width: int,
+        sizes: InputSizes,
         rngs: KeyStreams,
         memory: MemoryConfig | None = None,
     ):
+        channels, grid, text_width = sizes
         self.diffusion, self.reconstructs = diffusion_config, reconstructor.enabled
         if self.reconstructs:
             self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
-        parts = rngs, memory, self.reconstructs
-        self.segmentor = Segmentor(segmentor, channels, grid, text_width, *parts)
+        self.segmentor = Segmentor(segmentor, sizes, rngs, memory, self.reconstructs)
         if diffusion_config.steps:
             residual = segmentor.residual and diffusion_config.objective == "x0"
             self.denoiser = Denoiser(segmentor, rngs, bool(text_width) and segmentor.text, residual)
 
-    def encode_prompt(self, neck: jax.Array, text: Text) -> jax.Array:
+    def encode_prompt(self, neck: jax.Array, text: Text | None) -> jax.Array:
         """Prompt features [K, h, w, C] and text [K, T, d] to the bank's tokens [K, N, D]; N is 0
         without a reconstruction."""
         if not self.reconstructs:
@@ -65,9 +64,9 @@ class PromptMAD(nnx.Module):
         return self.reconstructor.fuse_prompt(self.reconstructor.encode(neck), text)
 
     def predict(
-        self, features: Features, prompt: jax.Array, text: Text, match: Match | None = None
+        self, features: Features, prompt: jax.Array, text: Text | None, match: Match | None = None
     ) -> Outputs:
-        """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d]."""
+        """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d] or None."""
         reconstruction, coarse, condition = self._predict_coarse(features, prompt, text, match)
         logit, limit = coarse.logit(), self.segmentor.config.correction
         if condition is None:
@@ -78,7 +77,7 @@ class PromptMAD(nnx.Module):
         return Outputs(reconstruction, logit, refined, corrected=coarse.corrected(refined, limit))
 
     def diffusion_steps(
-        self, features: Features, prompt: jax.Array, text: Text, match: Match | None = None
+        self, features: Features, prompt: jax.Array, text: Text | None, match: Match | None = None
     ) -> jax.Array:
         """The mask's logit after each step of the first chain, [T, B, 4h, 4w]."""
         _, coarse, condition = self._predict_coarse(features, prompt, text, match)
@@ -91,7 +90,7 @@ class PromptMAD(nnx.Module):
         self,
         features: Features,
         prompt: jax.Array,
-        text: Text,
+        text: Text | None,
         mask: jax.Array,
         rngs: KeyStreams,
         match: Match | None = None,
@@ -103,7 +102,7 @@ class PromptMAD(nnx.Module):
             mask: [2B, S, S], 0/1. rngs: streams jitter, dropout, diffusion.
             match: of the 2B rows.
         """
-        both, reconstruction = Text(*map(for_both, text)), None
+        both, reconstruction = text and Text(*map(for_both, text)), None
         if self.reconstructs:
             image, prompt = self.reconstructor.encode_pairs(features.neck, prompt, rngs)
             prompt = self.reconstructor.fuse_prompt(prompt, text)

@@ -87,8 +87,22 @@ class Trunk(NamedTuple):
     text: Text | None
 
 
+class InputSizes(NamedTuple):
+    """Sizes of what the model reads.
+
+    Attributes:
+        channels: of the backbone's four levels.
+        grid: (h, w) at stride 16.
+        text_width: width d of the text tokens; 0 without text.
+    """
+
+    channels: tuple[int, int, int, int]
+    grid: tuple[int, int]
+    text_width: int
+
+
 class Evidence(NamedTuple):
-    """What the segmentor reads; each is None for a model without it.
+    """Inputs of the segmentor; each is None for a model without it.
 
     Attributes:
         error: [B, h, w, C], of the reconstruction.
@@ -106,7 +120,6 @@ class Segmentor(nnx.Module):
     """Reconstruction error, fine backbone levels and a memory to a coarse logit at stride 4.
 
     Args:
-        channels: of the backbone's four levels.
         memory: settings of the memory, None without one.
         reconstruction: the error of a reconstruction is given.
     """
@@ -114,13 +127,12 @@ class Segmentor(nnx.Module):
     def __init__(
         self,
         config: SegmentorConfig,
-        channels: tuple[int, int, int, int],
-        grid: tuple[int, int],
-        text_width: int,
+        sizes: InputSizes,
         rngs: KeyStreams,
         memory: MemoryConfig | None = None,
         reconstruction: bool = True,
     ):
+        channels, grid, text_width = sizes
         self.config, self.grid = config, grid
         self.folds_match = memory is not None and memory.stride == 4
         width, fine = config.width, config.fine_width

@@ -42,7 +42,7 @@ class FrozenClip(NamedTuple):
 
 
 class TrainOutputs(NamedTuple):
-    """What the loss reads.
+    """Inputs of the loss.
 
     Attributes:
         image_logits: [B, 2], normal and abnormal, of the class token against the pair of states.
@@ -77,7 +77,7 @@ class ZeroShotDetector:
         return draw_parameters(key, self.config, self.clip, _moments(frozen, jnp))
 
     def network(self, frozen: FrozenClip) -> "TrainableParts":
-        """What a training state is made from, with little of the frozen weights inside."""
+        """Initializer of a training state, with little of the frozen weights inside."""
         return TrainableParts(self.config, self.clip, _moments(frozen, np))
 
     def tokens(
@@ -165,7 +165,7 @@ class ZeroShotDetector:
         text: PromptTokens | jax.Array,
         images: jax.Array | ImageStates,
     ) -> TrainOutputs:
-        """What the loss reads, at full size.
+        """Computes the inputs of the loss, at full size.
 
         Args:
             text: token ids; or states [K + 1, d] or [B, K + 1, d], computed once, where the

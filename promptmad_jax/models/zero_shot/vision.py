@@ -18,7 +18,7 @@ _MEAN, _STD = np.asarray(IMAGE_MEAN, np.float32), np.asarray(IMAGE_STD, np.float
 
 
 class ImageStates(NamedTuple):
-    """What the image tower gives; without deep prompts it depends on the image alone.
+    """Results of the image tower; without deep prompts it depends on the image alone.
 
     Attributes:
         taps: of each tap the patches' raw states [B, N, D], in the tower's type.

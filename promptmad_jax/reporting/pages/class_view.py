@@ -46,7 +46,7 @@ class ClassView:
 
     @property
     def verdict(self) -> str:
-        """How well the image scores separate normal from defective images, in words."""
+        """Says in words how well the image scores separate normal from defective images."""
         normal, defective = len(self.normal), len(self.defective)
         if not normal or not defective:
             missing = "normal" if defective else "defective"

@@ -1,1 +1,1 @@
-"""What exists for CPUs alone: memory, chunks that fit the caches, vector width."""
+"""Code for CPUs alone: memory, chunks that fit the caches, vector width."""

@@ -14,7 +14,7 @@ from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.memory import Match, Memory, MemoryConfig
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
-from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.goldens import make_promptmad_small
 
@@ -87,7 +87,7 @@ def make(reconstructor=WITHOUT_RECONSTRUCTION, steps=2, config=MEMORY, segmentor
     diffusion = DiffusionConfig(steps=steps)
     return Network.create(
         lambda rngs: PromptMAD(
-            reconstructor, segmentor, diffusion, CHANNELS, GRID, 12, rngs, config
+            reconstructor, segmentor, diffusion, InputSizes(CHANNELS, GRID, 12), rngs, config
         )
     )
 

@@ -17,7 +17,7 @@ from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.onenip import OneNIP, RefinerConfig
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD, shrink_mask
-from promptmad_jax.models.reconstruction.segmentor import SegmentorConfig
+from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorConfig
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.trees import count_params
 
@@ -36,7 +36,7 @@ THREE_STEPS = DiffusionConfig(steps=3)
 def make(diffusion=THREE_STEPS, segmentor=SEGMENTOR, text_width=TEXT_WIDTH):
     return Network.create(
         lambda rngs: PromptMAD(
-            RECONSTRUCTOR, segmentor, diffusion, CHANNELS, GRID, text_width, rngs
+            RECONSTRUCTOR, segmentor, diffusion, InputSizes(CHANNELS, GRID, text_width), rngs
         )
     )
 
@@ -199,9 +199,7 @@ def test_a_denoiser_step_at_full_size_costs_three_megaflop():
             ReconstructorConfig(),
             SegmentorConfig(),
             DiffusionConfig(),
-            (24, 32, 56, 160),
-            (14, 14),
-            512,
+            InputSizes((24, 32, 56, 160), (14, 14), 512),
             rngs,
         )
     )

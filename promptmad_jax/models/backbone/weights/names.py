@@ -1,4 +1,4 @@
-"""What each origin calls EfficientNet's tensors: rows of the key tables, layer by layer.
+"""Names of EfficientNet's tensors in each origin: rows of the key tables, layer by layer.
 
 Layers are named by their path in our parameters, `stem` or `block3b/depthwise`: stage 3, second
 repeat. Of a layer we keep `kernel` (HWIO), and `norm/{scale,bias,mean,var}` or, where no BatchNorm
@@ -37,7 +37,7 @@ def canonical_shapes(layers: Layers, folded: bool) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the network a layer is; `roles` are all those of its block, in order."""
+    """Place of a layer in the network; `roles` are all those of its block, in order."""
 
     index: int
     stage: int
