@@ -5,16 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from promptmad_jax.config import parse
+from promptmad_jax.methods.reconstruction.assembly import has_text
+from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.functional import Network
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction import memory
+from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.memory import Match, Memory, MemoryConfig
 from promptmad_jax.models.reconstruction.outputs import anomaly_maps
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
 from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorConfig
+from promptmad_jax.runtime.config_file import load_config
+from promptmad_jax.training.feature_cache import channel_moments
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.goldens import make_promptmad_small
 
@@ -151,8 +157,40 @@ def test_correction_is_bounded_and_everything_learns():
     assert 1.9 < np.abs(change).max() < 2.001
 
 
-def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="in this order"):
-        MemoryConfig(levels=(8, 4))
-    with pytest.raises(ValueError, match="at least patches=50"):
-        MemoryConfig(patches=50, pool=10)
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("default", False),
+        ("diffusion.steps", False),
+        ("segmentor.text", True),
+        ("reconstructor.enabled", True),
+        ("memory.patches", True),
+    ],
+)
+def test_text_is_read_only_where_a_part_reads_it(setting, expected):
+    """With a memory; without one the parameters stay those of older runs."""
+    raw = load_config("promptmad_mvtec.py:memory")
+    changes = {
+        "default": {},
+        "diffusion.steps": {"diffusion.steps": 10},
+        "segmentor.text": {"segmentor.text": True, "segmentor.attention_layers": 1},
+        "reconstructor.enabled": {"reconstructor.enabled": True},
+        "memory.patches": {"memory.patches": 0, "reconstructor.enabled": True},
+    }[setting]
+    if setting == "memory.patches":
+        changes["eval.fusion"] = "calibrated"
+    raw.update_from_flattened_dict(changes)
+    assert has_text(parse(raw)) is expected
+
+
+def test_the_neck_is_standardised_where_moments_are_given():
+    neck = np.random.default_rng(0).normal(3, 2, (5, 4, 4, 6)).astype(np.float32)
+    moments = channel_moments(neck)
+    backbone = build_backbone(BackboneConfig())
+    detector = Detector(backbone, make(), 64, False)
+    scaled = detector.scale_neck(Frozen({}, None, None, jnp.asarray(moments)), jnp.asarray(neck))
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, rtol=1e-4)
+    assert detector.scale_neck(Frozen({}, None), neck) is neck
+    flat = np.concatenate([neck, np.zeros_like(neck[..., :1])], -1)
+    assert 1e-3 < channel_moments(flat)[1, -1] < 3e-3, "a channel without variation keeps a floor"
