@@ -52,7 +52,7 @@ def use_memory(config: ConfigDict) -> None:
     """Starts PromptMAD from a memory of normal patches, which the segmentor corrects.
 
     Reconstruction, diffusion, Transformer and text are left out: together they cost four fifths of
-    a training step, and what they add to a memory has not been measured.
+    a training step and made the quickstart's pixels worse (docs/results.md).
     """
     config.memory.patches = 4096
     config.reconstructor.enabled = False
