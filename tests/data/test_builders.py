@@ -145,6 +145,18 @@ def test_masks_of_class_ids_are_foreground(tmp_path):
         np.testing.assert_array_equal(record["mask"][:, :, 0], spot())
 
 
+def test_masks_in_one_folder_per_image_are_joined(tmp_path):
+    write_class(tmp_path / "source", "widget", bad=1)
+    masks = tmp_path / "source/widget/ground_truth/crack"
+    (masks / "000").mkdir()
+    (masks / "000_mask.png").rename(masks / "000" / "000.png")
+    write_image(masks / "000" / "001.png", spot().T.copy().reshape(20, 24))
+    folder = build(tmp_path / "data", tmp_path / "source")
+    mask = records(folder, "test")["widget/test/crack/000.png"]["mask"][:, :, 0]
+    np.testing.assert_array_equal(mask, spot() | spot().T.reshape(20, 24))
+    assert problems_of(folder) == {}
+
+
 def test_mask_with_loss_is_kept_and_said(tmp_path):
     write_class(tmp_path / "source", "widget", bad=1)
     masks = tmp_path / "source/widget/ground_truth/crack"

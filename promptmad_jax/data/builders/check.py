@@ -83,7 +83,7 @@ def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Probl
         height, width, _ = preprocess.to_rgb(stored, entry.image).shape
     except preprocess.ImageFileError as error:
         return None, [Problem(entry.filename, error.kind, error.reason)]
-    remarks = list(_check_mask(entry, found, height, width)) if entry.split == "test" else []
+    remarks = list(_check_masks(entry, found, (height, width))) if entry.split == "test" else []
     if any(remark.action == LEFT_OUT for remark in remarks):
         return None, remarks
     plain = stored.format in ("PNG", "JPEG") and stored.mode in ("L", "RGB")
@@ -91,9 +91,10 @@ def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Probl
     return Checked(entry, height, width, verbatim), remarks
 
 
-def _check_mask(entry: Entry, found: Found, height: int, width: int) -> Iterator[Problem]:
+def _check_masks(entry: Entry, found: Found, size: tuple[int, int]) -> Iterator[Problem]:
+    """Finds faults of the masks of an image of this height and width."""
     file = entry.filename
-    if entry.mask is None:
+    if not entry.masks:
         if entry.without_mask == "error":
             yield Problem(file, "mask_missing", "no mask for a defect")
         if entry.without_mask == "one":
@@ -101,30 +102,31 @@ def _check_mask(entry: Entry, found: Found, height: int, width: int) -> Iterator
             yield Problem(file, "mask_missing", "the list names no mask", action)
         return
     base = found.source if found.source.is_dir() else found.source.parent
-    name = printable(os.path.relpath(entry.mask, base))
-    if not entry.mask.exists():
-        yield Problem(file, "mask_missing", f"no mask {name}")
-        return
-    try:
-        stored = preprocess.open_image(entry.mask)
-        mask = preprocess.to_mask(stored, entry.mask)
-    except preprocess.ImageFileError as error:
-        yield Problem(file, f"mask_{error.kind}", f"{name}: {error.reason}")
-        return
-    if mask.shape != (height, width):
-        sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
-        yield Problem(file, "mask_size", f"the mask {name} is {sizes}")
-        return
-    yield from _check_values(entry, name, stored, mask)
-
-
-def _check_values(
-    entry: Entry, name: str, stored: Image.Image, mask: np.ndarray
-) -> Iterator[Problem]:
-    file = entry.filename
-    if entry.label and not mask.any():
+    marked = False
+    for path in entry.masks:
+        name = printable(os.path.relpath(path, base))
+        if not path.exists():
+            yield Problem(file, "mask_missing", f"no mask {name}")
+            return
+        try:
+            stored = preprocess.open_image(path)
+            mask = preprocess.to_mask(stored, path)
+        except preprocess.ImageFileError as error:
+            yield Problem(file, f"mask_{error.kind}", f"{name}: {error.reason}")
+            return
+        if mask.shape != size:
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {size[1]}x{size[0]}"
+            yield Problem(file, "mask_size", f"the mask {name} is {sizes}")
+            return
+        marked |= bool(mask.any())
+        yield from _check_values(entry, name, stored, marks=mask.any())
+    if entry.label and not marked:
         yield Problem(file, "mask_empty", f"the mask {name} marks nothing")
-    if not entry.label and mask.any():
+
+
+def _check_values(entry: Entry, name: str, stored: Image.Image, marks: bool) -> Iterator[Problem]:
+    file = entry.filename
+    if not entry.label and marks:
         yield Problem(file, "mask_on_good", f"a good image whose mask {name} marks a defect")
     if entry.label_ids:
         yield from _check_ids(entry, name, stored)
@@ -136,7 +138,7 @@ def _check_values(
 def _check_ids(entry: Entry, name: str, stored: Image.Image) -> Iterator[Problem]:
     """Finds values in a mask of class ids that are none of the image's labels."""
     try:
-        values = np.unique(preprocess.to_ids(stored, entry.mask))
+        values = np.unique(preprocess.to_ids(stored, entry.masks[0]))
     except preprocess.ImageFileError as error:
         yield Problem(entry.filename, "mask_ids", f"{name}: {error.reason}")
         return

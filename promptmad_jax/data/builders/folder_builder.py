@@ -154,17 +154,18 @@ def _stored_image(image: Checked) -> bytes:
 
 def _stored_mask(image: Checked) -> bytes:
     entry = image.entry
-    if entry.mask is not None:
-        return encode_png(preprocess.decode_mask(entry.mask).astype(np.uint8) * 255)
+    if entry.masks:
+        foreground = np.any([preprocess.decode_mask(mask) for mask in entry.masks], axis=0)
+        return encode_png(foreground.astype(np.uint8) * 255)
     return _uniform_png(image.height, image.width, 255 if entry.without_mask == "one" else 0)
 
 
 def _stored_ids(image: Checked) -> bytes:
     """The PNG of `defect_ids`; see `features`."""
     entry = image.entry
-    if entry.mask is None:
+    if not entry.masks:
         return _uniform_png(image.height, image.width, features.UNKNOWN_ID if entry.label else 0)
-    foreground = preprocess.decode_mask(entry.mask)
+    foreground = preprocess.decode_mask(entry.masks[0])
     return encode_png(np.where(foreground, _ids_of(entry), 0).astype(np.uint8))
 
 
@@ -175,7 +176,7 @@ def _ids_of(entry: Entry) -> np.ndarray:
     places = np.full(256, features.UNKNOWN_ID, np.uint8)
     for place, label_id in enumerate(entry.label_ids, start=1):
         places[label_id] = place
-    return places[preprocess.decode_ids(entry.mask)]
+    return places[preprocess.decode_ids(entry.masks[0])]
 
 
 @functools.lru_cache(maxsize=16)

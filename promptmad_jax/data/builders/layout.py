@@ -2,6 +2,9 @@
 
     CLASS/train/good/IMAGE  CLASS/test/DEFECT/IMAGE  CLASS/ground_truth/DEFECT/{STEM_mask|STEM}.EXT
 
+An image may have several masks in place of one, in a folder of its name (the layout of MVTec LOCO):
+`CLASS/ground_truth/DEFECT/STEM/*.EXT`.
+
 The folder names `train`, `test`, `ground_truth`, `good` and all extensions are matched without
 regard to case; `ok` counts as `good` (the layout of BTAD).
 """
@@ -82,7 +85,7 @@ class ClassLister:
         self.found = found
         self.folder = folder
         self._name = printable(folder.name)
-        self._masks: dict[tuple[str, str], pathlib.Path] = {}
+        self._masks: dict[tuple[str, str], list[pathlib.Path]] = {}
 
     def parts(self) -> dict[str, pathlib.Path]:
         """Hook: returns the folders of the splits and of the masks, "ground_truth"."""
@@ -100,28 +103,28 @@ class ClassLister:
         self.found.class_names.add(self._name)
         parts = self.parts()
         self._list_masks(parts)
-        unused = set(self._masks.values())
+        unused = {mask for masks in self._masks.values() for mask in masks}
         for split in SPLITS:
             for entry in self._list_split(split, parts):
                 self.found.entries.append(entry)
-                unused.discard(entry.mask)
+                unused.difference_update(entry.masks)
         for mask in sorted(unused):
             self.found.stray(mask, "a mask without an image")
 
     def _list_masks(self, parts: dict[str, pathlib.Path]) -> None:
         if "ground_truth" not in parts:
             return
-        for defect, path in self._images(parts["ground_truth"]):
-            key = (defect, path.stem.lower())
-            if key in self._masks:
-                self.found.stray(path, f"a second mask beside {self._masks[key].name}")
+        for defect, path, folder in self._images(parts["ground_truth"], nested=True):
+            key = (defect, folder.name.lower() if folder else path.stem.lower())
+            if key in self._masks and folder is None:
+                self.found.stray(path, f"a second mask beside {self._masks[key][0].name}")
             else:
-                self._masks[key] = path
+                self._masks.setdefault(key, []).append(path)
 
     def _list_split(self, split: str, parts: dict[str, pathlib.Path]) -> Iterator[Entry]:
         if split not in parts:
             return
-        for defect, path in self._images(parts[split]):
+        for defect, path, _ in self._images(parts[split]):
             if split != "test" and defect != GOOD:
                 self.found.stray(path, f"{_USE[split]} images must be in {split}/good")
                 continue
@@ -131,17 +134,20 @@ class ClassLister:
                 defect_type=defect,
                 filename=printable(path.relative_to(self.found.source)),
                 image=path,
-                mask=self._mask_of(path, defect) if split == "test" else None,
+                masks=self._masks_of(path, defect) if split == "test" else (),
                 without_mask="zero" if defect == GOOD else "error",
             )
 
-    def _mask_of(self, image: pathlib.Path, defect: str) -> pathlib.Path | None:
+    def _masks_of(self, image: pathlib.Path, defect: str) -> tuple[pathlib.Path, ...]:
         stem = image.stem.lower()
         named_mask = self._masks.get((defect, stem + _MASK_SUFFIX))
-        return named_mask or self._masks.get((defect, stem))
+        return tuple(named_mask or self._masks.get((defect, stem), ()))
 
-    def _images(self, part: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-        """Yields (defect type, image file) of `part/DEFECT/*`; everything else is a stray."""
+    def _images(
+        self, part: pathlib.Path, nested: bool = False
+    ) -> Iterator[tuple[str, pathlib.Path, pathlib.Path | None]]:
+        """Yields (defect type, image file, None) of `part/DEFECT/*` and, if `nested`, (defect type,
+        image file, its folder) of `part/DEFECT/FOLDER/*`; everything else is a stray."""
         for folder in children(part):
             if not folder.is_dir():
                 self.found.stray(folder, f"lies beside the folders of {part.name}")
@@ -151,9 +157,20 @@ class ClassLister:
             name = printable(folder.name)
             defect = GOOD if name.lower() in _GOOD_FOLDERS else name
             for path in children(folder):
-                if path.is_dir():
-                    self.found.stray(path, "a folder among images")
-                elif not is_image_name(path):
-                    self.found.stray(path, "not the name of an image")
-                else:
-                    yield defect, path
+                if path.is_dir() and nested:
+                    yield from ((defect, inner, path) for inner in self._image_files(path))
+                elif self._is_image(path):
+                    yield defect, path, None
+
+    def _image_files(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+        return (path for path in children(folder) if self._is_image(path))
+
+    def _is_image(self, path: pathlib.Path) -> bool:
+        """Returns True for an image file; everything else becomes a stray."""
+        if path.is_dir():
+            self.found.stray(path, "a folder among images")
+        elif not is_image_name(path):
+            self.found.stray(path, "not the name of an image")
+        else:
+            return True
+        return False

@@ -211,7 +211,7 @@ def _add_entry(found: Found, base: pathlib.Path, split: str, fields: dict[str, A
             defect_type=fields["defect_type"],
             filename=fields["filename"],
             image=base / fields["filename"],
-            mask=base / fields["mask"] if fields["mask"] and split == "test" else None,
+            masks=(base / fields["mask"],) if fields["mask"] and split == "test" else (),
             without_mask=fields["without_mask"],
         )
     )

@@ -133,6 +133,6 @@ def _entry(root: pathlib.Path, prefix: str, split: str, item: dict, normal: str)
         defect_type=item["anomaly_class"] if defective else GOOD,
         filename=filename,
         image=root / filename,
-        mask=mask if defective else None,
+        masks=(mask,) if mask and defective else (),
         without_mask="error" if defective else "zero",
     )

@@ -21,10 +21,11 @@ class Entry:
       defect_type: "good" for a normal image; several names are separated by commas.
       filename: name within the data set, relative, with forward slashes.
       image: the file.
-      mask: the mask file, or None if the source names none.
+      masks: the mask files, whose union is the mask; empty if the source names none.
       without_mask: meaning of a missing mask: "zero" (nothing is defective), "one" (everything
         is), or "error" (the image cannot be used).
-      label_ids: for a mask that holds class ids, the id of each name in `defect_type`; else empty.
+      label_ids: for one mask that holds class ids, the id of each name in `defect_type`; else
+        empty.
     """
 
     split: str
@@ -32,7 +33,7 @@ class Entry:
     defect_type: str
     filename: str
     image: pathlib.Path
-    mask: pathlib.Path | None
+    masks: tuple[pathlib.Path, ...]
     without_mask: str
     label_ids: tuple[int, ...] = ()
 

@@ -74,7 +74,7 @@ def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_f
     if path.is_dir() or _ends(path, LIST_SUFFIXES):
         found = find(source, image_dir, path, list_folder)
         files = list(found.lists) if path.is_dir() else list_files(path)
-        files += [file for e in found.entries for file in (e.image, e.mask) if file is not None]
+        files += [file for entry in found.entries for file in (entry.image, *entry.masks)]
         names = sorted(found.class_names) + sorted(problem.file for problem in found.problems)
     digest = hashlib.sha256("\0".join(names).encode())
     for file in files:

@@ -167,7 +167,7 @@ def _entry(
         defect_type=",".join(names or (_UNLABELLED,)),
         filename=image,
         image=root / image,
-        mask=root / mask if label != "normal" else None,
+        masks=(root / mask,) if label != "normal" else (),
         without_mask="zero" if label == "normal" else "error",
         label_ids=tuple(mask_id(class_name, name) for name in names) if label != "normal" else (),
     )
