@@ -85,6 +85,11 @@ def _check_size(config: Config) -> None:
         raise UserError(
             f"config.data.image_size is {size}; it must be a multiple of 16, at least 32"
         )
+    if config.eval.image_pool > size:
+        raise UserError(
+            f"config.eval.image_pool is {config.eval.image_pool}, more than data.image_size, "
+            f"{size}: the image score would average more pixels than the map has"
+        )
 
 
 def _check_checkpoint(config: Config) -> None:

@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat, PositiveInt
+from promptmad_jax.runtime.field_types import (
+    ImageSize,
+    Layers,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Width,
+)
 
 LEGACY_EOS = 2  # config files older than a correction say 2; pooling is then at the largest id
 
@@ -26,11 +33,11 @@ class TowerConfig:
         ValueError: the heads do not divide the width.
     """
 
-    width: PositiveInt
-    hidden: PositiveInt
-    heads: PositiveInt
-    layers: PositiveInt = 12
-    projection: PositiveInt | None = 512
+    width: Width
+    hidden: Width
+    heads: Width
+    layers: Layers = 12
+    projection: Width | None = 512
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     epsilon: PositiveFloat = 1e-5
 
@@ -47,11 +54,11 @@ class ClipTextConfig(TowerConfig):
         eos_id: pooling is at its first occurrence; 2 (legacy files) means the largest id instead.
     """
 
-    width: PositiveInt = 512
-    hidden: PositiveInt = 2048
-    heads: PositiveInt = 8
+    width: Width = 512
+    hidden: Width = 2048
+    heads: Width = 8
     vocabulary: PositiveInt = 49408
-    context: PositiveInt = 77
+    context: Width = 77
     eos_id: NonNegativeInt = 49407
 
 
@@ -64,11 +71,11 @@ class ClipVisionConfig(TowerConfig):
         patch: side in pixels of a patch.
     """
 
-    width: PositiveInt = 768
-    hidden: PositiveInt = 3072
-    heads: PositiveInt = 12
-    image: PositiveInt = 224
-    patch: PositiveInt = 32
+    width: Width = 768
+    hidden: Width = 3072
+    heads: Width = 12
+    image: ImageSize = 224
+    patch: Width = 32
 
     @property
     def grid(self) -> int:

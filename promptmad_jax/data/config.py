@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from promptmad_jax.runtime.field_types import Bound, PositiveInt
-
-HALF = Bound("from 0 to 0.5", lambda share: 0 <= share <= 0.5)
+from promptmad_jax.runtime.field_types import ImageSize, Range
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class DataConfig:
 
     dataset: str = "mvtec_ad"
     data_dir: str = "data"
-    image_size: PositiveInt = 224
+    image_size: ImageSize = 224
     classes: tuple[str, ...] = ()
     texture_dir: str = ""
-    holdout: Annotated[float, HALF] = 0.0
+    holdout: Annotated[float, Range(0, 0.5)] = 0.0
     taxonomy: str = ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from promptmad_jax.evaluation.compat.modes import DEFAULT_MODES, check_mode
-from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt, UnitInterval
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt, Range, UnitInterval
 
 Fusion = Literal[
     "calibrated", "image_local", "standardized", "reconstruction", "segmentor", "weighted"
@@ -41,11 +41,11 @@ class EvalConfig:
         ValueError: an unknown compat mode.
     """
 
-    batch_size: PositiveInt = 8
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 8
     fusion: Fusion = "calibrated"
     calibration_images: PositiveInt = 64
-    image_pool: PositiveInt = 16
-    aupro_limit: Annotated[float, Bound("above 0, at most 1", lambda x: 0 < x <= 1)] = 0.3
+    image_pool: Annotated[int, Range(1, 8192)] = 16
+    aupro_limit: Annotated[float, Range(0, 1, above=True)] = 0.3
     compat: tuple[str, ...] = DEFAULT_MODES
     prompt_index: NonNegativeInt = 0
     pixel_fpr: UnitInterval = 0.01

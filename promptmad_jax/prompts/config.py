@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import Layers, Seed, Width
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class TextConfig:
     vocabulary: str = ""
     defects: Literal["named", "generic"] = "named"
     control: Literal["none", "shuffled"] = "none"
-    width: PositiveInt = 64
-    layers: PositiveInt = 2
-    heads: PositiveInt = 4
-    seed: NonNegativeInt = 0
+    width: Width = 64
+    layers: Layers = 2
+    heads: Width = 4
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.source != "random" and not self.weights:

@@ -7,15 +7,16 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from absl import logging
-
 from promptmad_jax.prompts.vocabulary_file import parse
+from promptmad_jax.runtime.console import warn
+from promptmad_jax.runtime.names import matching, nearest
 from promptmad_jax.runtime.strict_yaml import read_document
 
 _SHIPPED = (
     ("promptmad_jax.prompts", "defect_vocab.json"),
     ("promptmad_jax.data.synthetic", "vocabulary.json"),
 )
+_NAMED = 5  # in a warning
 _DAMAGED = (
     "a photo of a damaged {name}",
     "a photo of a {name} with a defect",
@@ -58,17 +59,31 @@ def find_classes(
     Raises:
         UserError: the user's file is absent or malformed.
     """
-    known = dict(_shipped())
-    if user_file:
-        own = read_user_file(Path(user_file).expanduser())
-        unused = sorted(own.keys() - set(class_names))
-        if unused:
-            logging.warning("%s: not classes of this data set: %s", user_file, ", ".join(unused))
-        known |= own
-    found = (known[name] if name in known else generic_phrases(name) for name in class_names)
+    own = user_classes(user_file, class_names) if user_file else {}
+    known = _shipped() | {matching(name): words for name, words in own.items()}
+    found = (_words(known.get(matching(name)), name) for name in class_names)
     if defects == "named":
         return tuple(found)
     return tuple(replace(words, states=(words.states[0], _damaged(words.name))) for words in found)
+
+
+def _words(known: ClassPhrases | None, class_name: str) -> ClassPhrases:
+    if known is None:
+        return generic_phrases(class_name)
+    return replace(known, class_name=class_name)
+
+
+def user_classes(user_file: str, class_names: tuple[str, ...]) -> dict[str, ClassPhrases]:
+    """Reads a user's vocabulary; warns of entries that are none of the classes."""
+    own = read_user_file(Path(user_file).expanduser())
+    classes = set(map(matching, class_names))
+    unused = sorted(name for name in own if matching(name) not in classes)
+    if unused:
+        named = [f"{name!r} (nearest: {nearest(name, class_names)!r})" for name in unused[:_NAMED]]
+        others = len(unused) - len(named)
+        more = f" and {others} more" if others else ""
+        warn(f"{user_file}: not classes of this data set: {', '.join(named)}{more}")
+    return own
 
 
 def read_user_file(path: Path) -> dict[str, ClassPhrases]:
@@ -81,7 +96,7 @@ def _shipped() -> Mapping[str, ClassPhrases]:
     known = {}
     for package, name in _SHIPPED:
         known = _read(resources.files(package) / name, f"{package}/{name}", "shipped") | known
-    return known
+    return {matching(name): words for name, words in known.items()}
 
 
 def _read(file: Path | Traversable, origin: str, source: str) -> dict[str, ClassPhrases]:

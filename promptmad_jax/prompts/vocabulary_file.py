@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from absl import logging
-
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.strict_yaml import mapping, text, texts
 
@@ -32,9 +31,7 @@ def parse(document: object, origin: str) -> dict[str, tuple[str, States]]:
     for where, class_name, entry in _class_entries(document, origin):
         parsed = _parse_class(entry, f"{origin}: {where}{class_name}")
         if classes.setdefault(class_name, parsed) != parsed:
-            logging.warning(
-                "%s: class %s is in several groups; the first counts", origin, class_name
-            )
+            warn(f"{origin}: class {class_name} is in several groups; the first counts")
     return classes
 
 

@@ -3,23 +3,57 @@
 import builtins
 import types
 import typing
-from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 
-class Bound(NamedTuple):
-    """Bounds of a number, for `typing.Annotated`: in words, and as a test."""
+class Range(NamedTuple):
+    """Range of a number, for `typing.Annotated`: inclusive, unless `above` or `below` is set.
 
-    words: str
-    holds: Callable[[float], bool]
+    Attributes:
+        above, below: exclude `least` and `most` themselves.
+        multiple: a whole number that values must be a multiple of; 0 for any value.
+    """
+
+    least: float
+    most: float
+    above: bool = False
+    below: bool = False
+    multiple: int = 0
+
+    @property
+    def words(self) -> str:
+        """The range in words, such as "from 0 to 1"."""
+        least, most = _text(self.least), _text(self.most)
+        words = f"from {least} to {most}"
+        if self.above or self.below:
+            first = f"above {least}" if self.above else f"at least {least}"
+            words = f"{first} and {'below' if self.below else 'at most'} {most}"
+        return f"{words}, a multiple of {self.multiple}" if self.multiple else words
+
+    def holds(self, number: float) -> bool:
+        """Returns True if the number is in the range; not-a-number never is."""
+        least = number > self.least if self.above else number >= self.least
+        most = number < self.most if self.below else number <= self.most
+        return least and most and not (self.multiple and number % self.multiple)
 
 
-NonNegativeInt = Annotated[int, Bound("at least 0", lambda n: n >= 0)]
-PositiveInt = Annotated[int, Bound("at least 1", lambda n: n >= 1)]
-NonNegativeFloat = Annotated[float, Bound("at least 0", lambda x: x >= 0)]
-PositiveFloat = Annotated[float, Bound("above 0", lambda x: x > 0)]
-UnitInterval = Annotated[float, Bound("from 0 to 1", lambda x: 0 <= x <= 1)]
-BelowOne = Annotated[float, Bound("at least 0 and below 1", lambda x: 0 <= x < 1)]
+def _text(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+# Steps and places are int32 on the devices, seeds uint32.
+PositiveInt = Annotated[int, Range(1, 2_000_000_000)]
+NonNegativeInt = Annotated[int, Range(0, 2_000_000_000)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Width = Annotated[int, Range(1, 16_384)]
+Depth = Annotated[int, Range(0, 256)]
+Layers = Annotated[int, Range(1, 256)]
+ImageSize = Annotated[int, Range(16, 8192)]
+# Smaller values vanish in float32.
+PositiveFloat = Annotated[float, Range(1e-12, 1_000_000)]
+NonNegativeFloat = Annotated[float, Range(0, 1_000_000)]
+UnitInterval = Annotated[float, Range(0, 1)]
+BelowOne = Annotated[float, Range(0, 1, below=True)]
 
 
 def in_words(kind: Any) -> str:

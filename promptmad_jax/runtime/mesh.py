@@ -5,21 +5,21 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.field_types import Bound
+from promptmad_jax.runtime.field_types import Range
 
 AXES = ("data", "fsdp")
 # XLA propagates the arguments' shardings. JAX's default is moving to axes whose sharding is part of
 # every array's type.
 _AXIS_TYPES = (AxisType.Auto,) * len(AXES)
 _AXES = f"it can be {', '.join(map(repr, AXES))}, or '' for a dimension that is not split"
-AxisSize = Annotated[int, Bound("at least 1, or -1", lambda size: size >= 1 or size == -1)]
+AxisSize = Annotated[int, Range(1, 1_000_000)] | Literal[-1]
 FSDP_MIN_ELEMENTS = 2**16
 
 Rules = Sequence[tuple[str, PartitionSpec]]

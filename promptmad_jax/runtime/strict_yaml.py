@@ -1,5 +1,6 @@
 """Strict reading of users' YAML and JSON files."""
 
+import codecs
 import json
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
@@ -43,16 +44,28 @@ def read_document(path: Path | Traversable, what: str, setting: str) -> object:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {setting} is a .yaml or .json file, or empty")
-    suffix = Path(path.name).suffix
+    suffix = Path(path.name).suffix.lower()
     if suffix not in (".json", ".yaml", ".yml"):
         raise UserError(f"{path}: a {what} is a .yaml, .yml or .json file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode(path.read_bytes())
         if suffix == ".json":
             return json.loads(text, object_pairs_hook=_object)
         return yaml.load(text, _Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: malformed: {' '.join(str(error).split())}") from error
+
+
+def decode(data: bytes) -> str:
+    """Decodes UTF-8 or UTF-16 with its byte-order mark, or UTF-8 without one.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    encoding = (
+        "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    )
+    return data.decode(encoding)
 
 
 def mapping(value: object, where: str, wanted: str) -> Mapping[str, object]:

@@ -10,7 +10,11 @@ from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching, nearest
 from promptmad_jax.serving.prediction import Prediction
+
+SEARCH = ("auto", "nearest")
+EXACT = "class:"
 
 
 class ClassPredictor:
@@ -34,7 +38,11 @@ class ClassPredictor:
         self._fusion, self._image_pool = fusion, image_pool
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
-        """Scores RGB images uint8 [H, W, 3] of any sizes; class_name may be "auto".
+        """Scores RGB images uint8 [H, W, 3] of any sizes.
+
+        Args:
+            class_name: in any spelling of case and Unicode; "auto" or "nearest" finds the class of
+                each image; "class:NAME" is always the class of that name.
 
         Raises:
             UserError: the model has no such class.
@@ -53,18 +61,33 @@ class ClassPredictor:
         ]
 
     def check_class(self, class_name: str) -> None:
-        """Raises UserError if the model has no such class."""
-        if class_name not in (*self.class_names, "auto"):
+        """Raises UserError if the model has no such class, or if the name is ambiguous."""
+        if class_name in SEARCH and class_name in self.class_names:
+            free = [f" or {word}" for word in SEARCH if word not in self.class_names]
             raise UserError(
-                f"the model has no class {class_name!r}; it has {', '.join(self.class_names)}; "
-                "'auto' takes the nearest"
+                f"the model has a class called {class_name!r}, which is also the word for the "
+                f"nearest class: give {EXACT}{class_name}{''.join(free)}"
+            )
+        name = self._exact(class_name)
+        if class_name not in SEARCH and name not in self.class_names:
+            raise UserError(
+                f"the model has no class {name!r}; it has {', '.join(self.class_names)} (did you "
+                f"mean {nearest(name, self.class_names)}?); 'auto' takes the nearest of each image"
             )
 
+    def _exact(self, class_name: str) -> str:
+        """The class's own spelling, if the model has it."""
+        if class_name in self.class_names:
+            return class_name
+        name = class_name.removeprefix(EXACT)
+        spellings = {matching(known): known for known in self.class_names}
+        return name if name in self.class_names else spellings.get(matching(name), name)
+
     def _class_ids(self, images: np.ndarray, class_name: str) -> np.ndarray:
-        if class_name == "auto":
-            return self._nearest_class(images)
         self.check_class(class_name)
-        return np.full(len(images), self.class_names.index(class_name))
+        if class_name in SEARCH:
+            return self._nearest_class(images)
+        return np.full(len(images), self.class_names.index(self._exact(class_name)))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
         """Finds the classes whose prompt images have the most similar mean features, by cosine."""

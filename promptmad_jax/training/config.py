@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt, Range, Seed
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class TrainConfig:
             or MODULE:FACTORY; see runtime/writers.py.
     """
 
-    batch_size: PositiveInt = 8
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 8
     epochs: PositiveInt = 1000
-    steps: Annotated[int, Bound("at least -1", lambda n: n >= -1)] = -1
-    seed: NonNegativeInt = 0
+    steps: Annotated[int, Range(-1, 2_000_000_000)] = -1
+    seed: Seed = 0
     log_every: PositiveInt = 50
     eval_every: NonNegativeInt = 0
     eval_at: tuple[NonNegativeInt, ...] = ()

@@ -102,16 +102,33 @@ def test_a_class_without_known_defects_has_one_state(tmp_path):
     assert [state for state, _ in words.states] == ["normal"]
 
 
-def test_unused_classes_are_named(tmp_path, caplog):
-    path = write(tmp_path, {"screws": ENTRY})
-    find_classes(("screw",), str(path), "named")
-    assert "not classes of this data set: screws" in caplog.text
+def test_unused_classes_are_named_with_the_nearest(tmp_path, capsys):
+    document = {"screws": ENTRY} | {f"x{i}": ENTRY for i in range(5)}
+    found = find_classes(("screw", "nut"), str(write(tmp_path, document)), "named")
+    error = capsys.readouterr().err
+    assert "not classes of this data set: 'screws' (nearest: 'screw'), 'x0'" in error
+    assert error.endswith(" and 1 more\n") and found[1].source == "generic"
 
 
-def test_first_of_two_groups_counts(tmp_path, caplog):
+@pytest.mark.parametrize("spelling", ["Geh\u00e4use", "Geha\u0308use", "GEH\u00c4USE"])
+def test_spellings_of_one_class_match(tmp_path, capsys, spelling):
+    path = write(tmp_path, {spelling: ENTRY})
+    (words,) = find_classes(("Geh\u00e4use",), str(path), "named")
+    assert (words.class_name, words.source) == ("Geh\u00e4use", "user")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_as_windows_writes_them(tmp_path, encoding):
+    path = tmp_path / "WORDS.JSON"
+    path.write_text(json.dumps({"cup": ENTRY}).replace(",", ",\r\n"), encoding)
+    assert read_user_file(path)["cup"].name == ENTRY["name"]
+
+
+def test_first_of_two_groups_counts(tmp_path, capsys):
     document = {"one": {"cup": ENTRY}, "two": {"cup": {**ENTRY, "name": "blue cup"}}}
     assert read_user_file(write(tmp_path, document))["cup"].name == "red cup"
-    assert "several groups" in caplog.text
+    assert "several groups" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -128,6 +145,7 @@ def test_first_of_two_groups_counts(tmp_path, caplog):
         ({"cup": {**ENTRY, "defects": ["chip"]}}, r"cup: defects: is \['chip'\]"),
         ({"cup": {**ENTRY, "defects": {"chip": [1]}}}, "cup: defects: chip: item 1: is 1"),
         ("{", "malformed"),
+        ("[" * 100_000, "malformed"),
         ('{"cup": 1, "cup": 2}', "the key 'cup' is repeated"),
     ],
 )

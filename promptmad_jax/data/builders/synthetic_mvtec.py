@@ -10,15 +10,14 @@ import tensorflow_datasets as tfds
 from promptmad_jax.data.builders import features
 from promptmad_jax.data.synthetic import scenes
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass
-from promptmad_jax.runtime.field_types import Bound
+from promptmad_jax.runtime.field_types import Range, Seed
 
 DESCRIPTION = (
     "Synthetic inspection pictures: four objects and four textures with four defect types each,"
     " rendered from a seed, with the exact mask of every defect."
 )
-Seed = Annotated[int, Bound("from 0 to 2**32 - 1", lambda n: 0 <= n < 2**32)]
-Size = Annotated[int, Bound("from 64 to 2048", lambda n: 64 <= n <= 2048)]
-Count = Annotated[int, Bound("from 1 to 100000", lambda n: 1 <= n <= 100_000)]
+Size = Annotated[int, Range(64, 2048)]
+Count = Annotated[int, Range(1, 100_000)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching
 from promptmad_jax.runtime.strict_yaml import mapping, read_document, texts
 
 FOLDERS = "folders"
@@ -207,4 +208,4 @@ def _overlay(own: Taxonomy, shipped: Taxonomy) -> Taxonomy:
 
 
 def _key(folder: str) -> str:
-    return " ".join(folder.split()).casefold()
+    return matching(" ".join(folder.split()))

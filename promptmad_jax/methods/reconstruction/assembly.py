@@ -25,6 +25,7 @@ from promptmad_jax.models.reconstruction.promptmad import PromptMAD
 from promptmad_jax.models.reconstruction.segmentor import InputSizes
 from promptmad_jax.models.reconstruction.uniad import UniAD
 from promptmad_jax.prompts.embeddings import TextTokens, encode_classes
+from promptmad_jax.prompts.vocabulary import user_classes
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.memory_file import MEMORY_FILE, read_memory
 from promptmad_jax.runs.workdir import Workdir
@@ -89,6 +90,7 @@ def class_text(config: Config, class_names: tuple[str, ...]) -> TextTokens | Non
     """The text tokens of the classes; None for a model without text."""
     if not has_text(config):
         if config.text.vocabulary:
+            user_classes(config.text.vocabulary, class_names)
             warn(
                 "text.vocabulary is given, but no part of this model reads words: leave it out, or "
                 "add --config.segmentor.text=True --config.segmentor.attention_layers=1"

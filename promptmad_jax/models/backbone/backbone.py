@@ -22,7 +22,7 @@ from promptmad_jax.models.backbone.random_weights import calibrated_params
 from promptmad_jax.models.backbone.weights.efficientnet import NORM_EPSILON, load_efficientnet
 from promptmad_jax.models.layers.convolution import Lowering
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat
+from promptmad_jax.runtime.field_types import PositiveFloat, Seed
 from promptmad_jax.weights.hub import resolve_file
 
 Params = dict[str, Any]
@@ -56,7 +56,7 @@ class BackboneConfig:
 
     name: Literal["efficientnet_b4", "efficientnetv2_b0", "efficientnetv2_nano"] = "efficientnet_b4"
     weights: str = "random"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     padding: Padding = "onenip_static380"
     norm_epsilon: PositiveFloat = NORM_EPSILON
     depthwise: Literal["auto", Lowering] = "auto"

@@ -10,19 +10,13 @@ with c the coarse map: the process ends where inference starts (compare SegRefin
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from promptmad_jax.runtime.field_types import (
-    BelowOne,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    UnitInterval,
-)
+from promptmad_jax.runtime.field_types import BelowOne, PositiveFloat, Range, UnitInterval
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class DiffusionConfig:
         ValueError: objective "epsilon" with a zero terminal signal-to-noise ratio.
     """
 
-    steps: NonNegativeInt = 10
+    steps: Annotated[int, Range(0, 1000)] = 10
     beta_start: BelowOne = 1e-4
     beta_end: BelowOne = 0.5
     zero_terminal_snr: bool = True
@@ -62,10 +56,10 @@ class DiffusionConfig:
     noise_scale: PositiveFloat = 0.3
     objective: Literal["x0", "epsilon"] = "x0"
     start: Literal["mean", "sample"] = "mean"
-    samples: PositiveInt = 1
+    samples: Annotated[int, Range(1, 1000)] = 1
     terminal_probability: UnitInterval = 0.25
     self_estimate_probability: UnitInterval = 0.5
-    unroll: PositiveInt = 1
+    unroll: Annotated[int, Range(1, 1000)] = 1
 
     def __post_init__(self):
         if self.objective == "epsilon" and self.zero_terminal_snr:

@@ -4,7 +4,7 @@ Source: OneNIP (ECCV 2024) and UniAD (NeurIPS 2022), as re-specified.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,11 @@ from promptmad_jax.models.layers.dropout import dropout
 from promptmad_jax.models.layers.norm import layer_norm
 from promptmad_jax.runtime.field_types import (
     BelowOne,
+    Depth,
     NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
+    Range,
     UnitInterval,
+    Width,
 )
 from promptmad_jax.runtime.key_streams import KeyStreams
 
@@ -51,13 +52,13 @@ class ReconstructorConfig:
 
     enabled: bool = True
     standardize: bool = False
-    width: PositiveInt = 256
-    heads: PositiveInt = 8
-    encoder_layers: NonNegativeInt = 4
-    decoder_layers: NonNegativeInt = 4
-    mlp_width: PositiveInt = 1024
+    width: Width = 256
+    heads: Width = 8
+    encoder_layers: Depth = 4
+    decoder_layers: Depth = 4
+    mlp_width: Width = 1024
     dropout: BelowOne = 0.1
-    neighbor_size: NonNegativeInt = 0
+    neighbor_size: Annotated[int, Range(0, 1024)] = 0
     jitter_scale: NonNegativeFloat = 20.0
     jitter_probability: UnitInterval = 1.0
     text_in_decoder: bool = True

@@ -5,13 +5,13 @@ Each class keeps a coreset of patch features of its normal images (PatchCore, Ro
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from promptmad_jax.runtime.cpu.chunking import map_chunks
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import PositiveInt, Range, Seed, Width
 
 STRIDES = (2, 4, 8, 16)
 # Standard deviations up to which a distance counts as it is; beyond, its logarithm does, so that a
@@ -37,13 +37,13 @@ class MemoryConfig:
             than the memory.
     """
 
-    patches: NonNegativeInt = 0
+    patches: Annotated[int, Range(0, 1_000_000)] = 0
     levels: tuple[PositiveInt, ...] = (4, 8, 16)
     stride: Literal[4, 8] = 8
-    projection: PositiveInt = 64
-    pool: PositiveInt = 40_000
+    projection: Width = 64
+    pool: Annotated[int, Range(1, 100_000_000)] = 40_000
     dtype: Literal["float16", "float32"] = "float16"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self):
         if not self.levels or sorted(set(self.levels) & set(STRIDES)) != list(self.levels):

@@ -15,7 +15,7 @@ from promptmad_jax.models.reconstruction.memory import Match
 from promptmad_jax.models.reconstruction.outputs import Outputs
 from promptmad_jax.models.reconstruction.pairs import for_both
 from promptmad_jax.models.reconstruction.reconstructor import Reconstructor
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import NonNegativeInt, Width
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -28,7 +28,7 @@ class RefinerConfig:
         norm_group: images that share BatchNorm statistics; 0 for the whole batch.
     """
 
-    width: PositiveInt = 128
+    width: Width = 128
     norm_group: NonNegativeInt = 0
 
 

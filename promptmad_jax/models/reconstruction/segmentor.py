@@ -15,7 +15,7 @@ from promptmad_jax.models.layers.pixel_shuffle import space_to_depth
 from promptmad_jax.models.layers.resize import resize_align_corners
 from promptmad_jax.models.reconstruction.correction import Correction
 from promptmad_jax.models.reconstruction.memory import Match, MemoryConfig
-from promptmad_jax.runtime.field_types import Bound, NonNegativeInt, PositiveFloat, PositiveInt
+from promptmad_jax.runtime.field_types import Depth, NonNegativeInt, PositiveFloat, Range, Width
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -39,16 +39,16 @@ class SegmentorConfig:
             standard deviations of normal patches; the loss sees all of it.
     """
 
-    width: PositiveInt = 128
-    fine_width: PositiveInt = 32
+    width: Width = 128
+    fine_width: Width = 32
     laterals: bool = True
-    attention_layers: NonNegativeInt = 1
-    heads: PositiveInt = 8
+    attention_layers: Depth = 1
+    heads: Width = 8
     text: bool = True
     norm_group: NonNegativeInt = 0
-    prior_probability: Annotated[float, Bound("above 0 and below 1", lambda p: 0 < p < 1)] = 0.01
-    denoiser_width: PositiveInt = 8
-    denoiser_deep_width: PositiveInt = 16
+    prior_probability: Annotated[float, Range(0, 1, above=True, below=True)] = 0.01
+    denoiser_width: Width = 8
+    denoiser_deep_width: Width = 16
     residual: bool = True
     correction: PositiveFloat = 1.5
 

@@ -5,12 +5,7 @@ from typing import Literal
 
 from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.field_types import (
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    UnitInterval,
-)
+from promptmad_jax.runtime.field_types import Depth, ImageSize, Layers, PositiveFloat, UnitInterval
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,13 @@ class DapoConfig:
         ValueError: values that do not fit together.
     """
 
-    image_size: PositiveInt = 518
-    taps: tuple[PositiveInt, ...] = (6, 12, 18, 24)
+    image_size: ImageSize = 518
+    taps: tuple[Layers, ...] = (6, 12, 18, 24)
     adapters: bool = True
-    prompts: NonNegativeInt = 10
-    prompt_tokens: NonNegativeInt = 5
-    text_tokens: NonNegativeInt = 4
-    image_tokens: NonNegativeInt = 4
+    prompts: Depth = 10
+    prompt_tokens: Depth = 5
+    text_tokens: Depth = 4
+    image_tokens: Depth = 4
     alpha: UnitInterval = 0.01
     normal_words: str = "flawless {object}"
     defect_words: str = "{defect} anomaly {object}"

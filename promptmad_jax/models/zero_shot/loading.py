@@ -18,7 +18,7 @@ from promptmad_jax.clip.transformer import graph_and_shapes
 from promptmad_jax.clip.vision import ClipVision
 from promptmad_jax.models.zero_shot.config import DapoConfig
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
-from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveInt
+from promptmad_jax.runtime.field_types import ImageSize, Layers, Seed, Width
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class ClipSource:
     """
 
     weights: str = "openai/clip-vit-large-patch14-336"
-    width: PositiveInt = 32
-    layers: PositiveInt = 4
-    heads: PositiveInt = 2
-    image: PositiveInt = 64
-    patch: PositiveInt = 16
-    projection: PositiveInt = 32
-    context: PositiveInt = 160
-    seed: NonNegativeInt = 0
+    width: Width = 32
+    layers: Layers = 4
+    heads: Width = 2
+    image: ImageSize = 64
+    patch: Width = 16
+    projection: Width = 32
+    context: Width = 160
+    seed: Seed = 0
 
     def __post_init__(self):
         if self.width % self.heads:
