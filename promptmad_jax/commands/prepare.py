@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 
 from promptmad_jax.data import image_cache
@@ -21,6 +22,8 @@ FOLDER_DATASETS = tuple(
 )
 _REPORT = "report.json"
 _STAGING = ".preparing-"
+_SHOWN = 5  # problems of a kind on the terminal
+_WARNINGS = ("empty_class", "empty_type", "no_test")
 
 
 def prepare(
@@ -157,8 +160,16 @@ def _complete_report(written: pathlib.Path, builder, kwargs: dict, stamp: str) -
 
 
 def _print_report(report: dict, folder: pathlib.Path) -> None:
+    shown: Counter[str] = Counter()
     for problem in report["problems"]:
-        print(f"{problem['file']}: {problem['reason']}: {problem['action']} [{problem['kind']}]")
+        shown[problem["kind"]] += 1
+        if shown[problem["kind"]] <= _SHOWN or problem["kind"] in _WARNINGS:
+            warning = "warning: " if problem["kind"] in _WARNINGS else ""
+            text = f"{problem['file']}: {problem['reason']}: {problem['action']}"
+            print(f"{warning}{text} [{problem['kind']}]")
+    for kind, number in shown.items():
+        if number > _SHOWN and kind not in _WARNINGS:
+            print(f"{number - _SHOWN} more of [{kind}]: the report names them")
     if "counts" in report:
         for name, row in report["counts"].items():
             print(f"{name}: {row['train']} train, {sum(row['test'].values())} test images")

@@ -10,7 +10,7 @@ import jax
 
 from promptmad_jax.config import Config
 from promptmad_jax.data.prepared import find_prepared, split_sizes
-from promptmad_jax.data.textures import texture_paths
+from promptmad_jax.data.textures import texture_files
 from promptmad_jax.methods.method import AbstractTraining
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import Rules, leaf_name
@@ -138,5 +138,5 @@ def image_count(config: Config) -> int | None:
 def _resident_bytes(config: Config, run: AbstractTraining, count: int) -> int:
     features = run.cached_features(count)
     directory = config.data.texture_dir
-    textures = len(texture_paths(directory)) if directory else count
+    textures = len(texture_files(directory)[0]) if directory else count
     return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2

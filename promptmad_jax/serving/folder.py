@@ -9,33 +9,38 @@ import numpy as np
 from PIL import Image
 
 from promptmad_jax.data.preprocess import ImageFileError, decode_image
+from promptmad_jax.data.user_files import IMAGE_SUFFIXES, images_below, no_images
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.prediction import Prediction, Predictor
 from promptmad_jax.serving.result import make_result
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _BATCH = 8
 
 
 def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
     """Returns (file, name of its results) for each image in files and, recursively, folders.
 
+    Files in folders that are no images are counted on standard error; see `data.user_files`.
+
     Raises:
         UserError: a path does not exist, or no image is found.
     """
-    found = []
+    found, passed_over = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            found += [(p, p.relative_to(path)) for p in inside]
+            images, others = images_below(path)
+            found += [(image, image.relative_to(path)) for image in images]
+            passed_over += others
         elif path.exists():
             found.append((path, Path(path.name)))
         else:
             raise UserError(f"{path} does not exist")
+    if passed_over:
+        print(no_images(passed_over), file=sys.stderr)
     if not found:
         raise UserError(
-            "no images given; name files or folders with " + ", ".join(sorted(SUFFIXES))
+            "no images given; name files or folders with " + ", ".join(sorted(IMAGE_SUFFIXES))
         )
     return _unique(found)
 

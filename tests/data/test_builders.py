@@ -1,6 +1,5 @@
 import pathlib
 import shutil
-import tarfile
 
 import numpy as np
 import pytest
@@ -195,35 +194,6 @@ def test_no_usable_training_image_names_a_fault(tmp_path):
     with pytest.raises(UserError, match=r"no usable training image .*; 1 faults, .*000\.png: not"):
         build(tmp_path / "data", tmp_path / "source")
     assert not list((tmp_path / "data").glob("anomaly_folder/1.*"))
-
-
-@pytest.mark.parametrize("suffix", ["tar.xz", "tar", "zip"])
-def test_archives(tmp_path, suffix):
-    write_class(tmp_path / "source" / "top", "widget")
-    kind = {"tar.xz": "xztar", "tar": "tar", "zip": "zip"}[suffix]
-    archive = shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "source")
-    folder = build(tmp_path / "data", archive)
-    assert len(records(folder, "train")) == 2
-    assert not list(tmp_path.glob("data/**/.unpacked-*"))
-
-
-@pytest.mark.parametrize("suffix", ["tar.xz", "zip"])
-def test_a_cut_archive_is_said(tmp_path, suffix):
-    write_class(tmp_path / "source", "widget")
-    kind = {"tar.xz": "xztar", "zip": "zip"}[suffix]
-    archive = pathlib.Path(shutil.make_archive(str(tmp_path / "p"), kind, tmp_path / "source"))
-    archive.write_bytes(archive.read_bytes()[:2000])
-    with pytest.raises(UserError, match="damaged or incomplete"):
-        build(tmp_path / "data", archive)
-
-
-def test_archive_members_cannot_leave_the_folder(tmp_path):
-    write_class(tmp_path / "source", "widget")
-    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
-        tar.add(tmp_path / "source" / "widget", arcname="../widget")
-    with pytest.raises(UserError, match="damaged or incomplete"):
-        build(tmp_path / "data" / "deep", tmp_path / "evil.tar")
-    assert not list((tmp_path / "data").rglob("*.png"))
 
 
 def test_fingerprint_follows_names_and_contents(tmp_path, tree):

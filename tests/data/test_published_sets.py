@@ -103,7 +103,7 @@ def test_mad_in_both_forms(tmp_path):
     real = write_mad(tmp_path / "MAD-Real", "Elephant", ("Missing",))
     (real / "Elephant" / "notes.md").write_text("")
     assert problems(build(tmp_path, "mad_real", real), counts=True) == {
-        "Elephant/notes.md": "not train, test or ground_truth"
+        "Elephant/notes.md": "not one of train, validation, test, ground_truth"
     }
     with pytest.raises(UserError, match=r"none of the 20 classes of MAD-Sim .*Elephant"):
         build(tmp_path, "mad_sim", real)

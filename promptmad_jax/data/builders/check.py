@@ -64,7 +64,7 @@ def check(found: Found, track: Track) -> Inventory:
             if checked is not None:
                 images.append(checked)
     usable = {image.entry.class_name for image in images if image.entry.split == "train"}
-    problems += _class_problems(found, images, usable)
+    problems += [*_class_problems(found, images, usable), *_type_problems(found, images, problems)]
     images = [image for image in images if image.entry.class_name in usable]
     return Inventory(
         class_names=tuple(sorted(usable)),
@@ -83,7 +83,7 @@ def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Probl
         height, width, _ = preprocess.to_rgb(stored, entry.image).shape
     except preprocess.ImageFileError as error:
         return None, [Problem(entry.filename, error.kind, error.reason)]
-    remarks = list(_check_masks(entry, found, (height, width))) if entry.split == "test" else []
+    remarks = list(_check_masks(entry, found, (height, width)))
     if any(remark.action == LEFT_OUT for remark in remarks):
         return None, remarks
     plain = stored.format in ("PNG", "JPEG") and stored.mode in ("L", "RGB")
@@ -161,6 +161,22 @@ def _class_problems(found: Found, images: list[Checked], usable: set[str]) -> It
             yield Problem(name, "empty_class", "no usable training image", action)
         elif tests == 0:
             yield Problem(name, "no_test", "no usable test image", "kept for training")
+
+
+def _type_problems(
+    found: Found, images: list[Checked], problems: list[Problem]
+) -> Iterator[Problem]:
+    """Finds the defect types of which no image is left."""
+    tests = [entry for entry in found.entries if entry.split == "test"]
+    listed = Counter((entry.class_name, entry.defect_type) for entry in tests)
+    first_fault = {problem.file: problem for problem in reversed(problems)}
+    usable = {(image.entry.class_name, image.entry.defect_type) for image in images}
+    for name, defect in sorted({*found.types.values(), *listed} - usable):
+        what = "normal test image" if defect == GOOD else f"defective image of the type {defect}"
+        lost = [entry for entry in tests if (entry.class_name, entry.defect_type) == (name, defect)]
+        fault = next((first_fault[e.filename] for e in lost if e.filename in first_fault), None)
+        why = f" of {len(lost)}; the first fault: {fault.file}: {fault.reason}" if fault else ""
+        yield Problem(f"{name}/{defect}", "empty_type", f"no usable {what}{why}", "type left out")
 
 
 def counts(inventory: Inventory) -> dict[str, dict]:

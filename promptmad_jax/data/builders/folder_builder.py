@@ -16,7 +16,7 @@ from promptmad_jax.data.builders.check import Checked, Inventory, check, counts
 from promptmad_jax.data.builders.features import encode_png
 from promptmad_jax.data.builders.layout import find_in_folder
 from promptmad_jax.data.builders.records import SPLITS, Entry, Found, Problem
-from promptmad_jax.data.builders.source import existing, find, fingerprint
+from promptmad_jax.data.builders.source import existing, find, fingerprint, in_users_names
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
@@ -84,11 +84,12 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # Taken first, so that a file that changes while it is read makes the next run rebuild.
         stamp = self.fingerprint(source, self._image_dir)
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=self.data_dir) as scratch:
-            listing = find(source, self._image_dir, pathlib.Path(scratch), self.list_folder)
-            found = self.select(listing)
-            self._inventory = check(found, _progress_bar)
-            if not self._inventory.images:
-                raise UserError(_nothing_usable(source, self._inventory))
+            place = pathlib.Path(scratch)
+            with in_users_names(source, place):
+                found = self.select(find(source, self._image_dir, place, self.list_folder))
+                self._inventory = check(found, _progress_bar)
+                if not self._inventory.images:
+                    raise UserError(_nothing_usable(source, self._inventory))
             super()._download_and_prepare(dl_manager, download_config)
         self._write_report(source, stamp, self._inventory)
 

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from promptmad_jax.data.builders.check import Inventory, counts
 from promptmad_jax.data.builders.folder_builder import FolderBuilder
 from promptmad_jax.data.builders.records import GOOD, Found, Problem
+from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching
 
 
 class Expected(NamedTuple):
@@ -40,17 +42,29 @@ class KnownBuilder(FolderBuilder, skip_registration=True):
     EXPECTED: Mapping[str, Expected | None] = MappingProxyType({})
 
     def select(self, found: Found) -> Found:
-        known = found.class_names & self.EXPECTED.keys()
-        if not known:
+        spellings = {matching(name): name for name in self.EXPECTED}
+        known = {name: spellings.get(matching(name), "") for name in found.class_names}
+        if not any(known.values()):
             raise UserError(
-                f"{found.source}: has none of the {len(self.EXPECTED)} classes of {self.TITLE}"
+                f"{printable(found.source)}: has none of the {len(self.EXPECTED)} classes of"
+                f" {self.TITLE}"
                 f" (found: {', '.join(sorted(found.class_names))});"
                 " prepare a data set of your own with --dataset=anomaly_folder"
             )
-        for name in sorted(found.class_names - known):
+        for name in sorted(name for name in known if not known[name]):
             found.note(name, "stray", f"not a class of {self.TITLE}", "ignored")
-        entries = [entry for entry in found.entries if entry.class_name in known]
-        return replace(found, class_names=known, entries=entries)
+        entries = [
+            replace(entry, class_name=known[entry.class_name])
+            for entry in found.entries
+            if known[entry.class_name]
+        ]
+        types = {
+            key: (known[name], defect)
+            for key, (name, defect) in found.types.items()
+            if known.get(name)
+        }
+        names = set(filter(None, known.values()))
+        return replace(found, class_names=names, types=types, entries=entries)
 
     def review(self, inventory: Inventory) -> list[Problem]:
         usable = counts(inventory)

@@ -5,6 +5,7 @@ import pathlib
 from promptmad_jax.data.builders.folder_builder import FolderBuilder
 from promptmad_jax.data.builders.known import KnownBuilder
 from promptmad_jax.data.builders.records import Found
+from promptmad_jax.runtime.names import matching
 
 TOYS = tuple(
     (
@@ -57,6 +58,7 @@ def _without_companions(found: Found) -> Found:
     found.problems = [
         problem
         for problem in found.problems
-        if problem.kind != "stray" or pathlib.PurePath(problem.file).stem not in _COMPANIONS
+        if problem.kind != "stray"
+        or matching(pathlib.PurePath(problem.file).stem) not in _COMPANIONS
     ]
     return found

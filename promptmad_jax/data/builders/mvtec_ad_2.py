@@ -1,43 +1,42 @@
 """MVTec AD 2 (Heckler-Kram et al., 2025): eight scenes under several lightings."""
 
 import pathlib
+from typing import ClassVar
 
 from promptmad_jax.data.builders.known import KnownBuilder
-from promptmad_jax.data.builders.layout import ClassLister, children, find_in_folder
-from promptmad_jax.data.builders.records import Found, is_image_name
-from promptmad_jax.data.paths import printable
+from promptmad_jax.data.builders.layout import ClassLister, find_in_folder
+from promptmad_jax.data.builders.records import Found
+from promptmad_jax.data.user_files import folders, images_below
+from promptmad_jax.runtime.names import matching
 
 CLASSES = tuple("can fabric fruit_jelly rice sheet_metal vial wallplugs walnuts".split())
 _PRIVATE = ("test_private", "test_private_mixed")
-_PARTS = {"train": "train", "validation": "validation", "test_public": "test"}
 
 
 class _Lister(ClassLister):
     """`CLASS/{train,validation}/good`, `CLASS/test_public/{good,bad,ground_truth/bad}`."""
 
+    PARTS: ClassVar[dict[str, str]] = {
+        "train": "train",
+        "validation": "validation",
+        "test_public": "test",
+    }
     PASSED_OVER = frozenset({"ground_truth"})
 
-    def parts(self) -> dict[str, pathlib.Path]:
-        parts: dict[str, pathlib.Path] = {}
-        for child in children(self.folder):
-            name = child.name.lower()
-            if child.is_dir() and name in _PARTS:
-                parts[_PARTS[name]] = child
-            elif child.is_dir() and name in _PRIVATE:
-                self._note_private(child)
-            else:
-                self.found.stray(child, f"not one of {', '.join((*_PARTS, *_PRIVATE))}")
-        masks = parts["test"] / "ground_truth" if "test" in parts else None
-        if masks is not None and masks.is_dir():
-            parts["ground_truth"] = masks
-        return parts
+    def parts(self) -> dict[str, list[pathlib.Path]]:
+        parts = super().parts()
+        inner = [child for test in parts.get("test", []) for child in folders(test)]
+        masks = [child for child in inner if matching(child.name) in self.PASSED_OVER]
+        return parts | {"ground_truth": masks}
 
-    def _note_private(self, folder: pathlib.Path) -> None:
-        number = sum(is_image_name(path) for path in folder.rglob("*"))
-        name = printable(folder.relative_to(self.found.source)) + "/"
+    def stray_part(self, path: pathlib.Path) -> None:
+        if not path.is_dir() or matching(path.name) not in _PRIVATE:
+            self.found.stray(path, f"not one of {', '.join((*self.PARTS, *_PRIVATE))}")
+            return
+        number = len(images_below(path)[0])
         reason = f"{number} images without ground truth, which only the benchmark's server has"
         action = "not prepared: give the folder to promptmad predict"
-        self.found.note(name, "private", reason, action)
+        self.found.note(f"{self.found.name_of(path)}/", "private", reason, action)
 
 
 class MvtecAd2(KnownBuilder):

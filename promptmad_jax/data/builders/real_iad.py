@@ -5,8 +5,10 @@ import pathlib
 
 from promptmad_jax.data.builders.check import Inventory
 from promptmad_jax.data.builders.known import KnownBuilder, differing
+from promptmad_jax.data.builders.lists import read_text
 from promptmad_jax.data.builders.records import GOOD, SPLITS, Entry, Found, Problem
 from promptmad_jax.data.paths import printable
+from promptmad_jax.data.user_files import ListedFiles, children
 from promptmad_jax.runtime.errors import UserError
 
 CLASSES = tuple(
@@ -49,10 +51,11 @@ class RealIad(KnownBuilder):
 
     @classmethod
     def list_folder(cls, folder: pathlib.Path, image_dir: str) -> Found:
-        lists = _lists(folder.resolve())
-        found = Found(source=_images(lists, folder.resolve(), image_dir), lists=lists)
+        lists = _lists(folder)
+        found = Found(source=_images(lists, folder, image_dir), lists=lists)
+        files = ListedFiles(found.source)
         for path in lists:
-            _add(found, path)
+            _add(found, files, path)
         return found
 
     def review(self, inventory: Inventory) -> list[Problem]:
@@ -67,7 +70,8 @@ class RealIad(KnownBuilder):
 def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
     """The lists in the folder itself, or in `realiad_jsons` one or two levels below it."""
     for place in (folder, folder / _LISTS, folder / _LISTS / _LISTS):
-        lists = sorted(place.glob("*.json"))
+        inside = children(place) if place.is_dir() else []
+        lists = [path for path in inside if path.suffix.lower() == ".json"]
         if lists:
             return lists
     raise UserError(
@@ -78,7 +82,7 @@ def _lists(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _images(lists: list[pathlib.Path], folder: pathlib.Path, image_dir: str) -> pathlib.Path:
     if image_dir:
-        chosen = pathlib.Path(image_dir).expanduser().resolve()
+        chosen = pathlib.Path(image_dir).expanduser().absolute()
         if not chosen.is_dir():
             raise UserError(f"{printable(chosen)}: no such folder; check --image_dir")
         return chosen
@@ -93,13 +97,13 @@ def _images(lists: list[pathlib.Path], folder: pathlib.Path, image_dir: str) -> 
     )
 
 
-def _add(found: Found, path: pathlib.Path) -> None:
+def _add(found: Found, files: ListedFiles, path: pathlib.Path) -> None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_text(path))
         meta = document["meta"]
         prefix, normal = meta["prefix"], meta["normal_class"]
         splits = {split: list(document[split]) for split in ("train", "test")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{printable(path)}: not a list of Real-IAD ({error!r})") from error
     found.class_names.add(path.stem)
     for split, items in splits.items():
@@ -108,7 +112,7 @@ def _add(found: Found, path: pathlib.Path) -> None:
             if (fault := _fault(item, path.stem, split, normal)) is not None:
                 found.note(where, "bad_entry", fault)
             else:
-                found.entries.append(_entry(found.source, prefix, split, item, normal))
+                found.entries.append(_entry(files, prefix, split, item, normal))
 
 
 def _fault(item: object, class_name: str, split: str, normal: str) -> str | None:
@@ -123,16 +127,17 @@ def _fault(item: object, class_name: str, split: str, normal: str) -> str | None
     return None
 
 
-def _entry(root: pathlib.Path, prefix: str, split: str, item: dict, normal: str) -> Entry:
+def _entry(files: ListedFiles, prefix: str, split: str, item: dict, normal: str) -> Entry:
     defective = item["anomaly_class"] != normal
-    filename = f"{prefix.strip('/')}/{item['image_path']}".lstrip("/")
-    mask = root / prefix.strip("/") / item["mask_path"] if item["mask_path"] else None
+    folder = prefix.strip("/")
+    image = files(f"{folder}/{item['image_path']}".lstrip("/"))
+    mask = files(f"{folder}/{item['mask_path']}".lstrip("/")) if item["mask_path"] else None
     return Entry(
         split=split,
         class_name=item["category"],
         defect_type=item["anomaly_class"] if defective else GOOD,
-        filename=filename,
-        image=root / filename,
+        filename=files.name_of(image),
+        image=image,
         masks=(mask,) if mask and defective else (),
         without_mask="error" if defective else "zero",
     )

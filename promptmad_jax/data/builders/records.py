@@ -1,13 +1,16 @@
 """The listing of a source: its images (`Entry`), its faults (`Problem`), and both (`Found`)."""
 
+import os
 import pathlib
+import unicodedata
 from dataclasses import dataclass, field
 
 from promptmad_jax.data.paths import printable
+from promptmad_jax.data.user_files import images_below
+from promptmad_jax.runtime.names import matching
 
 GOOD = "good"
 SPLITS = ("train", "validation", "test")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 LEFT_OUT = "left out"
 
 
@@ -59,6 +62,8 @@ class Found:
     Attributes:
       source: the folder or list file.
       class_names: every class that the source names, usable or not.
+      types: (class, defect type) as they are matched -> their names as first spelled, for every
+        folder and list entry of the test split.
       entries: images, unique by (split, filename).
       problems: faults that the listing alone shows.
       lists: the files that the listing was read from, if not from the folders alone.
@@ -66,6 +71,7 @@ class Found:
 
     source: pathlib.Path
     class_names: set[str] = field(default_factory=set)
+    types: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     lists: list[pathlib.Path] = field(default_factory=list)
@@ -76,10 +82,48 @@ class Found:
 
     def stray(self, path: pathlib.Path, reason: str) -> None:
         """Adds the problem of a file or folder that is not part of the layout."""
-        name = printable(path.relative_to(self.source)) + ("/" if path.is_dir() else "")
+        name = self.name_of(path)
+        if path.is_dir():
+            images, _ = images_below(path)
+            name, reason = f"{name}/", reason + (f"; {len(images)} images in it" if images else "")
         self.note(name, "stray", reason, "ignored")
 
+    def name_of(self, path: pathlib.Path) -> str:
+        """The path of a file relative to the source."""
+        return printable(os.path.relpath(path, self.source))
 
-def is_image_name(path: pathlib.Path) -> bool:
-    """Returns True for the file name of an image; hidden files (`._a.png`) are none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    def add_class(self, name: str) -> None:
+        """Adds a class; notes another one whose name differs in case or Unicode alone."""
+        for other in self.class_names - {name}:
+            if matching(other) == matching(name):
+                reason = f"differs from the class {other} in case or Unicode alone"
+                self.note(name, "name", reason, "kept as a class of its own")
+        self.class_names.add(name)
+
+    def first_spelling(self, name: str) -> str:
+        """Adds a class of a list; returns its name as it was first spelled."""
+        first = next((n for n in self.class_names if matching(n) == matching(name)), name)
+        self._note_spelling(name, name, first)
+        self.class_names.add(first)
+        return first
+
+    def add_type(self, class_name: str, defect_type: str) -> str:
+        """Adds a defect type of a class; returns its name as it was first spelled."""
+        key = (class_name, matching(defect_type))
+        _, first = self.types.setdefault(key, (class_name, defect_type))
+        self._note_spelling(f"{class_name}/{defect_type}", defect_type, first)
+        return first
+
+    def _note_spelling(self, place: str, name: str, first: str) -> None:
+        remark = Problem(place, "name", f"another spelling of {first}", f"read as {first}")
+        if name != first and remark not in self.problems:
+            self.problems.append(remark)
+
+
+def name_fault(name: str) -> str:
+    """Says why a class cannot have this name; "" if it can."""
+    if "/" in name or name in ("", ".", ".."):
+        return f"a class cannot be called {name!r}: that is a path"
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        return f"a class cannot be called {name!r}: that holds control characters"
+    return ""

@@ -1,32 +1,21 @@
 """Sources of data sets: a folder, an archive, or a list file."""
 
+import contextlib
 import hashlib
-import lzma
 import os
 import pathlib
-import shutil
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
+from promptmad_jax.data.builders import archives
 from promptmad_jax.data.builders.layout import find_in_folder
 from promptmad_jax.data.builders.lists import find_in_list, list_files
 from promptmad_jax.data.builders.records import Found
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
 LIST_SUFFIXES = (".json", ".jsonl")
-_DAMAGED = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    shutil.ReadError,
-)
-
+_PART = re.compile(r"\.(\d{3}|z\d\d|part\d+)$", re.IGNORECASE)
 
 # Lists an extracted folder; the second argument is the folder of a list's images.
 ListFolder = Callable[[pathlib.Path, str], Found]
@@ -47,19 +36,37 @@ def find(
       UserError: the source is missing, damaged, or neither folder nor archive nor list.
     """
     path = existing(source)
-    try:
-        if path.is_dir():
-            return list_folder(path, image_dir)
-        if _ends(path, LIST_SUFFIXES):
-            return find_in_list(path, image_dir)
-        if _ends(path, ARCHIVE_SUFFIXES):
-            return list_folder(_unpack(path, scratch), image_dir)
-    except PermissionError as error:
-        raise UserError(f"{printable(error.filename)}: {error.strerror}") from error
+    if path.is_dir():
+        return list_folder(path, image_dir)
+    if _ends(path, LIST_SUFFIXES):
+        return find_in_list(path, image_dir)
+    if archives.is_archive(path):
+        target = scratch / archives.stem(path)
+        repeated = archives.unpack(path, target)
+        found = list_folder(target, image_dir)
+        for name in repeated:
+            found.note(name, "duplicate", "more than once in the archive", "the last kept")
+        return found
+    if _PART.search(path.name):
+        raise UserError(f"{printable(path)}: one part of an archive; join the parts first")
     raise UserError(
-        f"{printable(path)}: not a folder, an archive ({', '.join(ARCHIVE_SUFFIXES)}) or a list"
+        f"{printable(path)}: not a folder, an archive ({', '.join(archives.SUFFIXES)}) or a list"
         f" ({', '.join(LIST_SUFFIXES)})"
     )
+
+
+@contextlib.contextmanager
+def in_users_names(source: str, scratch: pathlib.Path) -> Iterator[None]:
+    """Names the archive in place of the folder that it was unpacked to, in every `UserError`."""
+    path = existing(source)
+    try:
+        yield
+    except UserError as error:
+        if not path.is_file() or not archives.is_archive(path):
+            raise
+        unpacked = printable(scratch / archives.stem(path))
+        text = str(error).replace(unpacked, printable(path))
+        raise UserError(text.replace(printable(scratch), printable(path))) from error
 
 
 def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_folder) -> str:
@@ -75,7 +82,9 @@ def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_f
         found = find(source, image_dir, path, list_folder)
         files = list(found.lists) if path.is_dir() else list_files(path)
         files += [file for entry in found.entries for file in (entry.image, *entry.masks)]
-        names = sorted(found.class_names) + sorted(problem.file for problem in found.problems)
+        # Not the folders that are no classes: one of them may be the data_dir.
+        strays = (problem.file for problem in found.problems if not problem.file.endswith("/"))
+        names = sorted(found.class_names) + sorted(strays)
     digest = hashlib.sha256("\0".join(names).encode())
     for file in files:
         digest.update(f"\0{printable(os.path.relpath(file, path.parent))}{_stamp(file)}".encode())
@@ -90,7 +99,9 @@ def existing(source: str) -> pathlib.Path:
     """
     if not source:
         raise UserError("no source is given: name a folder, archive or list with --source=PATH")
-    path = pathlib.Path(source).expanduser().absolute()
+    path = pathlib.Path(source).expanduser()
+    # A link keeps its own name; the folder above one is that of its target.
+    path = path.resolve() if ".." in path.parts else path.absolute()
     if not path.exists():
         raise UserError(f"{printable(path)} does not exist: check --source")
     return path
@@ -105,21 +116,3 @@ def _stamp(file: pathlib.Path) -> str:
         return " missing"
     status = file.stat()
     return f" {status.st_size} {status.st_mtime_ns}"
-
-
-def _unpack(archive: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
-    target = scratch / "unpacked"
-    try:
-        if _ends(archive, (".zip",)):
-            shutil.unpack_archive(archive, target, "zip")
-        else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(target, filter="data")
-    except _DAMAGED as error:
-        raise UserError(
-            f"{printable(archive)}: the archive is damaged or incomplete ({error});"
-            " fetch it again, or give an extracted folder"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{printable(archive)}: cannot be unpacked to {target}: {error}") from error
-    return target

@@ -1,15 +1,17 @@
 """VisA (Zou et al., ECCV 2022) from its archive: one-class split, the type of each pixel."""
 
 import csv
+import io
 import json
 import pathlib
 from collections.abc import Iterator
 
 from promptmad_jax.data.builders.check import Inventory
 from promptmad_jax.data.builders.known import Expected, KnownBuilder, differing
-from promptmad_jax.data.builders.layout import folders
+from promptmad_jax.data.builders.lists import read_text
 from promptmad_jax.data.builders.records import GOOD, Entry, Found, Problem
 from promptmad_jax.data.paths import printable
+from promptmad_jax.data.user_files import ListedFiles, folders
 from promptmad_jax.runtime.errors import UserError
 
 SPLIT_FILE = "split_csv/1cls.csv"
@@ -56,7 +58,7 @@ class Visa(KnownBuilder):
     @classmethod
     def list_folder(cls, folder: pathlib.Path, image_dir: str) -> Found:
         del image_dir
-        return _list(_root(folder.resolve()))
+        return _list(_root(folder))
 
     def review(self, inventory: Inventory) -> list[Problem]:
         problems = super().review(inventory)
@@ -83,7 +85,7 @@ def _root(folder: pathlib.Path) -> pathlib.Path:
 
 def _list(root: pathlib.Path) -> Found:
     path = root / SPLIT_FILE
-    found = Found(source=root, lists=[path])
+    found, files = Found(source=root, lists=[path]), ListedFiles(root)
     labels: dict[str, dict[str, tuple[str, ...]]] = {}
     seen: set[str] = set()
     for number, row in _rows(path, _SPLIT_HEADER):
@@ -97,23 +99,22 @@ def _list(root: pathlib.Path) -> Found:
             if row[0] not in labels:
                 labels[row[0]] = _labels_of(found, root / row[0] / _LABEL_FILE)
             found.class_names.add(row[0])
-            found.entries.append(_entry(found, root, row, labels[row[0]]))
+            found.entries.append(_entry(found, files, row, labels[row[0]]))
     return found
 
 
 def _rows(path: pathlib.Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, fields) of a CSV file with this header."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            first = next(reader, [])
-            if first != header:
-                raise UserError(
-                    f"{printable(path)}: begins with {','.join(first)}, not {','.join(header)};"
-                    " extract VisA's archive again"
-                )
-            yield from ((reader.line_num, row) for row in reader if row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        first = next(reader, [])
+        if first != header:
+            raise UserError(
+                f"{printable(path)}: begins with {','.join(first)}, not {','.join(header)};"
+                " extract VisA's archive again"
+            )
+        yield from ((reader.line_num, row) for row in reader if row)
+    except csv.Error as error:
         raise UserError(f"{printable(path)}: not a readable CSV file ({error})") from error
 
 
@@ -153,7 +154,7 @@ def mask_id(class_name: str, label: str) -> int:
 
 
 def _entry(
-    found: Found, root: pathlib.Path, row: list[str], labels: dict[str, tuple[str, ...]]
+    found: Found, files: ListedFiles, row: list[str], labels: dict[str, tuple[str, ...]]
 ) -> Entry:
     class_name, split, label, image, mask = row
     names = (GOOD,) if label == "normal" else labels.get(image, ())
@@ -166,8 +167,8 @@ def _entry(
         class_name=class_name,
         defect_type=",".join(names or (_UNLABELLED,)),
         filename=image,
-        image=root / image,
-        masks=(root / mask,) if label != "normal" else (),
+        image=files(image),
+        masks=(files(mask),) if label != "normal" else (),
         without_mask="zero" if label == "normal" else "error",
         label_ids=tuple(mask_id(class_name, name) for name in names) if label != "normal" else (),
     )
