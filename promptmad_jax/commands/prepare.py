@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from promptmad_jax.data import image_cache
 from promptmad_jax.data.paths import printable
 from promptmad_jax.data.prepared import Prepared, find_prepared
+from promptmad_jax.data.user_files import STAGING
 from promptmad_jax.runtime.errors import UserError
 
 SYNTHETIC = "synthetic_mvtec"
@@ -21,7 +22,6 @@ FOLDER_DATASETS = tuple(
     "anomaly_folder btad mad_real mad_sim mpdd mvtec_ad mvtec_ad_2 real_iad visa".split()
 )
 _REPORT = "report.json"
-_STAGING = ".preparing-"
 _SHOWN = 5  # problems of a kind on the terminal
 _WARNINGS = ("empty_class", "empty_type", "no_test")
 
@@ -120,7 +120,7 @@ def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pa
         tfds.disable_progress_bar()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=data_dir) as staging:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=data_dir) as staging:
             # Not `tfds.builder`, which puts a line of its own before every message.
             builder = _builder_class(dataset)(data_dir=staging, **kwargs)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS names the staging folder.

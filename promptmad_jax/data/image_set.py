@@ -9,6 +9,7 @@ import numpy as np
 from promptmad_jax.data import image_cache
 from promptmad_jax.data.prepared import find_prepared
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _image_set(cached: image_cache.Cached) -> ImageSet:
 
 
 def _only(image_set: ImageSet, classes: tuple[str, ...], where: str, split: str) -> ImageSet:
-    names = tuple(sorted(set(classes)))
+    spellings = {matching(name): name for name in image_set.class_names}
+    asked = {c if c in image_set.class_names else spellings.get(matching(c), c) for c in classes}
+    names = tuple(sorted(asked))
     unknown = [name for name in names if name not in image_set.class_names]
     if unknown:
         known = ", ".join(image_set.class_names)

@@ -18,6 +18,7 @@ _SYSTEM = frozenset(
     "__macosx thumbs.db ehthumbs.db desktop.ini @eadir #recycle #snapshot lost+found"
     " $recycle.bin __pycache__".split()
 ) | {"system volume information"}
+STAGING = ".preparing-"  # Begins the name of a folder in which a data set is being built.
 _PREPARED = ("dataset_info.json", "features.json")
 _CACHES = ("resized", "feature_cache")
 
@@ -88,11 +89,14 @@ def _is_own(folder: pathlib.Path) -> bool:
     if folder.name in _CACHES:
         return not images_below(folder)[0]
     try:
-        inner = [entry for entry in os.scandir(folder) if is_users_name(entry.name)]
+        entries = list(os.scandir(folder))
     except OSError:
         return False
-    folders_only = inner and all(entry.is_dir(follow_symlinks=False) for entry in inner)
-    return bool(folders_only) and all(_is_own(pathlib.Path(entry)) for entry in inner)
+    inner = [entry for entry in entries if is_users_name(entry.name)]
+    if not inner:
+        return any(entry.name.startswith(STAGING) for entry in entries)
+    folders_only = all(entry.is_dir(follow_symlinks=False) for entry in inner)
+    return folders_only and all(_is_own(pathlib.Path(entry)) for entry in inner)
 
 
 class ListedFiles:

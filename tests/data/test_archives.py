@@ -133,6 +133,7 @@ FAULTS = {
     "incomplete": lambda p, m: _cut(packed(p / "a.tar", m), 0),
     "or incomplete": lambda p, m: _cut(packed(p / "a.tar.xz", m), 2000),
     "damaged or incomplete": lambda p, m: _cut(packed(p / "a.zip", m), 2000),
+    "neither zip nor tar": lambda p, m: _cut(packed(p / "a.tar", m), 300),
     "is empty": lambda p, m: packed(p / "a.zip", {}),
     "cannot be unpacked": lambda p, m: packed(p / "a.zip", {"a" * 300 + ".png": b""}),
     "join the parts": lambda p, m: packed(p / "a.zip", m).rename(p / "a.zip.001"),

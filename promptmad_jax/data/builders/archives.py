@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from promptmad_jax.data.paths import printable
-from promptmad_jax.data.user_files import files_below, is_image, is_users_name
+from promptmad_jax.data.user_files import children, files_below, is_image, is_users_name
 from promptmad_jax.runtime.errors import UserError
 
 SUFFIXES = (".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
@@ -97,16 +97,24 @@ def unpack(archive: pathlib.Path, target: pathlib.Path, nested: int = _NESTED) -
     inner = files_below(target)
     if nested and not any(map(is_image, inner)):
         for path in filter(is_archive, inner):
-            state.repeated += unpack(path, path.with_name(stem(path)), nested - 1)
+            folder = path.with_name(stem(path))
+            state.repeated += unpack(path, folder, nested - 1)
             path.unlink()
+            _drop_doubled(folder)
     return state.repeated
+
+
+def _drop_doubled(folder: pathlib.Path) -> None:
+    """Makes `NAME/NAME`, as an archive NAME.tar with the folder NAME gives, one folder."""
+    inner = folder / folder.name
+    if children(folder) == [inner]:
+        passing = folder.rename(folder.with_name(f".{folder.name}"))
+        (passing / folder.name).rename(folder)
 
 
 def _unpack_members(archive: pathlib.Path, state: _Unpacking) -> None:
     try:
-        with open(archive, "rb") as file:
-            zipped = file.read(2) == b"PK" or archive.suffix.lower() == ".zip"
-        members = _zip_members(archive) if zipped else _tar_members(archive)
+        members = _zip_members(archive) if _is_zip(archive) else _tar_members(archive)
         for member in members:
             try:
                 _unpack_member(member, state)
@@ -124,10 +132,20 @@ def _unpack_members(archive: pathlib.Path, state: _Unpacking) -> None:
         raise _damaged(error) from error
 
 
+def _is_zip(archive: pathlib.Path) -> bool:
+    with open(archive, "rb") as file:
+        start = file.read(4)
+    named = archive.suffix.lower() == ".zip"
+    return start in (b"PK\3\4", b"PK\5\6") or (named and zipfile.is_zipfile(archive))
+
+
 def _damaged(error: Exception) -> _Refused:
+    reason = str(error) or type(error).__name__
+    if "\n" in reason:  # Of `tarfile.open`, a line per kind of compression.
+        reason = "neither zip nor tar"
     return _Refused(
-        f"the archive is damaged or incomplete ({error or type(error).__name__}); fetch it again,"
-        " or give an extracted folder"
+        f"the archive is damaged or incomplete ({reason}); fetch it again, or give an extracted"
+        " folder"
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 
@@ -90,7 +91,12 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 self._inventory = check(found, _progress_bar)
                 if not self._inventory.images:
                     raise UserError(_nothing_usable(source, self._inventory))
-            super()._download_and_prepare(dl_manager, download_config)
+            try:
+                super()._download_and_prepare(dl_manager, download_config)
+            except RuntimeError as error:  # Of ArrayRecord's writer; its text names a staging file.
+                if (refused := re.search(r"write\(\) failed: ([^;]+)", str(error))) is None:
+                    raise
+                raise OSError(refused[1]) from error
         self._write_report(source, stamp, self._inventory)
 
     def _split_generators(self, dl_manager):

@@ -237,11 +237,11 @@ def _add_entry(
     mask: pathlib.Path | None,
 ) -> None:
     class_name, defect_type = found.first_spelling(fields["class_name"]), fields["defect_type"]
+    if split == "test" or defect_type != GOOD:
+        defect_type = found.add_type(class_name, defect_type)
     if split == "train" and defect_type != GOOD:
         found.note(fields["filename"], "bad_entry", "a defective image in the training list")
         return
-    if split == "test":
-        defect_type = found.add_type(class_name, defect_type)
     found.entries.append(
         Entry(
             split=split,

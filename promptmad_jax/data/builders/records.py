@@ -94,10 +94,9 @@ class Found:
 
     def add_class(self, name: str) -> None:
         """Adds a class; notes another one whose name differs in case or Unicode alone."""
-        for other in self.class_names - {name}:
-            if matching(other) == matching(name):
-                reason = f"differs from the class {other} in case or Unicode alone"
-                self.note(name, "name", reason, "kept as a class of its own")
+        if other := next((n for n in self.class_names if matching(n) == matching(name)), None):
+            reason = f"differs from the class {other} in case or Unicode alone"
+            self.note(name, "name", reason, "kept as a class of its own")
         self.class_names.add(name)
 
     def first_spelling(self, name: str) -> str:
