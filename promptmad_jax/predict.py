@@ -30,22 +30,40 @@ _OUTPUT = flags.DEFINE_string("output", None, "folder for the results", required
 _CONFIG = define_config_flag("configuration of the model that --weights are for")
 _WEIGHTS = flags.DEFINE_string("weights", "", "a file of weights in place of a trained run")
 _PROMPT_IMAGE = flags.DEFINE_string("prompt_image", "", "with --weights: a normal image")
+_BIT_DEPTH = flags.DEFINE_integer(
+    "bit_depth",
+    None,
+    "bits that a value takes in images of more than 8 bits; as in the training images if not given",
+    lower_bound=1,
+    upper_bound=32,
+)
+_MAX_MEGAPIXELS = flags.DEFINE_float(
+    "max_megapixels", 500, "larger images are left out", lower_bound=0
+)
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
-    from promptmad_jax.commands.predict import predict, run_predictor, weights_predictor
+    from promptmad_jax.commands.predict import (
+        predict,
+        reading_of,
+        run_predictor,
+        weights_predictor,
+    )
     from promptmad_jax.config import parse
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
     name = _CLASS_NAME.value
+    reading = reading_of(_WORKDIR.value, _BIT_DEPTH.value, _MAX_MEGAPIXELS.value)
     if _WEIGHTS.value and not _WORKDIR.value and not _DEFECTS.value:
-        predictor = weights_predictor(config, _WEIGHTS.value, name, _PROMPT_IMAGE.value)
+        predictor = weights_predictor(
+            config, _WEIGHTS.value, name, _PROMPT_IMAGE.value, reading.levels
+        )
     elif _WEIGHTS.value or _PROMPT_IMAGE.value:
         raise UserError("--weights and --prompt_image go with --config, without --workdir")
     else:
         predictor = run_predictor(_WORKDIR.value, config, _DEFECTS.value)
-    predict(predictor, argv[1:], name, _OUTPUT.value)
+    predict(predictor, argv[1:], name, _OUTPUT.value, reading)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,22 @@ _SOURCE = flags.DEFINE_string("source", "", "folder, archive or list file to rea
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder to write to", required=True)
 _IMAGE_DIR = flags.DEFINE_string("image_dir", "", "folder of the images in a list")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "build again even if the source has not changed")
+_READING = {
+    "bit_depth": flags.DEFINE_integer(
+        "bit_depth",
+        None,
+        "bits that a value takes in images of more than 8 bits, 12 for a 12-bit camera; found from"
+        " the training images if not given",
+        lower_bound=1,
+        upper_bound=32,
+    ),
+    "max_megapixels": flags.DEFINE_float(
+        "max_megapixels",
+        None,
+        "larger images are left out; 500 if not given",
+        lower_bound=0,
+    ),
+}
 _DRAWN = {
     "seed": flags.DEFINE_integer("seed", None, f"{SYNTHETIC}: seed of all images"),
     "image_size": flags.DEFINE_integer("image_size", None, f"{SYNTHETIC}: side in pixels"),
@@ -50,8 +66,13 @@ def main(argv: Sequence[str]) -> None:
         source=_SOURCE.value,
         image_dir=_IMAGE_DIR.value,
         overwrite=_OVERWRITE.value,
-        arguments={name: flag.value for name, flag in _DRAWN.items() if flag.value is not None},
+        arguments=_given(_DRAWN),
+        **_given(_READING),
     )
+
+
+def _given(options: dict[str, flags.FlagHolder]) -> dict[str, object]:
+    return {name: flag.value for name, flag in options.items() if flag.value is not None}
 
 
 if __name__ == "__main__":

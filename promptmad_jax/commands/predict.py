@@ -1,6 +1,8 @@
 """Prediction: scores files and folders of images."""
 
 from promptmad_jax.config import Config
+from promptmad_jax.data.image_files import DEFAULT_READING, Reading
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -10,14 +12,27 @@ from promptmad_jax.serving.prediction import Predictor
 _OBJECT = "object"
 
 
-def predict(predictor: Predictor, paths: list[str], class_name: str | None, output: str) -> None:
+def predict(
+    predictor: Predictor,
+    paths: list[str],
+    class_name: str | None,
+    output: str,
+    reading: Reading = DEFAULT_READING,
+) -> None:
     """Writes scores.jsonl, maps and overlays of the images; prints how many were scored."""
     if class_name is None and predictor.class_names:
         raise UserError("give --class_name: a class of the run, or auto")
     name = class_name or _OBJECT
     predictor.check_class(name)  # before anything in `output` is touched
-    count = predict_files(predictor, paths, name, output)
+    count = predict_files(predictor, paths, name, output, reading)
     print(f"{count} images scored: {output}/scores.jsonl")
+
+
+def reading_of(workdir: str, bit_depth: int | None, max_megapixels: float) -> Reading:
+    """How image files are read: as those that the run was trained on, or by the given options."""
+    if bit_depth:
+        return Reading(Levels.of_bits(bit_depth), max_megapixels)
+    return Reading(Workdir(workdir).levels() if workdir else None, max_megapixels)
 
 
 def run_predictor(workdir: str, config: Config | None, defects: str) -> Predictor:
@@ -36,11 +51,15 @@ def run_predictor(workdir: str, config: Config | None, defects: str) -> Predicto
 
 
 def weights_predictor(
-    config: Config | None, path: str, class_name: str | None, prompt_image: str
+    config: Config | None,
+    path: str,
+    class_name: str | None,
+    prompt_image: str,
+    levels: Levels | None = None,
 ) -> Predictor:
     """The predictor of a weight file for one class."""
     if config is None or not prompt_image:
         raise UserError("--weights goes with --config and --prompt_image, without --workdir")
     if class_name is None:
         raise UserError("give --class_name: the class of the prompt image")
-    return open_method(config).weights_predictor(path, class_name, prompt_image)
+    return open_method(config).weights_predictor(path, class_name, prompt_image, levels)

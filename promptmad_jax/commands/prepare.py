@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from promptmad_jax.data import image_cache
+from promptmad_jax.data.levels import PIXEL_RANGE, Levels
 from promptmad_jax.data.paths import printable
-from promptmad_jax.data.prepared import Prepared, find_prepared
+from promptmad_jax.data.prepared import REPORT, Prepared, find_prepared
 from promptmad_jax.data.user_files import STAGING
 from promptmad_jax.runtime.errors import UserError
 
@@ -21,9 +22,8 @@ SYNTHETIC = "synthetic_mvtec"
 FOLDER_DATASETS = tuple(
     "anomaly_folder btad mad_real mad_sim mpdd mvtec_ad mvtec_ad_2 real_iad visa".split()
 )
-_REPORT = "report.json"
 _SHOWN = 5  # problems of a kind on the terminal
-_WARNINGS = ("empty_class", "empty_type", "no_test")
+_WARNINGS = ("empty_class", "empty_type", "no_test", "dark", "clipped")
 
 
 def prepare(
@@ -33,6 +33,7 @@ def prepare(
     image_dir: str = "",
     overwrite: bool = False,
     arguments: Mapping[str, object] | None = None,
+    **reading: float,
 ) -> pathlib.Path:
     """Validates a source and writes the TFDS data set `data_dir/dataset/VERSION`.
 
@@ -46,6 +47,7 @@ def prepare(
       image_dir: the folder that a list's names are relative to, and that of Real-IAD's images.
       overwrite: builds even if the source is unchanged.
       arguments: of the builder of "synthetic_mvtec".
+      reading: `bit_depth` and `max_megapixels` of `FolderBuilder`.
 
     Returns:
       The folder of the prepared data set, with `report.json` in it.
@@ -56,7 +58,7 @@ def prepare(
     if dataset not in (*FOLDER_DATASETS, SYNTHETIC):
         known = ", ".join((*FOLDER_DATASETS, SYNTHETIC))
         raise UserError(f"--dataset={dataset} is unknown; the data sets are {known}")
-    kwargs = _builder_arguments(dataset, source, image_dir, dict(arguments or {}))
+    kwargs = _builder_arguments(dataset, source, image_dir, reading, dict(arguments or {}))
     stamp = _stamp(dataset, kwargs)
     old = _existing(dataset, data_dir)
     if old is not None and not overwrite and _stamp_of(old) == stamp:
@@ -69,15 +71,18 @@ def prepare(
     return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
 
 
-def _builder_arguments(dataset: str, source: str, image_dir: str, arguments: dict) -> dict:
+def _builder_arguments(
+    dataset: str, source: str, image_dir: str, reading: dict, arguments: dict
+) -> dict:
     if dataset == SYNTHETIC:
-        if source or image_dir:
-            raise UserError(f"--dataset={SYNTHETIC} is drawn, not read: it takes no --source")
+        if source or image_dir or reading:
+            given = "source" if source or image_dir else min(reading)
+            raise UserError(f"--dataset={SYNTHETIC} is drawn, not read: it takes no --{given}")
         return arguments
     if arguments:
         names = ", ".join(f"--{name}" for name in sorted(arguments))
         raise UserError(f"--dataset={dataset} takes no {names}: only {SYNTHETIC} does")
-    return {"source": source, "image_dir": image_dir}
+    return {"source": source, "image_dir": image_dir, **reading}
 
 
 def _stamp(dataset: str, kwargs: dict) -> str:
@@ -107,7 +112,7 @@ def _existing(dataset: str, data_dir: str) -> Prepared | None:
 
 def _stamp_of(prepared: Prepared) -> str | None:
     try:
-        report = json.loads((prepared.folder / _REPORT).read_text(encoding="utf-8"))
+        report = json.loads((prepared.folder / REPORT).read_text(encoding="utf-8"))
         return report["source_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -144,7 +149,7 @@ def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pa
 
 
 def _complete_report(written: pathlib.Path, builder, kwargs: dict, stamp: str) -> dict:
-    path = written / _REPORT
+    path = written / REPORT
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     report = {
@@ -173,6 +178,9 @@ def _print_report(report: dict, folder: pathlib.Path) -> None:
     if "counts" in report:
         for name, row in report["counts"].items():
             print(f"{name}: {row['train']} train, {sum(row['test'].values())} test images")
+    if levels := Levels.from_json(report.get(PIXEL_RANGE)):
+        print(f"images of more than 8 bits are read as {levels}, black to white")
+        print("(--bit_depth=N sets another range)")
     images = ", ".join(f"{number} {split}" for split, number in report["images"].items())
     print(f"{report['dataset']}: {images} images, {len(report['problems'])} problems")
-    print(f"written to {printable(folder)}; the report is {printable(folder / _REPORT)}")
+    print(f"written to {printable(folder)}; the report is {printable(folder / REPORT)}")

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -46,6 +47,7 @@ _BUILDING = ".building-"
 _DAMAGED = ".damaged-"
 _STALE_SECONDS = 24 * 3600
 _CHUNK = 32
+_ANY = math.inf  # Megapixels: `prepare` has accepted these images.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,12 +226,12 @@ def _resized(
 
 
 def _resize_record(record: dict, size: int, kernel: str) -> _Resized:
-    image = preprocess.decode_image(record["image"])
-    mask = preprocess.decode_mask(record["mask"])
+    image = preprocess.decode_image(record["image"], max_megapixels=_ANY)
+    mask = preprocess.decode_mask(record["mask"], _ANY)
     height, width, _ = image.shape
     arrays = [preprocess.resize_image(image, size, kernel), preprocess.resize_mask(mask, size)]
     if DEFECT_IDS in record:
-        ids = preprocess.decode_ids(record[DEFECT_IDS])
+        ids = preprocess.decode_ids(record[DEFECT_IDS], _ANY)
         arrays.append(preprocess.resize_ids(ids, size))
     return arrays, [height, width]
 

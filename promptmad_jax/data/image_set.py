@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptmad_jax.data import image_cache
-from promptmad_jax.data.prepared import find_prepared
+from promptmad_jax.data.levels import Levels
+from promptmad_jax.data.prepared import find_prepared, levels_of
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching
 
@@ -29,6 +30,7 @@ class ImageSet:
       fingerprint: digest of the stored files and their order; the same on every machine.
       defect_ids: uint8 [N, S, S], or None for most data sets: 0 where normal, k where the defect is
         of the k-th of the image's names, 255 where its type is unknown; memory-mapped.
+      levels: of the source images with more than 8 bits, or None.
     """
 
     images: np.ndarray
@@ -41,6 +43,7 @@ class ImageSet:
     original_sizes: np.ndarray
     fingerprint: str
     defect_ids: np.ndarray | None = None
+    levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,11 +96,11 @@ def load_image_set(
     """
     prepared = find_prepared(dataset, data_dir)
     cached = image_cache.open_or_build(prepared, data_dir, split, image_size, kernel)
-    image_set = _image_set(cached)
+    image_set = _image_set(cached, levels_of(prepared))
     return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
 
 
-def _image_set(cached: image_cache.Cached) -> ImageSet:
+def _image_set(cached: image_cache.Cached, levels: Levels | None) -> ImageSet:
     rows = cached.rows
     names = cached.class_names
     class_id = {name: index for index, name in enumerate(names)}
@@ -112,6 +115,7 @@ def _image_set(cached: image_cache.Cached) -> ImageSet:
         original_sizes=np.asarray(cached.original_sizes, np.int32).reshape(-1, 2),
         fingerprint=cached.fingerprint,
         defect_ids=cached.defect_ids,
+        levels=levels,
     )
 
 

@@ -6,10 +6,12 @@ import json
 import pathlib
 from collections.abc import Iterator
 
+from promptmad_jax.data.levels import PIXEL_RANGE, Levels
 from promptmad_jax.data.paths import printable
 from promptmad_jax.runtime.errors import UserError
 
 _INFO = "dataset_info.json"
+REPORT = "report.json"
 DEFECT_IDS = "defect_ids"  # Feature of data sets whose images may have several defect types.
 _ENCODED = ("image", "mask", DEFECT_IDS)
 _CHUNK = 64
@@ -93,6 +95,18 @@ def split_sizes(prepared: Prepared) -> dict[str, int]:
         return {split["name"]: sum(int(n) for n in split["shardLengths"]) for split in stored}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{printable(path)} is damaged ({error}): {_again(prepared)}") from error
+
+
+def levels_of(prepared: Prepared) -> Levels | None:
+    """The black and the white of source images with more than 8 bits; None where none had more."""
+    try:
+        report = json.loads((prepared.folder / REPORT).read_text(encoding="utf-8"))
+        return Levels.from_json(report.get(PIXEL_RANGE))
+    except FileNotFoundError:  # Built with TFDS, not by `prepare`.
+        return None
+    except (AttributeError, TypeError, ValueError) as error:
+        where = printable(prepared.folder / REPORT)
+        raise UserError(f"{where} is damaged ({error}): {_again(prepared)}") from error
 
 
 def _again(prepared: Prepared) -> str:

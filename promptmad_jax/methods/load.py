@@ -10,4 +10,4 @@ from promptmad_jax.serving.detector import LoadedDetector
 def load_detector(path: str | os.PathLike, defects: str) -> LoadedDetector:
     """See `promptmad_jax.load`."""
     files = Workdir(os.path.expanduser(path))
-    return LoadedDetector(open_method(files.config()).predictor(files, defects))
+    return LoadedDetector(open_method(files.config()).predictor(files, defects), files.levels())

@@ -11,6 +11,7 @@ import jax
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.methods.subject import Subject
@@ -137,8 +138,10 @@ class Method(Protocol):
         """
         ...
 
-    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> Predictor:
-        """Scores new images of one class with a weight file."""
+    def weights_predictor(
+        self, path: str, class_name: str, prompt_image: str, levels: Levels | None
+    ) -> Predictor:
+        """Scores new images of one class with a weight file; `levels` are the prompt image's."""
         ...
 
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:

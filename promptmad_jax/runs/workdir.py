@@ -18,6 +18,7 @@ import numpy as np
 from etils import epath
 
 from promptmad_jax.config import Config, parse
+from promptmad_jax.data.levels import PIXEL_RANGE, Levels
 from promptmad_jax.evaluation.calibration import Calibration, Thresholds
 from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
 from promptmad_jax.prompts.embeddings import TextTokens
@@ -77,6 +78,11 @@ class Workdir:
             UserError: it is damaged.
         """
         return read_manifest(self.path) if self.manifest.exists() else None
+
+    def levels(self) -> Levels | None:
+        """The black and the white of images with more than 8 bits; None if none were trained on."""
+        manifest = self.read_manifest() or {}
+        return Levels.from_json(manifest.get(PIXEL_RANGE))
 
     def write_bank(
         self,

@@ -6,7 +6,8 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.data import preprocess
+from promptmad_jax.data.image_files import from_pillow
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.prediction import Predictor
 from promptmad_jax.serving.result import Result, make_result
@@ -23,8 +24,9 @@ class LoadedDetector:
             `class_name` says in words what the images show.
     """
 
-    def __init__(self, predictor: Predictor):
+    def __init__(self, predictor: Predictor, levels: Levels | None = None):
         self._predictor, self.class_names = predictor, predictor.class_names
+        self._levels = levels
 
     def __call__(
         self, images: ImageLike | Sequence[ImageLike], class_name: str
@@ -39,7 +41,7 @@ class LoadedDetector:
             UserError: an image has an unusable type or shape, or the class is unknown.
         """
         several = isinstance(images, Sequence) or getattr(images, "ndim", 0) == 4
-        pictures = [to_rgb(image) for image in (images if several else [images])]
+        pictures = [to_rgb(image, self._levels) for image in (images if several else [images])]
         if not pictures:
             return []
         predictions = self._predictor(pictures, class_name)
@@ -50,17 +52,18 @@ class LoadedDetector:
         return results if several else results[0]
 
 
-def to_rgb(image: ImageLike) -> np.ndarray:
+def to_rgb(image: ImageLike, levels: Levels | None = None) -> np.ndarray:
     """Converts an image to uint8 [H, W, 3]; repeats grey and drops alpha.
 
-    A PIL image becomes what `promptmad predict` reads from its file: upright, with the high byte
-    of 16-bit values.
+    A PIL image becomes what `promptmad predict` reads from its file: upright, and scaled by the
+    run's levels if it has more than 8 bits.
 
     Raises:
         UserError: its type, shape or range is unusable.
     """
     if isinstance(image, Image.Image):
-        return preprocess.to_rgb(image, getattr(image, "filename", "") or "a PIL image")
+        name = getattr(image, "filename", "") or "a PIL image"
+        return from_pillow(image, name).rgb(levels)
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"an image must be a NumPy array or a PIL image, not {type(image).__name__}; read a "

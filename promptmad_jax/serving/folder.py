@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.data.preprocess import ImageFileError, decode_image
+from promptmad_jax.data.image_files import DEFAULT_READING, ImageFileError, Reading, opened
 from promptmad_jax.data.user_files import IMAGE_SUFFIXES, images_below, no_images
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
@@ -16,6 +16,7 @@ from promptmad_jax.serving.prediction import Prediction, Predictor
 from promptmad_jax.serving.result import make_result
 
 _BATCH = 8
+_BATCH_PIXELS = 64_000_000
 
 
 def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
@@ -59,7 +60,13 @@ def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return unique
 
 
-def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, output: str) -> int:
+def predict_files(
+    predictor: Predictor,
+    paths: Iterable[str],
+    class_name: str,
+    output: str,
+    reading: Reading = DEFAULT_READING,
+) -> int:
     """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
 
     A file that cannot be read is reported on standard error and in scores.jsonl, and left out.
@@ -72,14 +79,11 @@ def predict_files(predictor: Predictor, paths: Iterable[str], class_name: str, o
     target.mkdir(parents=True, exist_ok=True)
     count = 0
     with (target / "scores.jsonl").open("w") as scores:
-        for start in range(0, len(images), _BATCH):
-            group = images[start : start + _BATCH]
-            readable = list(_decode(group, scores))
-            if not readable:
-                continue
-            predictions = predictor([image for _, _, image in readable], class_name)
-            for (path, name, image), prediction in zip(readable, predictions, strict=True):
-                scores.write(json.dumps(_write(target, path, name, image, prediction)) + "\n")
+        for readable in _batches(_decode(images, scores, reading)):
+            predictions = predictor([image for _, _, image, _ in readable], class_name)
+            for (path, name, image, row), prediction in zip(readable, predictions, strict=True):
+                row |= _write(target, path, name, image, prediction)
+                scores.write(json.dumps(row) + "\n")
             scores.flush()
             count += len(readable)
     if not count:
@@ -94,10 +98,32 @@ def _refuse_overlap(images: list[tuple[Path, Path]], target: Path) -> None:
             raise UserError(f"{path} lies inside --output={target}; choose another output folder")
 
 
-def _decode(group, scores) -> Iterator[tuple[Path, Path, np.ndarray]]:
+_Readable = tuple[Path, Path, np.ndarray, dict]
+
+
+def _batches(readable: Iterable[_Readable]) -> Iterator[list[_Readable]]:
+    """Groups images to be scored together: fewer of huge ones, for the memory they take."""
+    batch: list[_Readable] = []
+    for item in readable:
+        batch.append(item)
+        pixels = sum(image.shape[0] * image.shape[1] for _, _, image, _ in batch)
+        if len(batch) == _BATCH or pixels > _BATCH_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _decode(group, scores, reading: Reading) -> Iterator[_Readable]:
+    """Yields path, name, image and the start of its row, with what was odd about its pixels."""
     for path, name in group:
         try:
-            yield path, name, decode_image(path)
+            with opened(path, reading.max_megapixels) as file:
+                remarks = list(file.remarks(reading.levels))
+                image = file.rgb(reading.levels)
+            for remark in remarks:
+                print(f"warning: {path}: {remark}", file=sys.stderr)
+            yield path, name, image, {"warnings": remarks} if remarks else {}
         except ImageFileError as error:
             print(f"left out: {error}", file=sys.stderr)
             scores.write(json.dumps({"file": str(path), "error": str(error)}) + "\n")

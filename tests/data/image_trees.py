@@ -1,7 +1,10 @@
 """Small trees of images in MVTec layout."""
 
+import io
 import json
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -16,6 +19,24 @@ def write_image(path: pathlib.Path, array: np.ndarray, **options) -> pathlib.Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
     return path
+
+
+def encode(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
+def encode_png16(values: np.ndarray) -> bytes:
+    """16-bit PNG of grey, grey with alpha, RGB or RGBA [H, W, C]; Pillow writes only the first."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
 
 
 def spot(height: int = 20, width: int = 24, value: int = 255) -> np.ndarray:

@@ -57,6 +57,7 @@ def test_every_fault_is_named_and_left_out(tmp_path):
     write_image(masks / "001_mask.png", spot(height=21))
     write_image(masks / "002_mask.png", np.zeros((20, 24), np.uint8))
     (masks / "003_mask.png").write_text("no image")
+    write_image(masks / "004_mask.png", 255 - spot())
     write_image(masks / "077_mask.png", spot())
     (train / "notes.txt").write_text("stray")
     write_image(base / "train" / "scratch" / "000.png", pixels(0))
@@ -72,6 +73,7 @@ def test_every_fault_is_named_and_left_out(tmp_path):
         "widget/test/crack/001.png": ("mask_size", "left out"),
         "widget/test/crack/002.png": ("mask_empty", "left out"),
         "widget/test/crack/003.png": ("mask_not_an_image", "left out"),
+        "widget/test/crack/004.png": ("mask_full", "kept"),
         "widget/test/good/001.png": ("mask_on_good", "left out"),
         "widget/ground_truth/crack/077_mask.png": ("stray", "ignored"),
         "widget/train/good/notes.txt": ("stray", "ignored"),
@@ -130,18 +132,6 @@ def test_spaces_accents_and_bytes_that_are_no_text(tmp_path):
     assert "große Dose 螺丝/train/good/000.png" in train
     assert "große Dose 螺丝/train/good/odd\\xff.png" in train
     assert report_of(folder)["class_names"] == ["große Dose 螺丝"]
-
-
-def test_masks_of_class_ids_are_foreground(tmp_path):
-    write_class(tmp_path / "source", "pcb", bad=0)
-    for value in (1, 2):
-        write_image(tmp_path / f"source/pcb/test/bad/{value}.JPG", pixels(value))
-        mask = tmp_path / f"source/pcb/ground_truth/bad/{value}.png"
-        write_image(mask, spot(value=value))
-    folder = build(tmp_path / "data", tmp_path / "source")
-    for value in (1, 2):
-        record = records(folder, "test")[f"pcb/test/bad/{value}.JPG"]
-        np.testing.assert_array_equal(record["mask"][:, :, 0], spot())
 
 
 def test_masks_in_one_folder_per_image_are_joined(tmp_path):

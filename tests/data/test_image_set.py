@@ -99,7 +99,7 @@ def test_pixels_are_those_of_the_files(prepared):
 def test_second_load_decodes_nothing(data_dir, monkeypatch):
     first = load(data_dir)
 
-    def refuse(*args):
+    def refuse(*args, **kwargs):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(preprocess, "decode_image", refuse)

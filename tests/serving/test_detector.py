@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.calibration import Thresholds
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.detector import LoadedDetector, to_rgb
@@ -34,7 +35,7 @@ TURNED.getexif()[ExifTags.Base.Orientation] = 3
     ],
 )
 def test_every_form_of_one_image(image):
-    np.testing.assert_array_equal(to_rgb(image), RGB)
+    np.testing.assert_array_equal(to_rgb(image, Levels.of_bits(16)), RGB)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,7 @@ def test_every_form_of_one_image(image):
         (RGB[..., :2], r"not \[3, 4, 2\]"),
         (GREY[0], r"not \[4\]"),
         (RGB[:0], r"not \[0, 4, 3\]"),
+        (Image.fromarray(GREY.astype(np.uint16)), "more than 8 bits"),
     ],
 )
 def test_other_images_end_in_a_sentence(image, message):

@@ -6,25 +6,32 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
-from promptmad_jax.data import preprocess
+from promptmad_jax.data.builders.depth_check import depth_problems
+from promptmad_jax.data.builders.mask_check import check_masks
 from promptmad_jax.data.builders.records import GOOD, LEFT_OUT, Entry, Found, Problem
-from promptmad_jax.data.paths import printable
+from promptmad_jax.data.image_files import MAX_MEGAPIXELS, ImageFileError, opened
+from promptmad_jax.data.levels import Levels, Values, find_levels, measure
 
-_EXIF_ORIENTATION = 0x0112
+_FIRST = "kept, read from the first"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A usable entry, its upright size in pixels, and whether its file can be stored as it is,
-    because every reader decodes it alike."""
+    """A usable entry.
+
+    Attributes:
+      height, width: of the upright image, pixels.
+      verbatim: True if its file can be stored as it is, because every reader decodes it alike.
+      values: the range of its stored values.
+      frames: number of frames in its file.
+    """
 
     entry: Entry
     height: int
     width: int
     verbatim: bool
+    values: Values
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,13 @@ class Inventory:
       class_names: the classes with at least one usable training image, sorted.
       images: in the order (split, class, filename).
       problems: sorted by file.
+      levels: the black and the white of images with more than 8 bits; None if all have 8.
     """
 
     class_names: tuple[str, ...]
     images: tuple[Checked, ...]
     problems: tuple[Problem, ...]
+    levels: Levels | None
 
     def of_split(self, split: str) -> tuple[Checked, ...]:
         return tuple(image for image in self.images if image.entry.split == split)
@@ -48,114 +57,83 @@ class Inventory:
 Track = Callable[[Iterable, int], Iterable]
 
 
-def check(found: Found, track: Track) -> Inventory:
+def check(
+    found: Found, track: Track, bit_depth: int = 0, max_megapixels: float = MAX_MEGAPIXELS
+) -> Inventory:
     """Decodes all images and masks on a pool of threads and leaves out the unusable ones.
 
     Args:
       track: wraps the iterable of results, given their number, to show progress.
+      bit_depth: of images with more than 8 bits; 0 finds it from the training images.
+      max_megapixels: larger images are left out.
     """
     images: list[Checked] = []
     problems = list(found.problems)
     # Pillow releases the interpreter lock while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda entry: _check_entry(entry, found), found.entries)
+        results = pool.map(lambda entry: _check_entry(entry, found, max_megapixels), found.entries)
         for checked, remarks in track(results, len(found.entries)):
             problems += remarks
             if checked is not None:
                 images.append(checked)
+    levels = Levels.of_bits(bit_depth) if bit_depth else _find_levels(images)
+    if levels is None:
+        problems += [_too_deep(image) for image in images if image.values.kind != "8-bit"]
+        images = [image for image in images if image.values.kind == "8-bit"]
     usable = {image.entry.class_name for image in images if image.entry.split == "train"}
-    problems += [*_class_problems(found, images, usable), *_type_problems(found, images, problems)]
+    problems += _class_problems(found, images, usable, levels)
+    problems += list(_type_problems(found, images, problems))
     images = [image for image in images if image.entry.class_name in usable]
     return Inventory(
         class_names=tuple(sorted(usable)),
         images=tuple(sorted(images, key=_order)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.kind))),
+        levels=levels if any(image.values.kind != "8-bit" for image in images) else None,
     )
+
+
+def _find_levels(images: list[Checked]) -> Levels | None:
+    return find_levels(image.values for image in images if image.entry.split == "train")
+
+
+def _too_deep(image: Checked) -> Problem:
+    reason = "holds more than 8 bits, unlike all training images; --bit_depth=N says how many"
+    return Problem(image.entry.filename, "bit_depth", reason)
 
 
 def _order(image: Checked) -> tuple[str, str, str]:
     return image.entry.split, image.entry.class_name, image.entry.filename
 
 
-def _check_entry(entry: Entry, found: Found) -> tuple[Checked | None, list[Problem]]:
+def _check_entry(
+    entry: Entry, found: Found, max_megapixels: float
+) -> tuple[Checked | None, list[Problem]]:
     try:
-        stored = preprocess.open_image(entry.image)
-        height, width, _ = preprocess.to_rgb(stored, entry.image).shape
-    except preprocess.ImageFileError as error:
+        checked = _read(entry, max_megapixels)
+    except ImageFileError as error:
         return None, [Problem(entry.filename, error.kind, error.reason)]
-    remarks = list(_check_masks(entry, found, (height, width)))
-    if any(remark.action == LEFT_OUT for remark in remarks):
-        return None, remarks
-    plain = stored.format in ("PNG", "JPEG") and stored.mode in ("L", "RGB")
-    verbatim = plain and stored.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    return Checked(entry, height, width, verbatim), remarks
+    size = checked.height, checked.width
+    remarks = list(check_masks(entry, found, size, max_megapixels))
+    left_out = any(remark.action == LEFT_OUT for remark in remarks)
+    return (None if left_out else checked), remarks
 
 
-def _check_masks(entry: Entry, found: Found, size: tuple[int, int]) -> Iterator[Problem]:
-    """Finds faults of the masks of an image of this height and width."""
-    file = entry.filename
-    if not entry.masks:
-        if entry.without_mask == "error":
-            yield Problem(file, "mask_missing", "no mask for a defect")
-        if entry.without_mask == "one":
-            action = "kept, the whole image as defective"
-            yield Problem(file, "mask_missing", "the list names no mask", action)
-        return
-    base = found.source if found.source.is_dir() else found.source.parent
-    marked = False
-    for path in entry.masks:
-        name = printable(os.path.relpath(path, base))
-        if not path.exists():
-            yield Problem(file, "mask_missing", f"no mask {name}")
-            return
-        try:
-            stored = preprocess.open_image(path)
-            mask = preprocess.to_mask(stored, path)
-        except preprocess.ImageFileError as error:
-            yield Problem(file, f"mask_{error.kind}", f"{name}: {error.reason}")
-            return
-        if mask.shape != size:
-            sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {size[1]}x{size[0]}"
-            yield Problem(file, "mask_size", f"the mask {name} is {sizes}")
-            return
-        marked |= bool(mask.any())
-        yield from _check_values(entry, name, stored, marks=mask.any())
-    if entry.label and not marked:
-        yield Problem(file, "mask_empty", f"the mask {name} marks nothing")
+def _read(entry: Entry, max_megapixels: float) -> Checked:
+    with opened(entry.image, max_megapixels) as file:
+        height, width = file.values.shape[:2]
+        return Checked(entry, height, width, file.plain, measure(file.values), file.frames)
 
 
-def _check_values(entry: Entry, name: str, stored: Image.Image, marks: bool) -> Iterator[Problem]:
-    file = entry.filename
-    if not entry.label and marks:
-        yield Problem(file, "mask_on_good", f"a good image whose mask {name} marks a defect")
-    if entry.label_ids:
-        yield from _check_ids(entry, name, stored)
-    if stored.format == "JPEG":
-        reason = f"the mask {name} is compressed with loss: its noise above 0 counts as defective"
-        yield Problem(file, "mask_lossy", reason, "kept")
-
-
-def _check_ids(entry: Entry, name: str, stored: Image.Image) -> Iterator[Problem]:
-    """Finds values in a mask of class ids that are none of the image's labels."""
-    try:
-        values = np.unique(preprocess.to_ids(stored, entry.masks[0]))
-    except preprocess.ImageFileError as error:
-        yield Problem(entry.filename, "mask_ids", f"{name}: {error.reason}")
-        return
-    if strange := sorted(set(values.tolist()) - {0, *entry.label_ids}):
-        ids = ", ".join(map(str, strange))
-        labels = f"which are none of its labels {entry.defect_type}"
-        single = len(entry.label_ids) == 1
-        action = "kept, all of it as that label" if single else "kept, these pixels without a type"
-        yield Problem(
-            entry.filename, "mask_ids", f"the mask {name} has the ids {ids}, {labels}", action
-        )
-
-
-def _class_problems(found: Found, images: list[Checked], usable: set[str]) -> Iterator[Problem]:
-    count = Counter((image.entry.class_name, image.entry.split) for image in images)
+def _class_problems(
+    found: Found, images: list[Checked], usable: set[str], levels: Levels | None
+) -> Iterator[Problem]:
     for name in sorted(found.class_names):
-        tests = count[name, "test"]
+        own = [image for image in images if image.entry.class_name == name]
+        train = [image.values for image in own if image.entry.split == "train"]
+        tests = sum(image.entry.split == "test" for image in own)
+        yield from depth_problems(name, train, [image.values for image in own], levels)
+        if several := sum(image.frames > 1 for image in own):
+            yield Problem(name, "frames", f"{several} images have several frames", _FIRST)
         if name not in usable:
             action = f"class left out, with {tests} test images"
             yield Problem(name, "empty_class", "no usable training image", action)

@@ -8,6 +8,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config, with_data_dir
 from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
@@ -70,10 +71,12 @@ class Reconstruction:
         calibration = files.read_calibration()
         return _restore(self.config, files, calibration.step).predictor(calibration)
 
-    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> ClassPredictor:
+    def weights_predictor(
+        self, path: str, class_name: str, prompt_image: str, levels: Levels | None
+    ) -> ClassPredictor:
         from promptmad_jax.methods.reconstruction.weight_file import load_weights_predictor
 
-        return load_weights_predictor(self.config, path, class_name, prompt_image)
+        return load_weights_predictor(self.config, path, class_name, prompt_image, levels)
 
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
         calibration = files.read_calibration()

@@ -6,6 +6,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from promptmad_jax.config import Config
+from promptmad_jax.data.levels import PIXEL_RANGE
 from promptmad_jax.data.pipeline import BatchOrder, Source, TrainArrays, make_source
 from promptmad_jax.data.textures import load_textures
 from promptmad_jax.methods.reconstruction.assembly import (
@@ -117,6 +118,7 @@ class ReconstructionTraining:
                 "held_out_images": len(splits.held.images),
                 "test_images": len(splits.test.images),
                 "test_fingerprint": splits.test.fingerprint,
+                PIXEL_RANGE: splits.train.levels and splits.train.levels.to_json(),
             }
             | self.frozen_weights.facts()
             | ({} if self._memory is None else {MEMORY: self._memory.digest}),

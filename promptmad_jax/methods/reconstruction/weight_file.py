@@ -7,6 +7,7 @@ import numpy as np
 
 from promptmad_jax.config import Config
 from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.data.preprocess import decode_image, resize_image
 from promptmad_jax.methods.reconstruction.assembly import (
     Assembly,
@@ -84,7 +85,7 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
             raise UserError(
                 f"--prompt_image={spec}: give CLASS=PATH with a class of {', '.join(names)}"
             )
-        prompts[names.index(name)] = _prompt(file, config)
+        prompts[names.index(name)] = _prompt(file, config, splits.train.levels)
     detector = load_weights(config, path, names, prompts)
     write_manifest(
         output.manifest,
@@ -107,7 +108,7 @@ def evaluate_weights(config: Config, path: str, prompt_images: list[str], output
 
 
 def load_weights_predictor(
-    config: Config, path: str, class_name: str, prompt_image: str
+    config: Config, path: str, class_name: str, prompt_image: str, levels: Levels | None
 ) -> ClassPredictor:
     """A weight file ready for images of one class.
 
@@ -116,7 +117,7 @@ def load_weights_predictor(
     """
     if class_name == "auto":
         raise UserError("--class_name=auto needs a trained run; name the class of the prompt image")
-    prompts = _prompt(prompt_image, config)[None]
+    prompts = _prompt(prompt_image, config, levels)[None]
     detector = load_weights(config, path, (class_name,), prompts)
     images = _normal_images(prompts, class_name, prompt_image)
     calibration = detector.calibrate(Splits(images, images.select([]), images))
@@ -137,8 +138,8 @@ def run_weights(assembly: Assembly, weights: Weights) -> Canonical:
     return {name: np.asarray(value) for name, value in model.items()}
 
 
-def _prompt(path: str, config: Config) -> np.ndarray:
-    return resize_image(decode_image(path), config.data.image_size)
+def _prompt(path: str, config: Config, levels: Levels | None) -> np.ndarray:
+    return resize_image(decode_image(path, levels), config.data.image_size)
 
 
 def _normal_images(images: np.ndarray, class_name: str, filename: str) -> ImageSet:

@@ -16,6 +16,7 @@ from promptmad_jax.data.defect_types.images import (
     renumber,
 )
 from promptmad_jax.data.defect_types.source import load_source
+from promptmad_jax.data.levels import PIXEL_RANGE
 from promptmad_jax.data.preprocess import CLIP_KERNEL
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -53,7 +54,12 @@ def load_target(config: Config) -> DefectTypeImages:
 
 def target_facts(target: DefectTypeImages) -> dict[str, Any]:
     """The entries of the manifest that say what is tested."""
-    return {"test_images": len(target), "test_fingerprint": target.images.fingerprint}
+    images = target.images
+    return {
+        "test_images": len(target),
+        "test_fingerprint": images.fingerprint,
+        PIXEL_RANGE: images.levels and images.levels.to_json(),
+    }
 
 
 def source_folder(config: Config) -> Path:

@@ -7,6 +7,7 @@ from typing import NoReturn
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.subject import Subject
@@ -67,7 +68,9 @@ class ZeroShot:
         detector = TrainedZeroShot(assemble(self.config), Weights(0, {}, {}))
         return detector.predictor(words, None)
 
-    def weights_predictor(self, path: str, class_name: str, prompt_image: str) -> NoReturn:
+    def weights_predictor(
+        self, path: str, class_name: str, prompt_image: str, levels: Levels | None
+    ) -> NoReturn:
         _refuse("--weights")
 
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
