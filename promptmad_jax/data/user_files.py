@@ -36,9 +36,9 @@ def children(folder: pathlib.Path) -> list[pathlib.Path]:
     """
     try:
         paths = sorted(path for path in folder.iterdir() if is_users_name(path.name))
+        return [path for path in paths if not (path.is_dir() and _is_own(path))]
     except OSError as error:
         raise UserError(f"{printable(folder)}: cannot be listed ({error.strerror})") from error
-    return [path for path in paths if not (path.is_dir() and _is_own(path))]
 
 
 def folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -72,7 +72,7 @@ def images_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib
 def is_image(path: pathlib.Path) -> bool:
     """Returns True for a file, or a broken link, that is named as an image."""
     # Reading a pipe would never end.
-    special = path.exists() and not path.is_file()
+    special = os.path.exists(path) and not os.path.isfile(path)
     return path.suffix.lower() in IMAGE_SUFFIXES and not special
 
 
@@ -111,12 +111,12 @@ class ListedFiles:
         path as it is written. Backslashes separate folders."""
         relative = pathlib.PurePosixPath(name.replace("\\", "/"))
         path = self.base / relative
-        if path.exists():
+        if os.path.exists(path):  # Unlike the method, False for an impossible name.
             return path
         place = self.base
         for part in relative.parts:
             place = place / self._spelled(place, part)
-        return place if place.exists() else path
+        return place if os.path.exists(place) else path
 
     def name_of(self, path: pathlib.Path) -> str:
         """The name relative to the folder, if it is below it."""
@@ -124,7 +124,7 @@ class ListedFiles:
         return printable(path.relative_to(self.base) if below else path)
 
     def _spelled(self, folder: pathlib.Path, part: str) -> str:
-        if (folder / part).exists():
+        if os.path.exists(folder / part):
             return part
         if folder not in self._spellings:
             self._spellings[folder] = _spellings_in(folder)

@@ -1,6 +1,7 @@
 """Prediction for files and folders, in which a damaged file does not stop the others."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,11 +30,11 @@ def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
     """
     found, passed_over = [], []
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):
             images, others = images_below(path)
             found += [(image, image.relative_to(path)) for image in images]
             passed_over += others
-        elif path.exists():
+        elif os.path.exists(path):
             found.append((path, Path(path.name)))
         else:
             raise UserError(f"{path} does not exist")

@@ -9,6 +9,7 @@ Files may be UTF-8 or UTF-16, with any line ends. Names are matched across case 
 """
 
 import json
+import os
 import pathlib
 import re
 from collections import Counter
@@ -54,7 +55,7 @@ def find_in_list(path: pathlib.Path, image_dir: str = "") -> Found:
     _drop_leaks(found)
     if not found.entries:
         raise UserError(f"{printable(path)}: no usable entry; {_first_reason(found)}")
-    if not any(entry.image.exists() for entry in found.entries):
+    if not any(os.path.exists(entry.image) for entry in found.entries):
         raise UserError(
             f"{printable(path)}: none of its {len(found.entries)} images is below"
             f" {printable(base)}; give their folder with --image_dir"

@@ -102,7 +102,7 @@ def existing(source: str) -> pathlib.Path:
     path = pathlib.Path(source).expanduser()
     # A link keeps its own name; the folder above one is that of its target.
     path = path.resolve() if ".." in path.parts else path.absolute()
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{printable(path)} does not exist: check --source")
     return path
 
@@ -112,7 +112,7 @@ def _ends(path: pathlib.Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _stamp(file: pathlib.Path) -> str:
-    if not file.exists():
+    if not os.path.exists(file):
         return " missing"
     status = file.stat()
     return f" {status.st_size} {status.st_mtime_ns}"
