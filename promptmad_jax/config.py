@@ -100,6 +100,16 @@ def _check_checkpoint(config: Config) -> None:
         )
 
 
+def _check_norm_group(config: Config) -> None:
+    name = "refiner" if config.model == "onenip" else "segmentor"
+    group, size = getattr(config, name).norm_group, config.train.batch_size
+    if group and size % group:
+        raise UserError(
+            f"config.{name}.norm_group is {group}, which does not divide train.batch_size, {size}: "
+            "set it to a number that does, or to 0 for the whole batch"
+        )
+
+
 def _check_memory(config: Config) -> None:
     if config.train.steps == 0 and not config.memory.patches:
         raise UserError(
@@ -194,8 +204,14 @@ def check_apart(config: Config) -> None:
 
 
 _CHECKS = {
-    "promptmad": (_check_size, _check_checkpoint, _check_memory),
-    "onenip": (_check_size, _check_checkpoint, _check_memory, _check_reconstruction),
+    "promptmad": (_check_size, _check_norm_group, _check_checkpoint, _check_memory),
+    "onenip": (
+        _check_size,
+        _check_norm_group,
+        _check_checkpoint,
+        _check_memory,
+        _check_reconstruction,
+    ),
     "uniad": (_check_size, _check_checkpoint, _check_memory, _check_reconstruction, _check_fusion),
     "zero_shot": (_check_zero_shot, check_apart),
 }

@@ -105,6 +105,8 @@ def test_every_setting_survives_the_round_trip():
         ("mesh.rules", (("x", ("model",)),), ": rules: 'x' names the axis 'model'; it can be 'da"),
         ("mesh.rules", (("(", ()),), ": rules: '(' is not a regular expression"),
         ("data.image_size", 100, "multiple of 16"),
+        ("segmentor.norm_group", 3, "is 3, which does not divide train.batch_size, 8: set it to"),
+        ("segmentor.denoiser_width", 12, "it must be int, from 8 to 16,384, a multiple of 8"),
         ("eval.image_pool", 225, "is 225, more than data.image_size, 224: the image score would"),
     ],
 )

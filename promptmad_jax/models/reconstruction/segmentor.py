@@ -47,8 +47,8 @@ class SegmentorConfig:
     text: bool = True
     norm_group: NonNegativeInt = 0
     prior_probability: Annotated[float, Range(0, 1, above=True, below=True)] = 0.01
-    denoiser_width: Width = 8
-    denoiser_deep_width: Width = 16
+    denoiser_width: Annotated[int, Range(8, 16_384, multiple=8)] = 8
+    denoiser_deep_width: Annotated[int, Range(8, 16_384, multiple=8)] = 16
     residual: bool = True
     correction: PositiveFloat = 1.5
 
