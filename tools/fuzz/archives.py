@@ -4,6 +4,7 @@ import io
 import pathlib
 import random
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -23,7 +24,8 @@ def _zip(
     extra: tuple[tuple[str, bytes], ...] = (),
     method: int = zipfile.ZIP_DEFLATED,
 ) -> pathlib.Path:
-    with zipfile.ZipFile(target, "w", method) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(target, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of names twice
         for path, inner in _files(root):
             archive.writestr(zipfile.ZipInfo(name(inner)), path.read_bytes(), method)
         for inner, data in extra:
