@@ -101,13 +101,14 @@ def _check_checkpoint(config: Config) -> None:
 
 
 def _check_norm_group(config: Config) -> None:
-    name = "refiner" if config.model == "onenip" else "segmentor"
-    group, size = getattr(config, name).norm_group, config.train.batch_size
-    if group and size % group:
-        raise UserError(
-            f"config.{name}.norm_group is {group}, which does not divide train.batch_size, {size}: "
-            "set it to a number that does, or to 0 for the whole batch"
-        )
+    size = config.train.batch_size
+    for name in ("refiner", "segmentor"):
+        group = getattr(config, name).norm_group
+        if group and size % group:
+            raise UserError(
+                f"config.{name}.norm_group is {group}, which does not divide train.batch_size, "
+                f"{size}: set it to a number that does, or to 0 for the whole batch"
+            )
 
 
 def _check_memory(config: Config) -> None:
