@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from promptmad_jax.data import preprocess
+from promptmad_jax.data.image_files import opened
 from promptmad_jax.data.paths import printable
 from promptmad_jax.data.prepared import (
     DEFECT_IDS,
@@ -226,14 +227,19 @@ def _resized(
 
 
 def _resize_record(record: dict, size: int, kernel: str) -> _Resized:
-    image = preprocess.decode_image(record["image"], max_megapixels=_ANY)
+    image, original_size = _resize_image(record["image"], size, kernel)
     mask = preprocess.decode_mask(record["mask"], _ANY)
-    height, width, _ = image.shape
-    arrays = [preprocess.resize_image(image, size, kernel), preprocess.resize_mask(mask, size)]
+    arrays = [image, preprocess.resize_mask(mask, size)]
     if DEFECT_IDS in record:
         ids = preprocess.decode_ids(record[DEFECT_IDS], _ANY)
         arrays.append(preprocess.resize_ids(ids, size))
-    return arrays, [height, width]
+    return arrays, original_size
+
+
+def _resize_image(encoded: bytes, size: int, kernel: str) -> tuple[np.ndarray, list[int]]:
+    with opened(encoded, _ANY) as file:  # Of huge images, one at a time is also resized.
+        image = file.rgb()
+        return preprocess.resize_image(image, size, kernel), list(image.shape[:2])
 
 
 def _write_arrays(

@@ -42,6 +42,11 @@ class Reading:
     levels: Levels | None = None
     max_megapixels: float = MAX_MEGAPIXELS
 
+    def rgb(self, source: Source) -> tuple[np.ndarray, list[str]]:
+        """Decodes an image; returns uint8 [H, W, 3] and what was odd about it."""
+        with opened(source, self.max_megapixels) as file:
+            return file.rgb(self.levels), list(file.remarks(self.levels))
+
 
 DEFAULT_READING = Reading()
 
@@ -113,11 +118,10 @@ class ImageFile:
         if self.values.dtype == np.uint8:
             return self.values
         if levels is None:
-            kind, largest = measure(self.values).kind, self.values.max()
-            reason = f"holds {kind} values of more than 8 bits (up to {largest}) with unknown white"
-            raise ImageFileError(
-                self._source, "bit_depth", f"{reason}: give --bit_depth, or save it with 8 bits"
-            )
+            what = f"has more than 8 bits, with values up to {self.values.max():g}"
+            way_out = "save it with 8 bits, or predict with --bit_depth=N"
+            reason = f"{what}, and which of them is white is not known: {way_out}"
+            raise ImageFileError(self._source, "bit_depth", reason)
         return levels.scale(self.values)
 
     def remarks(self, levels: Levels | None) -> Iterator[str]:
@@ -240,7 +244,8 @@ def _load(image: Image.Image, data: bytes, source: Source) -> ImageFile:
     if fault := _tiff_fault(image):
         raise ImageFileError(source, "unreadable", fault)
     try:
-        frames = getattr(image, "n_frames", 1)
+        # The further frames of a phone's MPO are previews.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         low_bytes = _low_bytes(image, data)
         image.load()
     except Exception as error:
@@ -303,5 +308,5 @@ def _values(image: Image.Image, low: np.ndarray | None) -> np.ndarray:
         return np.asarray(image.convert("L"))
     if image.mode in ("LA", "La"):
         return np.asarray(image.getchannel(0))
-    high = np.asarray(image.convert("RGB"))
+    high = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return high if low is None else high.astype(np.uint16) << 8 | low[..., :3]

@@ -15,7 +15,7 @@ from promptmad_jax.runtime.errors import UserError
 PIXEL_RANGE = "pixel_range"  # The entry of report.json and manifest.json.
 _BITS = (8, 10, 12, 14, 16)
 _FLOAT_WHITES = (1, 255, 4095, 65535)
-_SAMPLES = 256  # Rows and columns that the brightest values are read off.
+_SAMPLES = 128  # Rows and columns that the brightest values are read off.
 
 
 @dataclass(frozen=True)

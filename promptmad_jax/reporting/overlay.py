@@ -12,6 +12,7 @@ COLOURS = np.stack(
     [np.interp(_POSITIONS, np.linspace(0, 1, len(_STEPS)), channel) for channel in _STEPS.T], axis=1
 ).astype(np.float32)
 OPACITY = 0.75  # at vmax
+_BAND = 2**20  # Pixels that are coloured together.
 _RISE, _FALL = (np.array(colour, np.float32) for colour in ((255, 150, 60), (70, 150, 255)))
 
 
@@ -50,9 +51,14 @@ def overlay(image: np.ndarray, values: np.ndarray, vmin: float, vmax: float) -> 
     Returns:
       uint8 [H, W, 3].
     """
-    level = normalised(values, vmin, vmax)
-    weight = OPACITY * level[..., None]
-    return np.rint((1 - weight) * image + weight * _heat(level)).astype(np.uint8)
+    result = np.empty_like(image)
+    rows = 1 + _BAND // image.shape[1]
+    for start in range(0, len(image), rows):  # A huge image takes as little memory as a small one.
+        band = slice(start, start + rows)
+        level = normalised(values[band], vmin, vmax)
+        weight = OPACITY * level[..., None]
+        result[band] = np.rint((1 - weight) * image[band] + weight * _heat(level))
+    return result
 
 
 def diverging(values: np.ndarray, extent: float) -> np.ndarray:

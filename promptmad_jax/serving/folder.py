@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.data.image_files import DEFAULT_READING, ImageFileError, Reading, opened
+from promptmad_jax.data.image_files import DEFAULT_READING, ImageFileError, Reading
 from promptmad_jax.data.user_files import IMAGE_SUFFIXES, images_below, no_images
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
@@ -119,15 +119,14 @@ def _decode(group, scores, reading: Reading) -> Iterator[_Readable]:
     """Yields path, name, image and the start of its row, with what was odd about its pixels."""
     for path, name in group:
         try:
-            with opened(path, reading.max_megapixels) as file:
-                remarks = list(file.remarks(reading.levels))
-                image = file.rgb(reading.levels)
-            for remark in remarks:
-                print(f"warning: {path}: {remark}", file=sys.stderr)
-            yield path, name, image, {"warnings": remarks} if remarks else {}
+            image, remarks = reading.rgb(path)
         except ImageFileError as error:
             print(f"left out: {error}", file=sys.stderr)
             scores.write(json.dumps({"file": str(path), "error": str(error)}) + "\n")
+            continue
+        for remark in remarks:
+            print(f"warning: {path}: {remark}", file=sys.stderr)
+        yield path, name, image, {"warnings": remarks} if remarks else {}
 
 
 def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: Prediction) -> dict:

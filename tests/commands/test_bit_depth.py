@@ -110,4 +110,4 @@ def test_predict_reads_by_the_runs_depth_and_names_what_it_clips(tmp_path, capsy
     assert [row["score"] for row in rows("run", 14)] == [5000 >> 6, 4095 >> 6]
     with pytest.raises(UserError, match="none of the images"):
         rows("")
-    assert "give --bit_depth" in capsys.readouterr().err
+    assert "with --bit_depth=N" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_second_load_decodes_nothing(data_dir, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(preprocess, "decode_image", refuse)
+    monkeypatch.setattr(image_cache, "opened", refuse)
     monkeypatch.setattr(image_cache, "read_contents", refuse)
     second = load(data_dir)
     assert_same(first, second)

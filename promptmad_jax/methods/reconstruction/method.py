@@ -25,6 +25,7 @@ from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.predictor import ClassPredictor
 
@@ -55,6 +56,7 @@ class Reconstruction:
             )
         config = with_data_dir(self.config, request.data_dir)
         splits = load_splits(config)
+        _check_levels(files.levels(), splits.test.levels)
         detector = _restore(config, files)
         return finish(detector, splits, files, request.output, request.prompts)
 
@@ -119,6 +121,13 @@ class Reconstruction:
         from promptmad_jax.methods.reconstruction.random_detector import RandomDetector
 
         return RandomDetector(self.config, weights, classes)
+
+
+def _check_levels(run: Levels | None, data: Levels | None) -> None:
+    """Warns if the images are scaled otherwise than those that the run was trained on."""
+    if run is not None and run != data:
+        read = "8 bits" if data is None else data
+        warn(f"the run was trained on images read as {run}, and this data set is read as {read}")
 
 
 def _restore(config: Config, files: Workdir, step: int | None = None) -> TrainedDetector:
