@@ -5,7 +5,6 @@ import functools
 import io
 import os
 import pathlib
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from promptmad_jax.data.deep_pixels import low_bytes, other_byte, stored_values, tiff_fault
 from promptmad_jax.data.levels import Levels, measure
 from promptmad_jax.runtime.errors import UserError
 
@@ -21,8 +21,6 @@ MAX_MEGAPIXELS = 500.0
 _HUGE = 64  # Megapixels from which an image is decoded alone, for the memory it takes.
 _alone = threading.RLock()
 _EXIF_ORIENTATION = 0x0112
-_GREY_ALPHA = "RGBA"  # As which 16-bit grey with alpha is read: high, low, high, low byte.
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANAR = 258, 262, 284
 
 # Damaged metadata beside pixels that can be read.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -84,7 +82,7 @@ class ImageFile:
         image: Image.Image,
         source: Source,
         frames: int = 1,
-        low_bytes: Image.Image | None = None,
+        low: Image.Image | None = None,
     ):
         self._source, self.frames = source, frames
         self.lossy = image.format in ("JPEG", "MPO")
@@ -92,8 +90,7 @@ class ImageFile:
             turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
             upright = ImageOps.exif_transpose if turned else lambda image: image  # Else a copy.
             self._image = upright(image)
-            low = None if low_bytes is None else np.asarray(upright(low_bytes))
-            self.values = _values(self._image, low)
+            self.values = stored_values(self._image, low if low is None else upright(low))
         except Exception as error:  # Pillow raises many types; the image may not be decoded yet.
             raise ImageFileError(source, "unreadable", f"damaged pixels ({error})") from error
         plain = image.format in ("PNG", "JPEG") and image.mode in ("L", "RGB")
@@ -210,10 +207,12 @@ def opened(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[I
 def from_pillow(image: Image.Image, name: str) -> ImageFile:
     """An image that was opened with Pillow, as `opened` reads its file; `name` is for errors."""
     file = getattr(image, "fp", None)
-    if not getattr(image, "tile", None) or file is None or _other_byte(image) is None:
+    if not getattr(image, "tile", None) or file is None or other_byte(image) is None:
         return ImageFile(image, name)
+    place = file.tell()
     file.seek(0)
     data = file.read()
+    file.seek(place)
     return _load(_open(data, name), data, name)
 
 
@@ -241,72 +240,13 @@ def _open(data: bytes, source: Source) -> Image.Image:
 
 
 def _load(image: Image.Image, data: bytes, source: Source) -> ImageFile:
-    if fault := _tiff_fault(image):
+    if fault := tiff_fault(image):
         raise ImageFileError(source, "unreadable", fault)
     try:
         # The further frames of a phone's MPO are previews.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        low_bytes = _low_bytes(image, data)
+        low = low_bytes(image, data)
         image.load()
     except Exception as error:
         raise ImageFileError(source, "unreadable", f"cannot be decoded ({error})") from error
-    return ImageFile(image, source, frames, low_bytes)
-
-
-def _tiff_fault(image: Image.Image) -> str | None:
-    """What Pillow would read wrongly without saying so."""
-    tags = getattr(image, "tag_v2", None)
-    if tags is None or max(tags.get(_TIFF_BITS, (1,))) <= 8:
-        return None
-    if tags.get(_TIFF_PLANAR) == 2:
-        return "a TIFF of 16-bit planes: save it with interleaved channels"
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:
-        return "a TIFF of more than 8 bits in which 0 is white: save it with 0 as black"
-    if _rawmode(image).startswith("RGBa"):
-        return "16-bit colour multiplied by its alpha: save it without alpha"
-    return None
-
-
-def _low_bytes(image: Image.Image, data: bytes) -> Image.Image | None:
-    """The low bytes of 16-bit colour, which Pillow has no mode for; it decodes the high ones."""
-    other = _other_byte(image)
-    if other is None:
-        return None
-    low = Image.open(io.BytesIO(data))
-    for place, tile in enumerate(low.tile):
-        args = other if isinstance(tile.args, str) else (other, *tile.args[1:])
-        low.tile[place] = tile._replace(args=args)
-    low.load()
-    return Image.merge("RGB", [low.getchannel(1)] * 3) if other == _GREY_ALPHA else low
-
-
-def _other_byte(image: Image.Image) -> str | None:
-    """Pillow's raw mode that decodes the low bytes of 16-bit colour; None for other images."""
-    rawmode = _rawmode(image)
-    if rawmode == "LA;16B":
-        return _GREY_ALPHA
-    kind, _, order = rawmode.partition(";16")
-    if kind not in ("RGB", "RGBX", "RGBA") or not order:
-        return None
-    big = order == "B" or (order == "N" and sys.byteorder == "big")
-    return f"{kind};16{'L' if big else 'B'}"
-
-
-def _rawmode(image: Image.Image) -> str:
-    tiles = getattr(image, "tile", None)
-    args = tiles[0].args if tiles else ""
-    return args if isinstance(args, str) else str(args[0]) if args else ""
-
-
-def _values(image: Image.Image, low: np.ndarray | None) -> np.ndarray:
-    """The pixels of an upright image; `low` holds the low bytes of 16-bit colour."""
-    if image.mode in ("L", "I", "F"):
-        return np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode == "1":
-        return np.asarray(image.convert("L"))
-    if image.mode in ("LA", "La"):
-        return np.asarray(image.getchannel(0))
-    high = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return high if low is None else high.astype(np.uint16) << 8 | low[..., :3]
+    return ImageFile(image, source, frames, low)

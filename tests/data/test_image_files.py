@@ -43,8 +43,9 @@ def test_deep_files_read_as_their_eight_bit_copies(name, bits):
     colours = image[..., :3] if channels > 2 else image[..., :1]
     error = np.abs(decoded.astype(int) - colours)
     assert error.max() <= (name == "float tiff")
-    unread = from_pillow(Image.open(io.BytesIO(data)), "a PIL image")
-    np.testing.assert_array_equal(unread.rgb(levels), decoded)
+    image = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(from_pillow(image, "a PIL image").rgb(levels), decoded)
+    image.load()  # It still can be read by whom it belongs to.
 
 
 @pytest.mark.parametrize(
