@@ -108,20 +108,6 @@ def test_formats_and_cases_of_extensions(tmp_path, suffix):
     np.testing.assert_array_equal(record["image"], decoded)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "I;16"])
-def test_pixel_types_are_stored_so_that_every_reader_agrees(tmp_path, mode):
-    root = tmp_path / "source" / "widget" / "train" / "good"
-    root.mkdir(parents=True)
-    grey = np.tile(np.asarray([[0, 255]], np.uint8), (6, 5))
-    wide = Image.fromarray(grey.astype(np.uint16) * 257)
-    image = wide if mode == "I;16" else Image.fromarray(grey).convert(mode)
-    image.save(root / "a.png")
-    folder = build(tmp_path / "data", tmp_path / "source")
-    record = records(folder, "train")["widget/train/good/a.png"]
-    np.testing.assert_array_equal(record["image"], np.repeat(grey[:, :, None], 3, axis=2))
-    assert problems_of(folder) == {"widget": ("no_test", "kept for training")}
-
-
 def test_spaces_accents_and_bytes_that_are_no_text(tmp_path):
     write_class(tmp_path / "my söurce", "große Dose 螺丝")
     odd = b"odd\xff.png".decode("utf-8", "surrogateescape")
