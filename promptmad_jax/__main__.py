@@ -7,13 +7,18 @@ import sys
 from pathlib import Path
 
 import promptmad_jax
+from promptmad_jax.runtime import interrupts
 
 COMMANDS = ("prepare", "train", "evaluate", "predict", "report", "compare", "convert", "benchmark")
 
 
 def main() -> None:
     """Runs the command that the first argument names, with the others as its flags."""
-    command, *arguments = sys.argv[1:] or ["--help"]
+    with interrupts.quiet_pipe():
+        _run(*(sys.argv[1:] or ["--help"]))
+
+
+def _run(command: str, *arguments: str) -> None:
     if command in ("--help", "-h"):
         print(_overview())
     elif command == "--version":

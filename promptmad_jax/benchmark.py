@@ -15,6 +15,7 @@ from absl import flags
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
 _WHAT = flags.DEFINE_list("what", ["inference"], "inference, training, synthesis, metrics, startup")
 _CONFIG = define_config_flag("configuration to measure; --what=metrics needs none")
@@ -49,7 +50,7 @@ _PEAK_GFLOPS = flags.DEFINE_float(
 _PEAK_GBYTES = flags.DEFINE_float(
     "peak_gbytes", 0.0, "peak memory bandwidth in 1e9 bytes a second; measured if not given"
 )
-_PROFILE = flags.DEFINE_string("profile", "", "folder for a trace of each case, for TensorBoard")
+_PROFILE = define_path("profile", "folder for a trace of each case, for TensorBoard")
 _CHILD = flags.DEFINE_string("child", "", "internal: the one case that this process measures")
 
 
@@ -62,6 +63,7 @@ def main(argv: list[str]) -> None:
     from promptmad_jax.commands.benchmark import Request, run_benchmark, run_case
     from promptmad_jax.config import parse
     from promptmad_jax.methods.method import open_method
+    from promptmad_jax.runtime.outputs import check_folder
 
     own = {"available": PLAIN_CASES}
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
@@ -91,6 +93,8 @@ def main(argv: list[str]) -> None:
     )
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]}: everything is given as --flag=value")
+    if _PROFILE.value:
+        check_folder(_PROFILE.value, "--profile")
     if _CHILD.value:
         run_case(_CHILD.value, request)
     else:

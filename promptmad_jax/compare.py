@@ -7,19 +7,23 @@ Differences are to the first run. Needs each run's metrics.json and manifest.jso
 image_scores.csv to compare image by image, and its checkpoint and data set for pictures.
 """
 
+import os
+
 from absl import flags
 
 from promptmad_jax.runtime import cli
+from promptmad_jax.runtime.paths import define_path
 
-_OUTPUT = flags.DEFINE_string("output", None, "folder for index.html", required=True)
+_OUTPUT = define_path("output", "folder for index.html", required=True)
+_DATA_DIR = define_path("data_dir", "folder of the prepared data set, if it has moved")
 _PICTURES = flags.DEFINE_integer(
     "pictures", 8, "images to show with the map of each run; 0 runs no model", lower_bound=0
 )
 _GROUP_SEEDS = flags.DEFINE_bool(
     "group_seeds", False, "show runs that differ only in their seeds as one, with mean and spread"
 )
-_JSON = flags.DEFINE_string(
-    "json", "", "folder for a JSON file per column: figures with their spread, seeds, settings"
+_JSON = define_path(
+    "json", "folder for a JSON file per column: figures with their spread, seeds, settings"
 )
 
 
@@ -27,7 +31,14 @@ def main(argv: list[str]) -> None:
     """Reads the flags, then compares."""
     from promptmad_jax.commands.compare import compare_runs
 
-    page = compare_runs(argv[1:], _OUTPUT.value, _PICTURES.value, _GROUP_SEEDS.value, _JSON.value)
+    page = compare_runs(
+        list(map(os.path.expanduser, argv[1:])),
+        _OUTPUT.value,
+        _PICTURES.value,
+        _GROUP_SEEDS.value,
+        _JSON.value,
+        _DATA_DIR.value,
+    )
     print(f"comparison: {page}")
 
 

@@ -28,6 +28,7 @@ from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.runtime.dataclass_parser import parse_dataclass
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig
+from promptmad_jax.runtime.paths import absolute, path_or_id
 from promptmad_jax.training.config import TrainConfig
 from promptmad_jax.training.optimizer import OptimizerConfig
 
@@ -66,6 +67,20 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
+# Settings that hold a path, and those that hold one or a hub id.
+PATHS = (
+    ("data", "data_dir"),
+    ("data", "cache_dir"),
+    ("data", "texture_dir"),
+    ("data", "taxonomy"),
+    ("source", "data_dir"),
+    ("source", "taxonomy"),
+    ("text", "vocabulary"),
+)
+PATHS_OR_IDS = (("backbone", "weights"), ("clip", "weights"), ("text", "weights"))
+_WORDS = ("random", "shipped", "folders")  # Values of these settings that are no path.
+
+
 def parse(values: Mapping[str, Any]) -> Config:
     """Builds a Config from nested mappings (a `ConfigDict`, or JSON).
 
@@ -73,7 +88,7 @@ def parse(values: Mapping[str, Any]) -> Config:
         UserError: an unknown key, with the nearest known one; a wrong type, choice or range; or
             groups that do not agree.
     """
-    config = parse_dataclass(Config, values, "config")
+    config = parse_dataclass(Config, absolute_paths(values), "config")
     for check in _CHECKS[config.model]:
         check(config)
     return config
@@ -218,11 +233,33 @@ _CHECKS = {
 }
 
 
-def with_data_dir(config: Config, data_dir: str) -> Config:
-    """The configuration with its data at another place; "" leaves it."""
-    if not data_dir:
-        return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
+def relocated(config: Config, data_dir: str, weights: str = "") -> Config:
+    """The configuration with its data, and its backbone's or CLIP's weights, at other places; ""
+    leaves them where they are."""
+    # A model reads one of the two.
+    moved = {
+        "data": {"data_dir": data_dir},
+        "backbone": {"weights": weights},
+        "clip": {"weights": weights},
+    }
+    for group, values in moved.items():
+        given = {key: path_or_id(value) for key, value in values.items() if value}
+        new = dataclasses.replace(getattr(config, group), **given)
+        config = dataclasses.replace(config, **{group: new})
+    return config
+
+
+def absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings whose paths are absolute, so that they hold in any working directory."""
+    made = {
+        name: dict(own.items()) if hasattr(own, "items") else own for name, own in values.items()
+    }
+    for group, key in (*PATHS, *PATHS_OR_IDS):
+        own = made.get(group)
+        place = own.get(key) if isinstance(own, dict) else None
+        if isinstance(place, str) and place and place not in _WORDS:
+            own[key] = absolute(place) if (group, key) in PATHS else path_or_id(place)
+    return made
 
 
 def check_batch(config: Config, devices: int) -> None:

@@ -12,15 +12,16 @@ from absl import flags
 
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
 _FROM = flags.DEFINE_string("from", "auto", "format of the input; auto recognizes it")
 _TO = flags.DEFINE_string("to", "promptmad", "format of the output; see --list")
-_INPUT = flags.DEFINE_string(
+_INPUT = define_path(
     "input",
-    "",
     "a .safetensors, .npz, .msgpack or (with torch) pickled file, or a run's working directory",
 )
-_OUTPUT = flags.DEFINE_string("output", "", "the .safetensors, .npz or .msgpack file to write")
+_OUTPUT = define_path("output", "the .safetensors, .npz or .msgpack file to write")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace a file that exists")
 _ACTIVATION = flags.DEFINE_enum(
     "activation",
     None,
@@ -33,7 +34,7 @@ _LIST = flags.DEFINE_bool("list", False, "print the formats of each kind of netw
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then converts."""
-    from promptmad_jax.commands.convert import convert, describe_formats
+    from promptmad_jax.commands.convert import check_target, convert, describe_formats
 
     del argv
     if _LIST.value:
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> None:
         return
     if not (_INPUT.value and _OUTPUT.value):
         raise UserError("give --input and --output, or --list")
+    check_target(_OUTPUT.value, _INPUT.value, _OVERWRITE.value)
     print(convert(_INPUT.value, _OUTPUT.value, _FROM.value, _TO.value, _ACTIVATION.value))
 
 

@@ -15,8 +15,9 @@ from absl import flags
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "the working directory of a trained run")
+_WORKDIR = define_path("workdir", "the working directory of a trained run")
 _CLASS_NAME = flags.DEFINE_string(
     "class_name",
     None,
@@ -26,10 +27,13 @@ _CLASS_NAME = flags.DEFINE_string(
 _DEFECTS = flags.DEFINE_string(
     "defects", "", "zero-shot detectors: the defects to look for, in words separated by commas"
 )
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the results", required=True)
+_OUTPUT = define_path("output", "folder for the results", required=True)
 _CONFIG = define_config_flag("configuration of the model that --weights are for")
-_WEIGHTS = flags.DEFINE_string("weights", "", "a file of weights in place of a trained run")
-_PROMPT_IMAGE = flags.DEFINE_string("prompt_image", "", "with --weights: a normal image")
+_WEIGHTS = define_path("weights", "a file of weights in place of a trained run")
+_BACKBONE_WEIGHTS = define_path(
+    "backbone_weights", "the backbone's or CLIP's weights (file, folder or hub id), if they moved"
+)
+_PROMPT_IMAGE = define_path("prompt_image", "with --weights: a normal image")
 _BIT_DEPTH = flags.DEFINE_integer(
     "bit_depth",
     None,
@@ -50,20 +54,21 @@ def main(argv: list[str]) -> None:
         run_predictor,
         weights_predictor,
     )
-    from promptmad_jax.config import parse
+    from promptmad_jax.config import parse, relocated
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
     name = _CLASS_NAME.value
     reading = reading_of(_WORKDIR.value, _BIT_DEPTH.value, _MAX_MEGAPIXELS.value)
     if _WEIGHTS.value and not _WORKDIR.value and not _DEFECTS.value:
-        predictor = weights_predictor(
+        config = config and relocated(config, "", _BACKBONE_WEIGHTS.value)
+        make = lambda: weights_predictor(
             config, _WEIGHTS.value, name, _PROMPT_IMAGE.value, reading.levels
         )
     elif _WEIGHTS.value or _PROMPT_IMAGE.value:
         raise UserError("--weights and --prompt_image go with --config, without --workdir")
     else:
-        predictor = run_predictor(_WORKDIR.value, config, _DEFECTS.value)
-    predict(predictor, argv[1:], name, _OUTPUT.value, reading)
+        make = run_predictor(_WORKDIR.value, config, _DEFECTS.value, _BACKBONE_WEIGHTS.value)
+    predict(make, argv[1:], name, _OUTPUT.value, reading)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,17 @@ from absl import flags, logging
 from promptmad_jax.commands.prepare import FOLDER_DATASETS, SYNTHETIC, prepare
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
 _DATASET = flags.DEFINE_string(
     "dataset", None, f"{', '.join(FOLDER_DATASETS)} or {SYNTHETIC}", required=True
 )
-_SOURCE = flags.DEFINE_string("source", "", "folder, archive or list file to read")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder to write to", required=True)
-_IMAGE_DIR = flags.DEFINE_string("image_dir", "", "folder of the images in a list")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "build again even if the source has not changed")
+_SOURCE = define_path("source", "folder, archive or list file to read")
+_DATA_DIR = define_path("data_dir", "folder to write to", required=True)
+_IMAGE_DIR = define_path("image_dir", "folder of the images in a list")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "build again, and replace what another source gave"
+)
 _READING = {
     "bit_depth": flags.DEFINE_integer(
         "bit_depth",

@@ -15,9 +15,10 @@ from absl import flags
 from promptmad_jax.runtime import cli, distributed
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
 _CONFIG = define_config_flag("name or path of a configuration, and its arguments", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run, for everything it writes")
+_WORKDIR = define_path("workdir", "folder of the run, for everything it writes")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "count memory and communication; train nothing")
 _DRY_RUN_ON = flags.DEFINE_string(
     "dry_run_on", "", "like --dry_run, for devices that are not at hand: cpu:8, or tpu:v5e:2x4"

@@ -116,7 +116,7 @@ def names(cls, prefix=""):
 
 SETTINGS = set(names(Config))
 GROUPS = "|".join(sorted({name.partition(".")[0] for name in SETTINGS if "." in name}))
-DEFINED = r'DEFINE_\w+\(\s*"(\w+)"'
+DEFINED = r'(?:DEFINE_\w+|define_path)\(\s*"(\w+)"'
 SETTING = (
     rf"(?<![\w./-])(?:--)?(?:config\.)?((?:{GROUPS})\.(?!safetensors|npz)[a-z]\w*)(?![\w(]|\.\w)"
 )

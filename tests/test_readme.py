@@ -25,7 +25,7 @@ COMMAND, LINE = re.compile(f"`({START}[^`]+)`"), re.compile(f"^{START}.*", re.MU
 PATH = re.compile(r"`((?:promptmad_jax|tests|tools|launch|docs)/[\w/.]+)`")
 SETTINGS, SUFFIXES = to_dict(Config()), ("py", "json", "safetensors")
 SETTING = re.compile(rf"`({'|'.join(SETTINGS)})\.(\w+)[`=]")
-FLAG = re.compile(r'DEFINE_\w+\(\s*"(\w+)"|define_(config)_flag')
+FLAG = re.compile(r'(?:DEFINE_\w+|define_path)\(\s*"(\w+)"|define_(config)_flag')
 
 
 def prose_and_blocks(path):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from promptmad_jax.config import relocated
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.reporting.compared_runs import (
     Disagreement,
@@ -16,17 +17,18 @@ from promptmad_jax.reporting.pages.comparison import side_by_side, write_compari
 from promptmad_jax.reporting.pages.thumbnails import PictureRow
 from promptmad_jax.reporting.seed_groups import group_seeds, write_summaries
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
 
 
-def shown_images(directory: Path, keys: Sequence[Key]) -> list[ImageView]:
-    """Test images as a run sees them; its prepared data set must be where it was.
+def shown_images(directory: Path, keys: Sequence[Key], data_dir: str = "") -> list[ImageView]:
+    """Test images as a run sees them; its prepared data set may be in another `data_dir`.
 
     Raises:
         UserError: if the directory holds figures but no model, or the data set lacks an image.
     """
     files = Workdir(str(directory))
-    return open_method(files.config()).shown_images(files, keys)
+    return open_method(relocated(files.config(), data_dir)).shown_images(files, keys)
 
 
 def compare_runs(
@@ -35,6 +37,7 @@ def compare_runs(
     pictures: int = 0,
     seeds: bool = False,
     summaries: str | Path | None = None,
+    data_dir: str = "",
 ) -> Path:
     """Writes the comparison of two or more runs, the first of which is the reference.
 
@@ -43,6 +46,7 @@ def compare_runs(
         cannot give its pictures, terminal and page say why, and the page is written without them.
       seeds: merge runs that differ only in their seeds, see `group_seeds`.
       summaries: folder for a small JSON file per run or group of seeds.
+      data_dir: where the prepared data set is, if it has moved.
 
     Returns:
       The path of the page.
@@ -57,25 +61,31 @@ def compare_runs(
     runs = load_runs([Path(directory) for directory in directories])
     if seeds:
         runs = group_seeds(runs)
-    if summaries:
-        write_summaries(Path(summaries), runs)
     scored = all(run.scores is not None for run in runs)
     images = find_disagreements(runs) if scored else []
     rows, no_pictures = [], ""
-    try:
-        rows = _side_by_side(runs, images[:pictures])
-    except UserError as error:
-        no_pictures = str(error)
-        print(f"no pictures of single images: {no_pictures}")
-    return write_comparison(Path(output), runs, images, rows, no_pictures)
+    with outputs.claim(str(output), outputs.COMPARE, "--output"):
+        if summaries:
+            write_summaries(Path(summaries), runs)
+        try:
+            rows = _side_by_side(runs, images[:pictures], data_dir)
+        except UserError as error:
+            no_pictures = str(error)
+            print(f"no pictures of single images: {no_pictures}")
+        return write_comparison(Path(output), runs, images, rows, no_pictures)
 
 
-def _side_by_side(runs: Sequence[Run], images: Sequence[Disagreement]) -> list[PictureRow]:
+def _side_by_side(
+    runs: Sequence[Run], images: Sequence[Disagreement], data_dir: str
+) -> list[PictureRow]:
     """The images as each run sees them."""
     if not images:
         return []
     keys = [(entry.image.class_name, entry.image.filename) for entry in images]
-    labels, views = [run.label for run in runs], [shown_images(run.path, keys) for run in runs]
+    labels, views = (
+        [run.label for run in runs],
+        [shown_images(run.path, keys, data_dir) for run in runs],
+    )
     return [
         side_by_side(labels, image, own)
         for image, own in zip(images, zip(*views, strict=True), strict=True)

@@ -18,7 +18,8 @@ from promptmad_jax.models.reconstruction.weights import model_file, onenip
 from promptmad_jax.models.reconstruction.weights.model_file import OURS, Canonical
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.weights.files import read_tensors, write_tensors
+from promptmad_jax.runtime.outputs import check_file
+from promptmad_jax.weights.files import check_suffix, read_tensors, write_tensors
 from promptmad_jax.weights.key_table import Shapes, Tensors
 
 CLIP = "CLIP"
@@ -79,6 +80,16 @@ def convert(
     path = config_path(target, config)
     write_tensors(target, written, metadata)
     return f"{summary}\n{write_config(path, config)}"
+
+
+def check_target(target: str, source: str, overwrite: bool) -> None:
+    """Checks before the work that `target` can be written, and that nothing is lost by it.
+
+    Raises:
+        UserError: another suffix, a file that exists or is the input, or a folder without access.
+    """
+    check_suffix(target)
+    check_file(target, "--output", (source,), overwrite)
 
 
 def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:

@@ -1,30 +1,42 @@
 """Prediction: scores files and folders of images."""
 
-from promptmad_jax.config import Config
+import os
+from collections.abc import Callable
+
+from promptmad_jax.config import Config, relocated
 from promptmad_jax.data.image_files import DEFAULT_READING, Reading
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.folder import predict_files
+from promptmad_jax.serving.folder import find_images, predict_files, refuse_overlap
 from promptmad_jax.serving.prediction import Predictor
 
 _OBJECT = "object"
 
 
 def predict(
-    predictor: Predictor,
+    make: Callable[[], Predictor],
     paths: list[str],
     class_name: str | None,
     output: str,
     reading: Reading = DEFAULT_READING,
 ) -> None:
-    """Writes scores.jsonl, maps and overlays of the images; prints how many were scored."""
-    if class_name is None and predictor.class_names:
-        raise UserError("give --class_name: a class of the run, or auto")
-    name = class_name or _OBJECT
-    predictor.check_class(name)  # before anything in `output` is touched
-    count = predict_files(predictor, paths, name, output, reading)
+    """Writes scores.jsonl, maps and overlays of the images; prints how many were scored.
+
+    Args:
+        make: loads the predictor, after the images were found and `output` was tried.
+    """
+    images = find_images(map(os.path.expanduser, paths))
+    refuse_overlap(images, output)
+    with outputs.claim(output, outputs.PREDICT, "--output") as folder:
+        predictor = make()
+        if class_name is None and predictor.class_names:
+            raise UserError("give --class_name: a class of the run, or auto")
+        name = class_name or _OBJECT
+        predictor.check_class(name)
+        count = predict_files(predictor, images, name, folder, reading)
     print(f"{count} images scored: {output}/scores.jsonl")
 
 
@@ -35,8 +47,10 @@ def reading_of(workdir: str, bit_depth: int | None, max_megapixels: float) -> Re
     return Reading(Workdir(workdir).levels() if workdir else None, max_megapixels)
 
 
-def run_predictor(workdir: str, config: Config | None, defects: str) -> Predictor:
-    """The predictor of a run, or of a configuration that trains nothing.
+def run_predictor(
+    workdir: str, config: Config | None, defects: str, weights: str = ""
+) -> Callable[[], Predictor]:
+    """Opens a run, or a configuration that trains nothing; the result loads its predictor.
 
     Raises:
         UserError: both or neither were given, or an option is for another kind of detector.
@@ -47,7 +61,9 @@ def run_predictor(workdir: str, config: Config | None, defects: str) -> Predicto
             "--defects where it trains nothing"
         )
     files = Workdir(workdir) if workdir else None
-    return open_method(config or files.config()).predictor(files, defects)
+    config = relocated(config or files.config(), "", weights)
+    method = open_method(config)
+    return lambda: method.predictor(files, defects)
 
 
 def weights_predictor(

@@ -11,12 +11,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 
+from etils import epath
+
 from promptmad_jax.data import image_cache
 from promptmad_jax.data.levels import PIXEL_RANGE, Levels
 from promptmad_jax.data.paths import printable
 from promptmad_jax.data.prepared import REPORT, Prepared, find_prepared
 from promptmad_jax.data.user_files import STAGING
+from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import absolute
 
 SYNTHETIC = "synthetic_mvtec"
 FOLDER_DATASETS = tuple(
@@ -59,15 +63,31 @@ def prepare(
         known = ", ".join((*FOLDER_DATASETS, SYNTHETIC))
         raise UserError(f"--dataset={dataset} is unknown; the data sets are {known}")
     kwargs = _builder_arguments(dataset, source, image_dir, reading, dict(arguments or {}))
-    stamp = _stamp(dataset, kwargs)
+    target = epath.Path(absolute(data_dir))
+    if found := outputs.kind_of(target):
+        raise UserError(
+            f"--data_dir={data_dir} holds the results of `promptmad {found}`: give another folder"
+        )
+    outputs.check_apart(target, "--data_dir")
     old = _existing(dataset, data_dir)
+    if old is None:  # Else it may stand on a read-only disk, with nothing to do.
+        outputs.check_folder(data_dir, "--data_dir")
+    stamp = _stamp(dataset, kwargs)
     if old is not None and not overwrite and _stamp_of(old) == stamp:
         print(f"{dataset} is prepared already in {printable(old.folder)}: nothing to do")
         print("(--overwrite builds it again)")
         return old.folder
     if old is not None:
+        _refuse_other_source(old, kwargs, overwrite)
         what = f"from {printable(source)}" if "source" in kwargs else f"with {kwargs}"
         print(f"{old.name} in {printable(old.folder)} is replaced by one built {what}")
+    version = pathlib.Path(target) / dataset / str(_builder_class(dataset).VERSION)
+    if old is None and version.is_dir() and any(version.iterdir()):
+        raise UserError(
+            f"{printable(version)} holds files that are no prepared data set: move them elsewhere, "
+            "or give another --data_dir"
+        )
+    outputs.check_folder(data_dir, "--data_dir")
     return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
 
 
@@ -110,12 +130,28 @@ def _existing(dataset: str, data_dir: str) -> Prepared | None:
         return None
 
 
+def _refuse_other_source(old: Prepared, kwargs: dict, overwrite: bool) -> None:
+    """Refuses to replace what was made of another source, unless that is asked for."""
+    then = _report_of(old).get("source", "")
+    if overwrite or not then or "source" not in kwargs:
+        return
+    if absolute(kwargs["source"]) != absolute(then):
+        raise UserError(
+            f"{printable(old.folder)} was made of {then}: give another --data_dir, or --overwrite "
+            "to replace it"
+        )
+
+
 def _stamp_of(prepared: Prepared) -> str | None:
+    return _report_of(prepared).get("source_fingerprint")
+
+
+def _report_of(prepared: Prepared) -> dict:
     try:
         report = json.loads((prepared.folder / REPORT).read_text(encoding="utf-8"))
-        return report["source_fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _build(dataset: str, data_dir: pathlib.Path, kwargs: dict, stamp: str) -> pathlib.Path:

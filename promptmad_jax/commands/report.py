@@ -1,5 +1,6 @@
 """Rebuilds the report of a finished run: stored figures, maps computed again."""
 
+import contextlib
 from pathlib import Path
 
 from promptmad_jax.config import Config
@@ -10,6 +11,8 @@ from promptmad_jax.reporting.report import image_thresholds, publications
 from promptmad_jax.reporting.table_files import write_tables
 from promptmad_jax.runs.stored import read_manifest, read_result
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime import outputs
+from promptmad_jax.runtime.lock import locked
 from promptmad_jax.runtime.metrics_log import read_metrics
 
 
@@ -29,6 +32,17 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
         UserError: the run was not evaluated, or the checkpoint is no longer kept.
     """
     result, manifest = read_result(files.path), read_manifest(files.path)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(files.path))
+        if figures:
+            claimed = outputs.claim(str(figures), outputs.FIGURES, "--figures", str(files.path))
+            stack.enter_context(claimed)
+        return _rebuild(config, files, figures, result, manifest)
+
+
+def _rebuild(
+    config: Config, files: Workdir, figures: Path | None, result: dict, manifest: dict
+) -> Path:
     report, maps = open_method(config).report_maps(files, result["protocol"]["step"])
     settings, history = config.eval, read_metrics(files.log)
     drawings = Figures(figures, settings.image_pool, settings.aupro_limit) if figures else None

@@ -9,6 +9,7 @@ from promptmad_jax.config import Config, check_batch
 from promptmad_jax.methods.method import Training, open_method
 from promptmad_jax.runs.resume import check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import say, warn
 from promptmad_jax.runtime.cpu.memory import compute_in_this_thread
@@ -16,7 +17,7 @@ from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.mesh import partition_rules
 from promptmad_jax.runtime.preemption import Preemption
-from promptmad_jax.runtime.processes import is_writer
+from promptmad_jax.runtime.processes import claim_jointly, is_writer
 from promptmad_jax.runtime.profiler import StepTrace
 from promptmad_jax.runtime.writers import open_writers
 from promptmad_jax.training.config import total_steps
@@ -37,37 +38,42 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
         Preempted: the machine is about to be taken away; the same call goes on later.
     """
     compute_in_this_thread()
-    files = Workdir(workdir)
+    with Preemption() as preemption, claim_jointly(workdir, outputs.TRAIN, "--workdir"):
+        return _train(config, Workdir(workdir), profile, preemption)
+
+
+def _train(
+    config: Config, files: Workdir, profile: tuple[int, int] | None, preemption: Preemption
+) -> dict:
     trace = StepTrace(files.path / "profile", profile)
     # Before the data are read, which can take long.
     check_settings(config, files)
-    with Preemption() as preemption:
-        training = open_method(config).training(files)
-        check_run(config, files, training)
-        if training.num_images:
-            check_batch(config, training.mesh.size)
-        steps, per_epoch = total_steps(config.train, training.num_images)
-        optimizer = make_optimizer(config.optimizer, steps, per_epoch)
-        checkpoints = files.checkpoints(config.train.keep, config.train.keep_every)
-        try:
-            state = _start(training, optimizer, checkpoints, steps)
-            # Only now: a run that is refused must leave what was there as it was.
-            checkpoints.write_config(to_dict(config))
-            training.describe(files)
-            if int(state.step) < steps:
-                say(f"training to step {steps}; the first is compiled, which can take minutes")
-                task = _task(training, optimizer, state, files)
-                loop_config = dataclasses.replace(config.train, steps=steps)
-                settings, step = to_dict(config), int(state.step)
-                with TrainLog(files.path, settings, loop_config, step, trace) as log:
-                    state = train_loop(state, task, loop_config, checkpoints, log, preemption)
-            elif checkpoints.latest_step() is None:
-                save_untrained(state, checkpoints)
-        finally:
-            checkpoints.close()
-        say("evaluating")
-        result = training.finish(state, files)
-        _log_last(config, files, int(state.step), result)
+    training = open_method(config).training(files)
+    check_run(config, files, training)
+    if training.num_images:
+        check_batch(config, training.mesh.size)
+    steps, per_epoch = total_steps(config.train, training.num_images)
+    optimizer = make_optimizer(config.optimizer, steps, per_epoch)
+    checkpoints = files.checkpoints(config.train.keep, config.train.keep_every)
+    try:
+        state = _start(training, optimizer, checkpoints, steps)
+        # Only now: a run that is refused must leave what was there as it was.
+        checkpoints.write_config(to_dict(config))
+        training.describe(files)
+        if int(state.step) < steps:
+            say(f"training to step {steps}; the first is compiled, which can take minutes")
+            task = _task(training, optimizer, state, files)
+            loop_config = dataclasses.replace(config.train, steps=steps)
+            settings, step = to_dict(config), int(state.step)
+            with TrainLog(files.path, settings, loop_config, step, trace) as log:
+                state = train_loop(state, task, loop_config, checkpoints, log, preemption)
+        elif checkpoints.latest_step() is None:
+            save_untrained(state, checkpoints)
+    finally:
+        checkpoints.close()
+    say("evaluating")
+    result = training.finish(state, files)
+    _log_last(config, files, int(state.step), result)
     return result
 
 

@@ -13,6 +13,7 @@ class DataConfig:
     Attributes:
         dataset: name of a prepared TFDS data set.
         data_dir: folder that `prepare` wrote it to.
+        cache_dir: folder for resized images and features; empty for `data_dir`.
         image_size: side S of the images in pixels, a multiple of 16; they are resized to S x S.
         classes: names of the classes to keep; empty keeps all.
         texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
@@ -25,8 +26,14 @@ class DataConfig:
 
     dataset: str = "mvtec_ad"
     data_dir: str = "data"
+    cache_dir: str = ""
     image_size: ImageSize = 224
     classes: tuple[str, ...] = ()
     texture_dir: str = ""
     holdout: Annotated[float, Range(0, 0.5)] = 0.0
     taxonomy: str = ""
+
+    @property
+    def cache(self) -> str:
+        """The folder of the caches."""
+        return self.cache_dir or self.data_dir

@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from promptmad_jax.data import preprocess
+from promptmad_jax.data.cache_place import cache_path, can_write
 from promptmad_jax.data.image_files import opened
 from promptmad_jax.data.paths import printable
 from promptmad_jax.data.prepared import (
@@ -46,6 +47,7 @@ from promptmad_jax.runtime.files import write_text_atomic
 
 _BUILDING = ".building-"
 _DAMAGED = ".damaged-"
+_SET = "set data.cache_dir to a folder that can be written"
 _STALE_SECONDS = 24 * 3600
 _CHUNK = 32
 _ANY = math.inf  # Megapixels: `prepare` has accepted these images.
@@ -64,14 +66,14 @@ class Cached:
     fingerprint: str
 
 
-def folder_of(prepared: Prepared, data_dir: str | pathlib.Path) -> pathlib.Path:
+def folder_of(prepared: Prepared, cache_dir: str | pathlib.Path) -> pathlib.Path:
     """The folder of all caches of one data set."""
     name = f"{prepared.name.replace('/', '-')}-{prepared.version}"
-    return pathlib.Path(data_dir) / "resized" / name
+    return pathlib.Path(cache_dir) / "resized" / name
 
 
 def open_or_build(
-    prepared: Prepared, data_dir: str, split: str, size: int, kernel: str = "bilinear"
+    prepared: Prepared, cache_dir: str, split: str, size: int, kernel: str = "bilinear"
 ) -> Cached:
     """Opens the cache of a split at a size, and builds it if it is missing or damaged.
 
@@ -80,22 +82,25 @@ def open_or_build(
     """
     if split not in splits(prepared):
         raise UserError(f"{printable(prepared.folder)} has no image in the split {split}")
-    folder = folder_of(prepared, data_dir)
+    folder = folder_of(prepared, cache_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         contents = _contents(prepared, folder)
         name = f"{split}-{size}" if kernel == "bilinear" else f"{split}-{size}-{kernel}"
-        target = folder / f"{name}-{contents[split].fingerprint[:16]}"
+        target = cache_path(folder, f"{name}-{contents[split].fingerprint[:16]}")
         names = {row.class_name for content in contents.values() for row in content.rows}
         class_names = tuple(sorted(names))
         cached = _open(target, contents[split], class_names, size)
+        if cached is None and target.exists() and not can_write(target.parent):
+            raise UserError(
+                f"the image cache {target} is damaged and cannot be written anew: {_SET}"
+            )
         if cached is None:
             _build(prepared, target, split, contents[split], size, kernel)
             cached = _open(target, contents[split], class_names, size)
     except OSError as error:
         raise UserError(
             f"the image cache {folder} cannot be written ({error.strerror or error}): make room"
-            " there, or copy the data set to another data.data_dir"
+            f" there, or {_SET}"
         ) from error
     if cached is None:
         raise UserError(
@@ -106,7 +111,7 @@ def open_or_build(
 
 def _contents(prepared: Prepared, folder: pathlib.Path) -> dict[str, Contents]:
     """Rows and digest of each split, read from the shards only if these have changed."""
-    path = folder / "contents.json"
+    path = cache_path(folder, "contents.json")
     stamps = shard_stamps(prepared)
     stored = _read_json(path)
     if stored is not None and stored["shards"] == stamps:
@@ -122,7 +127,8 @@ def _contents(prepared: Prepared, folder: pathlib.Path) -> dict[str, Contents]:
         }
         for split, content in contents.items()
     }
-    write_text_atomic(path, json.dumps({"shards": stamps, "splits": values}))
+    if can_write(path.parent):  # A copy on a read-only disk has other times, so it is read anew.
+        write_text_atomic(path, json.dumps({"shards": stamps, "splits": values}))
     return contents
 
 

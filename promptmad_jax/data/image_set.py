@@ -76,6 +76,7 @@ def load_image_set(
     image_size: int,
     classes: tuple[str, ...] = (),
     kernel: str = "bilinear",
+    cache_dir: str = "",
 ) -> ImageSet:
     """Reads one split of a prepared data set at one size.
 
@@ -84,18 +85,19 @@ def load_image_set(
 
     Args:
       dataset: name of a data set below `data_dir`, optionally with `/CONFIG` or `:VERSION`.
-      data_dir: the folder that `prepare` wrote to; the cache is its subfolder `resized`.
+      data_dir: the folder that `prepare` wrote to.
       split: "train", "test" or, if the data set has it, "validation".
       image_size: S, pixels.
       classes: the classes to keep, all if empty; `class_names` are then these, sorted.
       kernel: of the images' resizing, see `preprocess.resize_image`.
+      cache_dir: the folder of the cache `resized`; `data_dir` if empty.
 
     Raises:
       UserError: the data set is not prepared, lacks the split or a class, or the cache cannot be
         written.
     """
     prepared = find_prepared(dataset, data_dir)
-    cached = image_cache.open_or_build(prepared, data_dir, split, image_size, kernel)
+    cached = image_cache.open_or_build(prepared, cache_dir or data_dir, split, image_size, kernel)
     image_set = _image_set(cached, levels_of(prepared))
     return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
 

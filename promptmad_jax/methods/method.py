@@ -72,13 +72,14 @@ class EvaluationRequest:
 
     Attributes:
         output: where the results go.
-        data_dir: where the prepared data set is, if it has moved.
+        data_dir, weights: where the prepared data set and the frozen weights are, if they moved.
         dataset, taxonomy: another target of a zero-shot run.
         prompts: number of prompt images per class, for the spread of the figures over them.
     """
 
     output: Workdir
     data_dir: str = ""
+    weights: str = ""
     dataset: str = ""
     taxonomy: str = ""
     prompts: int = 1

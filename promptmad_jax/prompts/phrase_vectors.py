@@ -9,10 +9,11 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from promptmad_jax.data.cache_place import cache_path
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.encoders import TextEncoder, clip_encoder, random_encoder
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.files import write_bytes_atomic
+from promptmad_jax.runtime.files import is_local, write_bytes_atomic
 from promptmad_jax.weights.files import read_tensors
 
 _FORMAT = 3  # raised whenever the code gives other vectors for the same inputs
@@ -86,7 +87,8 @@ def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _cached(encoder: TextEncoder, phrases: tuple[str, ...], folder: epath.Path) -> np.ndarray:
     content = "\n".join((str(_FORMAT), encoder.fingerprint, *map(repr, phrases)))
-    path = folder / f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
+    name = f"text-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
+    path = epath.Path(cache_path(folder, name)) if is_local(folder) else folder / name
     if path.exists():
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

@@ -51,12 +51,32 @@ def _merge(label: str, group: Sequence[Run]) -> Run:
 
 
 def write_summaries(directory: Path, runs: Sequence[Run]) -> None:
-    """Writes LABEL.json for each run: figures and their spread, seeds, settings that differ."""
+    """Writes LABEL.json for each run: figures and their spread, seeds, settings that differ.
+
+    Raises:
+      UserError: a file of that name is no summary, or the folder cannot be written.
+    """
     settings = differing_settings(runs)
+    paths = [directory / f"{run.label.replace('/', '_')}.json" for run in runs]
+    for path in paths:
+        if path.exists() and not _is_summary(path):
+            raise UserError(f"{path} is no summary of a run: choose another --json")
     for place, run in enumerate(runs):
         own = {name: values[place] for name, values in settings.items()}
         text = json.dumps(_summary(run, own), indent=1) + "\n"
-        write_text_atomic(directory / f"{run.label.replace('/', '_')}.json", text)
+        try:
+            write_text_atomic(paths[place], text)
+        except OSError as error:
+            raise UserError(
+                f"--json={directory} cannot be written ({error.strerror}): choose another folder"
+            ) from error
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        return {"settings", "seeds", "mean"} <= json.loads(path.read_text()).keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 def _summary(run: Run, settings: Mapping[str, str]) -> dict[str, Any]:

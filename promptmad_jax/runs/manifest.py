@@ -33,6 +33,14 @@ PACKAGES = (
     "safetensors",
 )
 
+_DIGESTED = (
+    ("data", "taxonomy"),
+    ("data", "texture_dir"),
+    ("source", "taxonomy"),
+    ("text", "vocabulary"),
+    ("text", "weights"),
+)
+
 
 def write_manifest(
     path: epath.PathLike,
@@ -70,11 +78,38 @@ def write_manifest(
         "packages": package_versions(),
         "devices": describe_devices(mesh),
         "config": config,
+        "files": file_digests(config),
     }
     repeated = manifest.keys() & extra.keys()
     if repeated:
         raise ValueError(f"the manifest has {sorted(repeated)} already")
     files.write_text_atomic(path, json.dumps(manifest | dict(extra), indent=2) + "\n")
+
+
+def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the files and folders that settings name: of a file's content, and of the names
+    and sizes in a folder. Data sets and frozen weights have entries of their own."""
+    digests = {}
+    for group, key in _DIGESTED:
+        path = pathlib.Path(config.get(group, {}).get(key, ""))
+        if path.is_absolute() and path.is_file():
+            with path.open("rb") as file:
+                digests[f"{group}.{key}"] = hashlib.file_digest(file, "sha256").hexdigest()
+        elif path.is_absolute() and path.is_dir():
+            digests[f"{group}.{key}"] = _folder_digest(path)
+    return digests
+
+
+def _folder_digest(folder: pathlib.Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in files]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def same_files(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The settings that name what they named in the run of a manifest, wherever it now lies."""
+    then, now = manifest.get("files", {}), file_digests(config)
+    return [setting for setting in now if then.get(setting) == now[setting]]
 
 
 def code_versions() -> dict[str, str]:

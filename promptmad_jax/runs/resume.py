@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import Config, absolute_paths
 from promptmad_jax.runs.frozen_weights import ENTRY, FrozenWeights, check_frozen, noted
-from promptmad_jax.runs.manifest import code_versions
+from promptmad_jax.runs.manifest import code_versions, same_files
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE
 from promptmad_jax.runtime.console import warn
@@ -21,6 +21,7 @@ from promptmad_jax.training.config import total_steps
 FREE = (
     "backbone.depthwise",
     "dapo.remat",
+    "data.cache_dir",
     "data.data_dir",
     "diffusion.unroll",
     "eval",
@@ -91,11 +92,11 @@ def check_settings(config: Config, files: Workdir) -> None:
     if stored is None:
         warn(f"{files.path} lacks checkpoints/{CONFIG_FILE}: its settings cannot be compared")
         return
-    old, new = _flat(stored), _flat(_plain(to_dict(config)))
+    old, new = _flat(absolute_paths(stored)), _flat(_plain(to_dict(config)))
     unknown = sorted(old.keys() - new.keys())
     if unknown:
         warn(f"the run in {files.path} has settings that this version lacks: {', '.join(unknown)}")
-    may_move = noted(files)
+    may_move = {*noted(files), *same_files(files.read_manifest() or {}, to_dict(config))}
     # The default of a new setting is what the older version did.
     defaults = _flat(_plain(to_dict(Config())))
     changed = {

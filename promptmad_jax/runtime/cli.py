@@ -8,14 +8,14 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from promptmad_jax.runtime import interrupts
 from promptmad_jax.runtime import process_exit as leaving
 from promptmad_jax.runtime.compilation_cache import keep_compiled_programs
 from promptmad_jax.runtime.cpu.memory import keep_freed_memory
 from promptmad_jax.runtime.cpu.vector_width import use_wide_vectors
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.flag_help import describe_command
-
-USER_ERROR_STATUS = 2
+from promptmad_jax.runtime.platforms import unavailable_platform
 
 _ELSEWHERE = "if a connection was lost, another process died first, and its own log says why"
 
@@ -27,9 +27,16 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
 
     A `UserError`, whether from `main` or from a configuration file read while the flags are parsed,
     becomes one `error: ...` line on standard error and exit status 2, and so does a mistake in the
-    flags. Other exceptions keep their traceback. One of several processes does not wait for the
-    others when it fails.
+    flags. A signal becomes one line too, see `interrupts`; a closed pipe ends the command quietly.
+    Other exceptions keep their traceback. One of several processes does not wait for the others
+    when it fails.
     """
+    with interrupts.quiet_pipe():
+        interrupts.listen()
+        _run(main)
+
+
+def _run(main: Callable[[list[str]], object]) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(describe_command(sys.modules[main.__module__]))
         sys.exit()
@@ -42,7 +49,19 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
         app.run(main, flags_parser=_parse_flags)
     except UserError as error:
         _exit(str(error))
-    except Exception:
+    except interrupts.Interrupted as error:
+        _say(f"{leaving.process_name()}: {error}" if leaving.process_name() else str(error))
+        leaving.leave_at_once(error.status)
+    except interrupts.Preempted as error:
+        if leaving.process_name():
+            raise  # The others are ending too, and wait for each other.
+        # Threads of the runtime may still compute, which an orderly exit does not survive.
+        leaving.leave_at_once(error.code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if (reason := unavailable_platform(error)) is not None:
+            _exit(reason)
         if not leaving.process_name():
             raise
         traceback.print_exc()
@@ -53,7 +72,7 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
 def _exit(message: str) -> NoReturn:
     where = leaving.process_name()
     _say(f"error: {where}: {message}" if where else f"error: {message}")
-    leaving.leave(USER_ERROR_STATUS)
+    leaving.leave(leaving.USER_ERROR_STATUS)
 
 
 def _say(message: str) -> None:

@@ -7,11 +7,20 @@ from typing import Protocol
 
 import jax
 
+from promptmad_jax.runtime.interrupts import pipe_closed
+
 
 def say(message: str) -> None:
     """Prints a line; only process 0 does."""
     if jax.process_index() == 0:
+        _print(message)
+
+
+def _print(message: str) -> None:
+    try:
         print(message, flush=True)
+    except BrokenPipeError:
+        pipe_closed()
 
 
 def warn(message: str) -> None:
@@ -82,7 +91,7 @@ class _Lines:
             return
         self._next_time = now + self._interval
         status = f"loss {loss:.4f}  {rate:.1f} images/s  {_clock(seconds_left)} left"
-        print(f"step {step}/{self._total}  {status}", flush=True)
+        _print(f"step {step}/{self._total}  {status}")
 
     def close(self) -> None:
         """Nothing to release."""

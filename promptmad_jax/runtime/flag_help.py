@@ -10,6 +10,7 @@ from absl import flags
 
 _VALUES = {
     "string": "...",
+    "path": "PATH",
     "multi string": "...",
     "int": "N",
     "float": "X",

@@ -1,33 +1,23 @@
-"""Orderly end of a run whose machine is about to be taken away."""
+"""Orderly end of a training that is asked to stop."""
 
 import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from types import FrameType
+from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
 from promptmad_jax.runtime.console import warn
-
-# EX_TEMPFAIL of sysexits.h, "try again later": the launcher starts the same command again, which
-# resumes.
-REQUEUE_STATUS = 75
+from promptmad_jax.runtime.interrupts import Preempted, handle, stopping_by
 
 # Clouds, Kubernetes and Slurm send SIGTERM before they kill; Slurm's --signal=USR1@60 comes first.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-
-class Preempted(SystemExit):
-    """Ends the program with `REQUEUE_STATUS`."""
-
-    def __init__(self):
-        super().__init__(REQUEUE_STATUS)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 class Preemption:
-    """Turns SIGTERM and SIGUSR1 into an orderly end; a context manager of the main thread.
+    """Turns signals into an orderly end; a context manager of the main thread.
 
     In a single process a signal raises `Preempted` at once, except inside `held`, where it waits
     for the next call of `reached`.
@@ -38,24 +28,23 @@ class Preemption:
 
     def __init__(self):
         self._several = jax.process_count() > 1
-        self._noticed = False
+        self._noticed: int | None = None
         self._held = False
         self._calls = 0
-        self._before = {}
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Preemption":
-        if self._several:
-            # SIGTERM has the service's own handler.
-            self._before = {signal.SIGUSR1: signal.signal(signal.SIGUSR1, _pass_on)}
-        else:
-            self._before = {number: signal.signal(number, self._notice) for number in SIGNALS}
+        # SIGTERM of several processes has the service's own handler.
+        numbers = SIGNALS[1:] if self._several else SIGNALS
+        self._stack.enter_context(stopping_by(self._notice))
+        for number, before in handle(numbers).items():
+            self._stack.callback(signal.signal, number, before)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if kind is Preempted:
-            warn(f"stopped by a signal; run the same command to resume (status {REQUEUE_STATUS})")
+    def __exit__(self, kind: type[BaseException] | None, error: object, *details: object) -> None:
+        self._stack.close()
+        if isinstance(error, Preempted):
+            warn(error.message)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -80,21 +69,23 @@ class Preemption:
     def reached(self) -> bool:
         """Returns True to stop after this step; every process calls it once after each step."""
         if not self._several:
-            return self._noticed
+            return self._noticed is not None
         # The service counts from the start of the loop, too.
         self._calls += 1
         return multihost_utils.reached_preemption_sync_point(self._calls)
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        first, self._noticed = not self._noticed, True
+    def leave(self, where: str) -> NoReturn:
+        """Raises `Preempted`, whose message says at which step."""
+        raise Preempted(self._noticed or signal.SIGTERM, where)
+
+    def _notice(self, number: int) -> None:
+        first, self._noticed = self._noticed is None, number
+        if self._several:
+            os.kill(os.getpid(), signal.SIGTERM)
         # A second signal must not interrupt what the first one has started.
-        if first:
+        elif first:
             self._leave_if_noticed()
 
     def _leave_if_noticed(self) -> None:
-        if self._noticed and not self._held:
-            raise Preempted
-
-
-def _pass_on(number: int, frame: FrameType | None) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+        if self._noticed is not None and not self._held and not self._several:
+            raise Preempted(self._noticed)

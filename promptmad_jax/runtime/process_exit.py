@@ -1,9 +1,12 @@
 """Ends a process after a failure, alone or as one of several."""
 
+import contextlib
 import os
 import sys
 import time
 from typing import NoReturn
+
+USER_ERROR_STATUS = 2
 
 # Time for the others to report before process 0, the coordinator, ends.
 _LAST_WORDS_SECONDS = 2.0
@@ -30,8 +33,14 @@ def leave(status: int) -> NoReturn:
     """
     if _place is None:
         sys.exit(status)
-    sys.stdout.flush()
-    sys.stderr.flush()
     if _place[0] == 0:
         time.sleep(_LAST_WORDS_SECONDS)
+    leave_at_once(status)
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """Ends this process, from any thread, without waiting for its other threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status)

@@ -3,10 +3,11 @@
 Every process makes the same calls in the same order; a single process takes the same path.
 """
 
+import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
+from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
 
 _LEAST_BYTES = 1024
@@ -119,6 +121,15 @@ def jointly(communicator: Communicator, work: Callable[[], T]) -> T:
     if first is not None:
         raise UserError(first) from failure
     return result
+
+
+@contextlib.contextmanager
+def claim_jointly(path: str, kind: str, flag: str, source: str = "") -> Iterator[None]:
+    """Claims a folder by process 0 for all; see `outputs.claim`, whose UserError all raise."""
+    with contextlib.ExitStack() as stack:
+        claimed = outputs.claim(path, kind, flag, source)
+        jointly(this_run(), lambda: stack.enter_context(claimed) if is_writer() else None)
+        yield
 
 
 def is_writer() -> bool:

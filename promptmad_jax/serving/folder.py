@@ -13,11 +13,16 @@ from promptmad_jax.data.image_files import DEFAULT_READING, ImageFileError, Read
 from promptmad_jax.data.user_files import IMAGE_SUFFIXES, images_below, no_images
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.outputs import staged
 from promptmad_jax.serving.prediction import Prediction, Predictor
 from promptmad_jax.serving.result import make_result
 
 _BATCH = 8
 _BATCH_PIXELS = 64_000_000
+_SCORES = "scores.jsonl"
+_FILES = ("map", "overlay", "types_picture")  # fields of its rows
+
+Images = list[tuple[Path, Path]]
 
 
 def find_images(paths: Iterable[str]) -> list[tuple[Path, Path]]:
@@ -63,23 +68,22 @@ def _unique(found: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 
 def predict_files(
     predictor: Predictor,
-    paths: Iterable[str],
+    images: Images,
     class_name: str,
-    output: str,
+    folder: os.PathLike[str],
     reading: Reading = DEFAULT_READING,
 ) -> int:
-    """Writes scores.jsonl, maps and overlays below `output`; returns the number of images scored.
+    """Writes scores.jsonl, maps and overlays into `folder`; returns the number of images scored.
 
-    A file that cannot be read is reported on standard error and in scores.jsonl, and left out.
+    They replace those of an earlier prediction once all are written. A file that cannot be read is
+    reported on standard error and in scores.jsonl, and left out.
 
     Raises:
-        UserError: no image could be read, or one lies inside `output`.
+        UserError: no image could be read.
     """
-    images, target = find_images(paths), Path(output)
-    _refuse_overlap(images, target)
-    target.mkdir(parents=True, exist_ok=True)
     count = 0
-    with (target / "scores.jsonl").open("w") as scores:
+    old = _listed(Path(folder) / _SCORES)
+    with staged(folder, _SCORES, old) as target, (target / _SCORES).open("w") as scores:
         for readable in _batches(_decode(images, scores, reading)):
             predictions = predictor([image for _, _, image, _ in readable], class_name)
             for (path, name, image, row), prediction in zip(readable, predictions, strict=True):
@@ -87,16 +91,28 @@ def predict_files(
                 scores.write(json.dumps(row) + "\n")
             scores.flush()
             count += len(readable)
-    if not count:
-        raise UserError(f"none of the images could be read; {target / 'scores.jsonl'} says why")
+        if not count:
+            raise UserError("none of the images could be read, as listed above; nothing is written")
     return count
 
 
-def _refuse_overlap(images: list[tuple[Path, Path]], target: Path) -> None:
+def _listed(scores: Path) -> list[str]:
+    """The files that the rows of a scores.jsonl name."""
+    try:
+        rows = [json.loads(line) for line in scores.read_text().splitlines()]
+        named = [row.get(key) for row in rows for key in row if key in _FILES]
+    except (OSError, ValueError, AttributeError):
+        return []
+    paths = [Path(name) for name in named if isinstance(name, str)]
+    return [str(path) for path in paths if not path.is_absolute() and ".." not in path.parts]
+
+
+def refuse_overlap(images: Images, output: str) -> None:
     """Refuses outputs beside the images: an overlay could replace one, or be scored later."""
+    target = Path(output).resolve()
     for path, _ in images:
-        if target.resolve() in path.resolve().parents:
-            raise UserError(f"{path} lies inside --output={target}; choose another output folder")
+        if target in path.resolve().parents:
+            raise UserError(f"{path} lies inside --output={output}; choose another output folder")
 
 
 _Readable = tuple[Path, Path, np.ndarray, dict]

@@ -21,6 +21,7 @@ import ml_dtypes
 import numpy as np
 from jax.sharding import Mesh
 
+from promptmad_jax.data.cache_place import cache_path
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
@@ -120,7 +121,7 @@ def load_cached(
         UserError: the cache cannot be written.
     """
     run = this_run()
-    folder = Path(directory) / _key(network, images)
+    folder = cache_path(directory, _key(network, images))
     missing = not folder.exists()
     if any(gather_objects(run, missing)):
         batches = _compute(network, images.images, mesh, batch_size)
@@ -181,7 +182,7 @@ def _write(folder: Path, batches: Batches, count: int, dtypes: Mapping[str, str]
         _discard(batches)
         raise UserError(
             f"the feature cache {folder} cannot be written ({error.strerror or error}): "
-            "make room, or set data.data_dir to a folder that is writable"
+            "make room, or set data.cache_dir to a folder that can be written"
         ) from error
 
 

@@ -1,13 +1,13 @@
 """The training loop: batch, step, log, save, evaluate, in this order."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from promptmad_jax.runtime.checkpoint import Checkpoints
-from promptmad_jax.runtime.console import say, warn
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.cpu.memory import finish_call
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.preemption import Preempted, Preemption
+from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.training.config import TrainConfig, evaluates_at
 from promptmad_jax.training.log import TrainLog
 from promptmad_jax.training.state import TrainState
@@ -70,19 +70,14 @@ def train_loop(
                 log.restart(step)
             log.report_failures(checkpoints, step)
             if stopping:
-                _leave(step, steps, checkpoints, log)
+                log.finish(checkpoints, step)
+                saved = checkpoints.latest_step() or 0
+                preemption.leave(f" after step {step} of {steps} (that of {saved} is saved)")
             if evaluating:
                 evaluate(step)
         _save_last(state, checkpoints, log)
     log.say_summary()
     return state
-
-
-def _leave(step: int, steps: int, checkpoints: Checkpoints, log: TrainLog) -> NoReturn:
-    log.finish(checkpoints, step)
-    saved = checkpoints.latest_step() or 0
-    say(f"stopped after step {step} of {steps}; the state of step {saved} is saved")
-    raise Preempted
 
 
 def _save_last(state: TrainState, checkpoints: Checkpoints, log: TrainLog) -> None:

@@ -1,5 +1,6 @@
 """Tensor files to arrays and back: safetensors, npz and msgpack; pickles where torch is."""
 
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -91,21 +92,27 @@ def write_tensors(
         UserError: another suffix, or bfloat16 for an npz file, which has no such type.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: weights are written as {' or '.join(SUFFIXES)}")
+    check_suffix(path)
     if path.suffix == ".npz" and any(x.dtype == ml_dtypes.bfloat16 for x in tensors.values()):
         raise UserError(f"{path}: npz cannot hold bfloat16; write a .safetensors file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    match path.suffix:
-        case ".npz":
-            np.savez(partial, **arrays)
-        case ".msgpack":
-            partial.write_bytes(_to_msgpack(arrays))
-        case _:
-            safetensors.numpy.save_file(arrays, partial, dict(metadata or {}))
-    partial.replace(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+        partial = Path(folder) / path.name
+        match path.suffix:
+            case ".npz":
+                np.savez(partial, **arrays)
+            case ".msgpack":
+                partial.write_bytes(_to_msgpack(arrays))
+            case _:
+                safetensors.numpy.save_file(arrays, partial, dict(metadata or {}))
+        partial.replace(path)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Raises UserError for a file that weights are not written as."""
+    if Path(path).suffix not in SUFFIXES:
+        raise UserError(f"{path}: weights are written as {' or '.join(SUFFIXES)}")
 
 
 def _to_msgpack(arrays: Tensors) -> bytes:

@@ -31,9 +31,9 @@ def resolve_file(spec: str, *names: str, setting: str) -> Path:
     hub_id = _HUB_ID.fullmatch(spec)
     if hub_id is None or (hub_id[2] is None and _looks_like_path(path)):
         raise UserError(
-            f"{spec}: no such file or folder; set {setting} to a file, to a folder that holds "
-            f"{' or '.join(names)}, or to a hub id: owner/name, or owner/name@main where a folder "
-            "`owner` exists here"
+            f"{spec}: no such file or folder; set {setting} (of a run: --backbone_weights) to a "
+            f"file, to a folder that holds {' or '.join(names)}, or to a hub id: owner/name, or "
+            "owner/name@main where a folder `owner` exists here"
         )
     return _from_hub(hub_id[1], hub_id[2], names, setting)
 

@@ -96,7 +96,7 @@ def test_wrong_arguments(tmp_path, source):
     with pytest.raises(UserError, match="takes no --seed"):
         prepare("anomaly_folder", data_dir, str(source), arguments={"seed": 1})
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="is a file: give a folder"):
         prepare("anomaly_folder", str(tmp_path / "file"), str(source))
 
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 
-from promptmad_jax.runtime.cli import USER_ERROR_STATUS
-from promptmad_jax.runtime.preemption import REQUEUE_STATUS
+from promptmad_jax.runtime.interrupts import REQUEUE_STATUS
+from promptmad_jax.runtime.process_exit import USER_ERROR_STATUS
 from tests.distributed.launching import LAUNCH, calls, launch
 from tests.distributed.processes import ROOT
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from promptmad_jax.runtime.preemption import REQUEUE_STATUS
+from promptmad_jax.runtime.interrupts import REQUEUE_STATUS
 from tests.distributed.launching import LAUNCH, calls, launch
 
 # A process: fails as `how` says for its index at the first attempt, and succeeds afterwards.

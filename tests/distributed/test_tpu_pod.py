@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptmad_jax.runtime.cli import USER_ERROR_STATUS
+from promptmad_jax.runtime.process_exit import USER_ERROR_STATUS
 from tests.distributed.launching import calls, launch
 from tests.distributed.processes import ROOT
 

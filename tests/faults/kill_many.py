@@ -26,7 +26,12 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS_A_RUN = 5
 PATIENCE_SECONDS = 3600
-FUSION = {"promptmad": "standardized", "onenip": "standardized", "uniad": "reconstruction"}
+UNIAD = ["--config.model=uniad", "--config.eval.fusion=reconstruction"]
+MODELS = {  # argument of the configuration, and what it does not say
+    "promptmad": ("smoke", []),
+    "onenip": ("onenip,smoke", []),
+    "uniad": ("onenip,smoke", UNIAD),
+}
 MOMENTS = {"saving": 0.4, "training": 0.4, "anywhere": 0.2}
 
 
@@ -62,15 +67,14 @@ def prepare(directory):
 def launch_command(options, data, workdir):
     """What a user would type: fifteen checkpoints and an evaluation on the way."""
     arguments = [
-        "--config=quickstart.py:smoke",
+        f"--config=quickstart.py:{MODELS[options.model][0]}",
         f"--workdir={workdir}",
         f"--config.data.data_dir={data}",
         f"--config.train.steps={options.steps}",
         f"--config.train.checkpoint_every={options.steps // 15}",
         f"--config.train.eval_every={options.steps * 7 // 15}",
         "--config.train.log_every=1",
-        f"--config.model={options.model}",
-        f"--config.eval.fusion={FUSION[options.model]}",
+        *MODELS[options.model][1],
     ]
     if options.processes == 1:
         return [sys.executable, "-m", "promptmad_jax.train", *arguments]
@@ -251,7 +255,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--model", default="promptmad", choices=FUSION)
+    parser.add_argument("--model", default="promptmad", choices=MODELS)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workdir", default="", help="may hold what another seed has left there")

@@ -93,7 +93,7 @@ def test_disagreements(runs):
     assert find_disagreements([loaded[0], loaded[0]]) == []
 
 
-def shown(path, keys):
+def shown(path, keys, data_dir):
     """Views of images, in a grey of the run's own."""
     level = 40 * len(path.parent.name)
     mask = np.zeros((20, 20), bool)
@@ -146,7 +146,7 @@ def test_older_runs_with_fewer_figures(runs, tmp_path):
     for values in (result["mean"], *result["classes"].values()):
         del values["pixel_aupro_05"]
     (other / "metrics.json").write_text(json.dumps(result))
-    assert "AUPRO 5%" not in compare_runs([runs[0], other], tmp_path).read_text()
+    assert "AUPRO 5%" not in compare_runs([runs[0], other], tmp_path / "out").read_text()
 
 
 FAULTS = {
@@ -216,7 +216,9 @@ def seeded(directory, seed, maps=1, **protocol):
 def test_seeds_are_grouped(tmp_path):
     paths = [seeded(tmp_path / "up" / str(seed), seed) for seed in (0, 1)]
     paths += [seeded(tmp_path / "down" / str(seed), seed, -1) for seed in (0, 1)]
-    page = compare_runs(paths, tmp_path, seeds=True, summaries=tmp_path / "json").read_text()
+    page = compare_runs(
+        paths, tmp_path / "out", seeds=True, summaries=tmp_path / "json"
+    ).read_text()
     assert "up against down" in page and "<code>train.seed" not in page
     both = [json.loads((path / "metrics.json").read_text())["mean"]["pixel_ap"] for path in paths]
     mean, std = np.mean(both[:2]), np.std(both[:2], ddof=1)
@@ -227,11 +229,11 @@ def test_seeds_are_grouped(tmp_path):
     facts = ("dataset", "count", "seeds", "step", "settings")
     expected = ["synthetic_mvtec", 2, [0, 1], 500, {"name": "1"}]
     assert [summary[fact] for fact in facts] == expected
-    alone = compare_runs(paths[:2], tmp_path, seeds=True).read_text()
+    alone = compare_runs(paths[:2], tmp_path / "out", seeds=True).read_text()
     assert "<h1>up</h1>" in alone and "Classes won" not in alone
     paths[1] = seeded(tmp_path / "up" / "2", 2, step=400)
     with pytest.raises(UserError, match=r"ended at step 500 and .*2 at 400"):
-        compare_runs(paths, tmp_path, seeds=True)
+        compare_runs(paths, tmp_path / "out", seeds=True)
 
 
 def test_command(runs, tmp_path):

@@ -6,7 +6,8 @@ import signal
 import jax
 import pytest
 
-from promptmad_jax.runtime.preemption import Preempted, Preemption
+from promptmad_jax.runtime.interrupts import Preempted
+from promptmad_jax.runtime.preemption import Preemption
 
 
 def send(number=signal.SIGTERM):

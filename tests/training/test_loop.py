@@ -10,8 +10,9 @@ import pytest
 
 from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.interrupts import REQUEUE_STATUS, Preempted
 from promptmad_jax.runtime.metrics_log import read_metrics
-from promptmad_jax.runtime.preemption import REQUEUE_STATUS, Preempted, Preemption
+from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.training.config import TrainConfig
 from promptmad_jax.training.log import TrainLog
 from promptmad_jax.training.loop import Task, save_untrained, train_loop
@@ -134,9 +135,9 @@ def test_told_to_stop_it_finishes_the_step_and_loses_nothing(tmp_path, whole, ca
     assert caught.value.code == REQUEUE_STATUS
     assert run.events == ["s4", "s7"]
     assert run.rows("train")[-1]["step"] == 7
-    captured = capsys.readouterr()
-    assert "stopped after step 7 of 12; the state of step 7 is saved" in captured.out
-    assert "stopped by a signal; run the same command to resume" in captured.err
+    name = signal.Signals(number).name
+    message = f"stopped by {name} after step 7 of 12 (that of 7 is saved); run the same command"
+    assert message in capsys.readouterr().err
     again = Run(tmp_path)
     np.testing.assert_array_equal(again.go().params["w"], whole)
     assert again.events == ["s8", "s12"]

@@ -58,6 +58,7 @@ def load_defect_type_images(
     taxonomy: str = "",
     classes: tuple[str, ...] = (),
     kernel: str = "bilinear",
+    cache_dir: str = "",
 ) -> DefectTypeImages:
     """Reads a split of a prepared data set with the types of its defects.
 
@@ -67,7 +68,7 @@ def load_defect_type_images(
     Raises:
       UserError: as those two; or the taxonomy lacks a defect folder.
     """
-    images = load_image_set(dataset, data_dir, split, image_size, classes, kernel)
+    images = load_image_set(dataset, data_dir, split, image_size, classes, kernel, cache_dir)
     return with_types(images, find_taxonomy(dataset, taxonomy, _folders(images)))
 
 

@@ -53,6 +53,7 @@ def load_source(
     classes: tuple[str, ...] = (),
     single_defect_only: bool = False,
     kernel: str = "bilinear",
+    cache_dir: str = "",
 ) -> SourceData:
     """Reads the test split of a data set, normal and defective images, to train on.
 
@@ -66,7 +67,7 @@ def load_source(
       UserError: as there; or no defective image is left.
     """
     every = load_defect_type_images(
-        dataset, data_dir, "test", image_size, taxonomy, classes, kernel
+        dataset, data_dir, "test", image_size, taxonomy, classes, kernel, cache_dir
     )
     # A small defect may have lost its last pixel in resizing.
     unknown = (every.type_masks == UNKNOWN).any(axis=(1, 2)) | np.asarray(

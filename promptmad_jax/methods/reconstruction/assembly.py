@@ -96,9 +96,9 @@ def class_text(config: Config, class_names: tuple[str, ...]) -> TextTokens | Non
                 "add --config.segmentor.text=True --config.segmentor.attention_layers=1"
             )
         return None
-    cache = str(Path(config.data.data_dir) / "text_cache")
+    cache = str(Path(config.data.cache) / "text_cache")
     encode = lambda: encode_classes(config.text, class_names, cache)
-    return leader_first(this_run(), config.data.data_dir, encode)
+    return leader_first(this_run(), config.data.cache, encode)
 
 
 def has_text(config: Config) -> bool:

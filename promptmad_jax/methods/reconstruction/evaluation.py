@@ -28,8 +28,6 @@ def finish(
     """
     others = further_prompts(detector.config, splits.train, prompts)
     detector, calibration = detector.choose(splits, files)
-    if is_writer():
-        output.write_calibration(calibration)
     report = detector.report(output.path / "report")
     result = detector.evaluate(splits, calibration, report)
     result["protocol"] |= origin or {}
@@ -37,6 +35,8 @@ def finish(
         results = (_evaluate_anew(detector.with_prompts(other), splits) for other in others)
         result["prompts"] = spread([result, *results])
     if is_writer():
+        # Only now: an interrupted evaluation leaves the former one as it was.
+        output.write_calibration(calibration)
         write_results(result, report, files, output)
     return result
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
-from promptmad_jax.config import Config, with_data_dir
+from promptmad_jax.config import Config, relocated
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
@@ -54,7 +54,7 @@ class Reconstruction:
             raise UserError(
                 "--dataset and --taxonomy are for zero-shot runs; others know one data set"
             )
-        config = with_data_dir(self.config, request.data_dir)
+        config = relocated(self.config, request.data_dir)
         splits = load_splits(config)
         _check_levels(files.levels(), splits.test.levels)
         detector = _restore(config, files)

@@ -26,7 +26,7 @@ class Splits(NamedTuple):
 def load_splits(config: Config) -> Splits:
     """Reads the prepared data set; see `load_image_set` for errors."""
     read = lambda: [_load(config, split) for split in ("train", "test")]
-    train, test = leader_first(this_run(), config.data.data_dir, read)
+    train, test = leader_first(this_run(), config.data.cache, read)
     return Splits(*hold_out(train, config.data.holdout), test)
 
 
@@ -37,7 +37,14 @@ def load_test_images(config: Config) -> ImageSet:
 
 def _load(config: Config, split: str) -> ImageSet:
     data = config.data
-    return load_image_set(data.dataset, data.data_dir, split, data.image_size, data.classes)
+    return load_image_set(
+        data.dataset,
+        data.data_dir,
+        split,
+        data.image_size,
+        data.classes,
+        cache_dir=data.cache,
+    )
 
 
 def class_prompts(train: ImageSet, index: int) -> np.ndarray:

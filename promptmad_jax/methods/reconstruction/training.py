@@ -56,7 +56,7 @@ class ReconstructionTraining:
         """The cached features of the training images."""
         config = self.config
         return load_clean_features(
-            f"{config.data.data_dir}/feature_cache",
+            f"{config.data.cache}/feature_cache",
             self._parts.detector,
             self._parts.frozen,
             self._splits.train,

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,8 +47,9 @@ def load_target(config: Config) -> DefectTypeImages:
         data.taxonomy,
         data.classes,
         kernel=CLIP_KERNEL,
+        cache_dir=data.cache,
     )
-    return leader_first(this_run(), data.data_dir, read)
+    return leader_first(this_run(), data.cache, read)
 
 
 def target_facts(target: DefectTypeImages) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def target_facts(target: DefectTypeImages) -> dict[str, Any]:
     }
 
 
-def source_folder(config: Config) -> Path:
-    """The folder of the source data set."""
-    return Path(config.source.data_dir or config.data.data_dir)
+def source_cache(config: Config) -> str:
+    """The folder of the source data set's caches."""
+    return config.data.cache_dir or config.source.data_dir or config.data.data_dir
 
 
 def read_source(config: Config) -> Source:
@@ -73,17 +73,18 @@ def read_source(config: Config) -> Source:
     A word that no image shows could only be learnt to be wrong, and held-out products may need it.
     See `load_source` for errors.
     """
-    source, folder = config.source, str(source_folder(config))
+    source, cache = config.source, source_cache(config)
     read = lambda: load_source(
         source.dataset,
-        folder,
+        source.data_dir or config.data.data_dir,
         config.data.image_size,
         source.taxonomy,
         source.classes,
         source.single_defect,
         kernel=CLIP_KERNEL,
+        cache_dir=cache,
     )
-    data, fact = leader_first(this_run(), folder, read)
+    data, fact = leader_first(this_run(), cache, read)
     taxonomy = data.taxonomy
     there = sorted(frozenset().union(*data.type_ids))
     names = tuple(taxonomy.names[k - 1] for k in there)

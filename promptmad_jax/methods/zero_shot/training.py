@@ -1,6 +1,7 @@
 """Training of zero-shot detectors; a run without anything to train is only evaluated."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from promptmad_jax.methods.zero_shot.images import (
     Source,
     load_target,
     read_source,
-    source_folder,
+    source_cache,
     target_facts,
 )
 from promptmad_jax.methods.zero_shot.trained import TrainedZeroShot
@@ -111,7 +112,7 @@ class ZeroShotTraining:
     def _image_states(self) -> Any:
         config, assembly = self.config, self._assembly
         return load_image_states(
-            source_folder(config) / "feature_cache",
+            Path(source_cache(config)) / "feature_cache",
             assembly.detector,
             assembly.frozen,
             self._source.data.images,
