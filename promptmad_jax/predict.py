@@ -41,8 +41,8 @@ _BIT_DEPTH = flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=32,
 )
-_MAX_MEGAPIXELS = flags.DEFINE_float(
-    "max_megapixels", 500, "larger images are left out", lower_bound=0
+_MAX_MEGAPIXELS = flags.DEFINE_integer(
+    "max_megapixels", 500, "larger images are left out", lower_bound=1
 )
 
 

@@ -35,11 +35,8 @@ _READING = {
         lower_bound=1,
         upper_bound=32,
     ),
-    "max_megapixels": flags.DEFINE_float(
-        "max_megapixels",
-        None,
-        "larger images are left out; 500 if not given",
-        lower_bound=0,
+    "max_megapixels": flags.DEFINE_integer(
+        "max_megapixels", None, "larger images are left out; 500 if not given", lower_bound=1
     ),
 }
 _DRAWN = {

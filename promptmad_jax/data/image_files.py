@@ -196,7 +196,7 @@ def opened(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[I
         image = _open(data, source)
         megapixels = image.width * image.height / 1e6
         if megapixels > max_megapixels:
-            size = f"{image.width}x{image.height} are {megapixels:.0f} megapixels"
+            size = f"{image.width}x{image.height} are {megapixels:.4g} megapixels"
             reason = f"{size}, more than {max_megapixels:g}; --max_megapixels=N raises this limit"
             raise ImageFileError(source, "too_large", reason)
         if megapixels > _HUGE:

@@ -22,7 +22,7 @@ def depth_problems(
         yield Problem(class_name, "clipped", reason, _WAY_OUT)
     if train and all(_bright(image, levels) < _BLACK for image in train):
         reason = f"all training images are almost black, below {_BLACK} of 255"
-        yield Problem(class_name, "dark", reason, _WAY_OUT)
+        yield Problem(class_name, "dark", reason, _WAY_OUT if levels else "kept")
 
 
 def _bright(image: Values, levels: Levels | None) -> float:
