@@ -13,7 +13,7 @@ from promptmad_jax.data.image_set import load_image_set
 from promptmad_jax.data.prepared import find_prepared, read_records
 from promptmad_jax.data.preprocess import decode_image
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving.folder import predict_files
+from promptmad_jax.serving.folder import find_images, predict_files
 from promptmad_jax.serving.prediction import Prediction
 from tests.data.image_trees import report_of, write_class, write_image
 
@@ -97,9 +97,10 @@ def test_predict_reads_by_the_runs_depth_and_names_what_it_clips(tmp_path, capsy
 
     def rows(workdir, depth=None):
         reading = reading_of(workdir and str(tmp_path / "run"), depth, 500)
-        output = str(tmp_path / f"out{depth}")
-        predict_files(brightest, [str(tmp_path / "in")], "bolt", output, reading)
-        lines = (tmp_path / f"out{depth}" / "scores.jsonl").read_text().splitlines()
+        output = tmp_path / f"out{depth}"
+        output.mkdir()
+        predict_files(brightest, find_images([str(tmp_path / "in")]), "bolt", output, reading)
+        lines = (output / "scores.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
     bright, plain = rows("run")
@@ -109,5 +110,5 @@ def test_predict_reads_by_the_runs_depth_and_names_what_it_clips(tmp_path, capsy
     assert "bright.png: holds values 5000" in capsys.readouterr().err
     assert [row["score"] for row in rows("run", 14)] == [5000 >> 6, 4095 >> 6]
     with pytest.raises(UserError, match="none of the images"):
-        rows("")
+        rows("", "")
     assert "with --bit_depth=N" in capsys.readouterr().err
