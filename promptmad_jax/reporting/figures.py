@@ -20,9 +20,9 @@ from promptmad_jax.reporting.chart_data import (
 )
 from promptmad_jax.reporting.curves import Points, class_curves
 from promptmad_jax.reporting.gallery import (
-    FALSE_ALARMS,
-    HITS,
-    MISSES,
+    HIGHEST,
+    LOWEST,
+    NORMAL,
     Example,
     Gallery,
     make_gallery,
@@ -32,8 +32,8 @@ from promptmad_jax.runtime.errors import UserError
 
 # Type 42 fonts stay text.
 STYLE = {"font.size": 8, "pdf.fonttype": 42}
-GROUPS = {MISSES: "miss", FALSE_ALARMS: "false alarm", HITS: "hit"}
-NORMAL, DEFECTIVE = "#2f6db5", "#ad3a1a"
+GROUPS = {LOWEST: "lowest defect", NORMAL: "highest normal", HIGHEST: "highest defect"}
+NORMAL_COLOUR, DEFECTIVE_COLOUR = "#2f6db5", "#ad3a1a"
 DOTS_PER_INCH = 200
 
 
@@ -129,7 +129,7 @@ def draw_histograms(
     panels = drawing.subplots(down, across, squeeze=False).flat
     for axes, (name, (values, labels)) in zip(panels, scores.items(), strict=False):
         edges, normal, defective = histogram(values, labels, thresholds.get(name))
-        for counts, colour in ((normal, NORMAL), (-defective, DEFECTIVE)):
+        for counts, colour in ((normal, NORMAL_COLOUR), (-defective, DEFECTIVE_COLOUR)):
             axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour)
         if name in thresholds:
             axes.axvline(thresholds[name], color="black", linestyle="--", linewidth=0.9)

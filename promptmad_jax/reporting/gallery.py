@@ -1,4 +1,4 @@
-"""The worst misses, worst false alarms and best hits of a class, with maps and explanations."""
+"""The lowest and highest scores of a class's images, with maps, explanations and verdicts."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,8 @@ from promptmad_jax.reporting.explanations import (
 )
 from promptmad_jax.reporting.overlay import colorize, overlay
 
-MISSES, FALSE_ALARMS, HITS = "Worst misses", "Worst false alarms", "Best hits"
+LOWEST, NORMAL = "Defects that scored lowest", "Highest normal scores"
+HIGHEST = "Defects that scored highest"
 ROWS = 3
 
 
@@ -47,7 +48,7 @@ class Gallery:
 
 
 def make_gallery(class_maps: ClassMaps, scores: np.ndarray, pool: int) -> Gallery:
-    """Picks up to `ROWS` misses, false alarms and hits each; see `choose`.
+    """Picks up to `ROWS` images of each group; see `choose`.
 
     Args:
       scores: image scores, [n]. pool: window of the image score.
@@ -64,15 +65,21 @@ def make_gallery(class_maps: ClassMaps, scores: np.ndarray, pool: int) -> Galler
 def choose(scores: np.ndarray, labels: np.ndarray, rows: int = ROWS) -> dict[str, list[int]]:
     """The indices of the images to show by title of the group, the most extreme score first.
 
-    Misses are the defective images with the lowest scores, hits those with the highest, false
-    alarms the normal images with the highest; no image comes twice.
+    No image comes twice.
     """
     ascending = np.argsort(scores, kind="stable")
     defective = [int(i) for i in ascending if labels[i]]
     normal = [int(i) for i in ascending if not labels[i]]
-    misses = defective[: min(rows, (len(defective) + 1) // 2)]
-    hits = defective[len(misses) :][::-1][:rows]
-    return {MISSES: misses, FALSE_ALARMS: normal[::-1][:rows], HITS: hits}
+    lowest = defective[: min(rows, (len(defective) + 1) // 2)]
+    highest = defective[len(lowest) :][::-1][:rows]
+    return {LOWEST: lowest, NORMAL: normal[::-1][:rows], HIGHEST: highest}
+
+
+def verdict(group: str, score: float, threshold: float) -> str:
+    """What the threshold makes of an image of a group: "missed", "false alarm" or a right one."""
+    if group == NORMAL:
+        return "false alarm" if score > threshold else "called normal"
+    return "found" if score > threshold else "missed"
 
 
 def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from promptmad_jax.evaluation.image_scores import ImageScore
 from promptmad_jax.reporting.chart_data import training_series
 from promptmad_jax.reporting.class_table import make_class_table
 from promptmad_jax.reporting.curves import class_curves
+from promptmad_jax.reporting.decisions import all_decisions, calibration, class_decisions
 from promptmad_jax.reporting.diffusion_strip import StepSource, make_strip
 from promptmad_jax.reporting.gallery import make_gallery
 from promptmad_jax.reporting.pages import run_facts
@@ -19,6 +20,7 @@ from promptmad_jax.reporting.pages.rendering import write_page
 from promptmad_jax.reporting.pages.thumbnails import picture_row
 from promptmad_jax.reporting.published import Published, published_results
 from promptmad_jax.reporting.type_pictures import type_examples
+from promptmad_jax.reporting.warnings import memory_alone, run_warnings
 
 
 class Report:
@@ -89,6 +91,11 @@ class Report:
             title=manifest["config"]["name"] if "config" in manifest else "Evaluation",
             lead=run_facts.lead(result, manifest),
             result=result,
+            warnings=run_warnings(result, manifest),
+            decisions=class_decisions(result),
+            all_decisions=all_decisions(result),
+            calibrated=calibration(result),
+            memory_alone=memory_alone(result),
             worst=worst,
             lowest_ap=run_facts.lowest_pixel_ap(result["classes"]),
             class_table=make_class_table(result, published),

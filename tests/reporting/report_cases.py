@@ -28,6 +28,8 @@ MANIFEST = {
         "name": "quickstart <1>",
         "model": "promptmad",
         "data": {"dataset": "synthetic_mvtec", "image_size": SIZE, "classes": []},
+        "backbone": {"weights": "shipped"},
+        "train": {"batch_size": 8},
     },
 }
 HISTORY = [

@@ -9,15 +9,18 @@ from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.reporting.diffusion_strip import make_strip, most_changed, step_source
 from promptmad_jax.reporting.explanations import Window, highest_window, make_explainer
 from promptmad_jax.reporting.gallery import (
-    FALSE_ALARMS,
-    HITS,
-    MISSES,
+    HIGHEST,
+    LOWEST,
+    NORMAL,
     choose,
     colour_scale,
     make_gallery,
+    verdict,
 )
 from promptmad_jax.reporting.pages.thumbnails import picture_row
 from tests.reporting.report_cases import SIZE, fake_steps, make_class, with_final
+
+GROUPS = LOWEST, NORMAL, HIGHEST
 
 
 def gallery_of(class_maps, pool=4):
@@ -28,9 +31,15 @@ def test_choice_of_images():
     scores = np.array([0.1, 0.9, 0.5, 0.3, 0.8, 0.2])
     labels = np.array([1, 1, 1, 0, 0, 0])
     chosen = choose(scores, labels, 2)
-    assert chosen == {MISSES: [0, 2], HITS: [1], FALSE_ALARMS: [4, 3]}
-    assert choose(scores[3:], labels[3:], 2)[MISSES] == []
-    assert choose(scores[:1], labels[:1], 2) == {MISSES: [0], HITS: [], FALSE_ALARMS: []}
+    assert chosen == {LOWEST: [0, 2], HIGHEST: [1], NORMAL: [4, 3]}
+    assert choose(scores[3:], labels[3:], 2)[LOWEST] == []
+    assert choose(scores[:1], labels[:1], 2) == {LOWEST: [0], HIGHEST: [], NORMAL: []}
+
+
+def test_verdicts_name_alarms_only_above_the_threshold():
+    judged = {group: [verdict(group, score, 4.845) for score in (2.988, 5)] for group in GROUPS}
+    assert judged[NORMAL] == ["called normal", "false alarm"]
+    assert judged[LOWEST] == judged[HIGHEST] == ["missed", "found"]
 
 
 def test_scale_belongs_to_the_class():
@@ -49,7 +58,7 @@ def test_constant_maps_still_have_a_scale(value):
     class_maps = with_final(make_class(keys=()), np.full((11, SIZE, SIZE), value))
     low, high = colour_scale(class_maps, "final")
     assert high > low
-    assert len(gallery_of(class_maps).groups[HITS]) == 3
+    assert len(gallery_of(class_maps).groups[HIGHEST]) == 3
 
 
 def test_scale_without_normal_images():
@@ -124,7 +133,7 @@ def test_explanations_without_the_other_label():
 
 def test_rows_hold_maps_in_order_and_say_why():
     rows = gallery_of(make_class())
-    first = rows.groups[MISSES][0]
+    first = rows.groups[LOWEST][0]
     assert list(first.pictures) == ["image", "mask", "reconstruction", "coarse", "refined", "final"]
     shown = picture_row(first)
     assert list(shown.pictures) == list(first.pictures)

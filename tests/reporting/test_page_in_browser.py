@@ -119,7 +119,7 @@ def check_quiet(browser, page):
     assert browser.complaints() == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_report(browser, report, width):
     browser.open(report, width)
     pictures = browser.evaluate(PICTURES)
@@ -128,7 +128,7 @@ def test_report(browser, report, width):
     check_quiet(browser, report)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_comparison(browser, comparison, width):
     browser.open(comparison, width)
     assert browser.evaluate(EXTENT) <= width

@@ -118,6 +118,13 @@ class TrainedDetector:
             "step": calibration.step,
             "checkpoint": "the newest",
         }
+        if calibration.thresholds:
+            choices["calibrated"] = {
+                "source": calibration.source,
+                "image_fpr": config.eval.image_fpr,
+                "pixel_fpr": config.eval.pixel_fpr,
+                "images": {name: own.images for name, own in calibration.thresholds.items()},
+            }
         if calibration.weights:
             choices["weights"] = calibration.weights
         if config.memory.patches:

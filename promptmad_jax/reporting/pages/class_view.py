@@ -59,14 +59,6 @@ class ClassView:
             f"{normal} normal ones: no threshold finds them without a false alarm."
         )
 
-    def at_threshold(self, threshold: float) -> str:
-        """The errors at a threshold of the image score, in words."""
-        alarms, missed = (self.normal > threshold).sum(), (self.defective <= threshold).sum()
-        return (
-            f"At the threshold, {alarms} of {len(self.normal)} normal images raise a false alarm "
-            f"and {missed} of {len(self.defective)} defective ones are missed."
-        )
-
     @property
     def type_shares(self) -> dict[str, tuple[float, int]]:
         """Type of defect -> its image AUROC and number of images, lowest first.

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 
 import jinja2
 from etils import epath
+from markupsafe import Markup
 
-from promptmad_jax.reporting.tables import HEADINGS, TYPE_HEADINGS, explain_undefined, percent
+from promptmad_jax.reporting.decisions import interval_words, rounded
+from promptmad_jax.reporting.gallery import verdict
+from promptmad_jax.reporting.meanings import MEANINGS
+from promptmad_jax.reporting.tables import (
+    HEADINGS,
+    HEADLINES,
+    TYPE_HEADINGS,
+    explain_undefined,
+    percent,
+)
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_text_atomic
 
@@ -48,18 +58,29 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "COLOURS": COLOURS,
         "HEADINGS": HEADINGS,
+        "HEADLINES": HEADLINES,
+        "MEANINGS": MEANINGS,
         "TYPE_HEADINGS": TYPE_HEADINGS,
         "zip": zip,
     }
     environment.filters |= {
+        "abbr": abbreviation,
         "decimal": lambda value: "-" if value is None else f"{value:.1f}",
         "heading": HEADINGS.__getitem__,
+        "interval": interval_words,
         "percent": percent,
         "plain": plain,
         "reasons": explain_undefined,
+        "rounded": rounded,
         "signed": signed,
+        "verdict": verdict,
     }
     return environment
+
+
+def abbreviation(metric: str) -> Markup:
+    """The heading of a metric, with its meaning as a hint."""
+    return Markup('<abbr title="{}">{}</abbr>').format(MEANINGS[metric], HEADINGS[metric])
 
 
 def signed(points: float) -> str:

@@ -1,0 +1,107 @@
+"""Defects found and false alarms at the thresholds, in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promptmad_jax.evaluation.proportion import Proportion
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The decisions on the test images of a class, or of all classes together.
+
+    Attributes:
+      found: of the defective images; None without any.
+      alarms: of the normal images; None without any.
+      pixel_alarms: share of the normal pixels above the threshold; None if unknown.
+      source: the images that set the thresholds, in words; "" if unknown.
+    """
+
+    found: Proportion | None
+    alarms: Proportion | None
+    pixel_alarms: float | None
+    source: str
+
+    @property
+    def sentence(self) -> str:
+        """Defects found and false alarms with their intervals, and what the thresholds rest on."""
+        found = _with_interval(self.found, "of defects found", "no defect to find")
+        alarms = _with_interval(self.alarms, "false alarms", "no normal image to raise an alarm")
+        return ", ".join(filter(None, [found, alarms, self.source and f"thresholds {self.source}"]))
+
+
+def class_decisions(result: Mapping) -> dict[str, Decisions]:
+    """Class -> its decisions, from metrics.json; empty without thresholds."""
+    if "thresholds" not in result:
+        return {}
+    images = calibration(result).get("images", {})
+    decisions = {}
+    for name, own in result["thresholds"]["classes"].items():
+        counts = result["protocol"]["images"][name]
+        source = f"from {_counted(result, [images[name]])}" if name in images else ""
+        decisions[name] = Decisions(
+            _proportion(own["image_recall"], counts["defective"]),
+            _proportion(own["image_fpr"], counts["normal"]),
+            own["pixel_fpr"],
+            source,
+        )
+    return decisions
+
+
+def all_decisions(result: Mapping) -> Decisions | None:
+    """The decisions on the images of all classes together; None without thresholds."""
+    classes = class_decisions(result).values()
+    if not classes:
+        return None
+    images = calibration(result).get("images", {}).values()
+    source = f"from {_counted(result, images)}" if images else ""
+    if len(images) > 1:
+        source += " per class"
+    found, alarms = (_sum([getattr(own, kind) for own in classes]) for kind in ("found", "alarms"))
+    return Decisions(found, alarms, None, source)
+
+
+def calibration(result: Mapping) -> Mapping:
+    """What the thresholds rest on, as `TrainedDetector` states it; empty if metrics.json lacks it.
+
+    Returns:
+      `source`, the kind of images, `image_fpr` and `pixel_fpr`, the rates asked for, and `images`,
+      class -> number of images.
+    """
+    return result["protocol"].get("calibrated", {})
+
+
+def rounded(share: float) -> str:
+    """A share in percent without decimals, with one close to 0 and 1."""
+    return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}"
+
+
+def interval_words(proportion: Proportion) -> str:
+    """The interval, such as `34 to 78 %`."""
+    low, high = map(rounded, proportion.interval)
+    return f"{low} to {high} %"
+
+
+def _with_interval(proportion: Proportion | None, what: str, without: str) -> str:
+    if proportion is None:
+        return without
+    count, total = proportion
+    return (
+        f"{rounded(proportion.share)} % {what} ({count} of {total}; 95 % interval "
+        f"{interval_words(proportion)})"
+    )
+
+
+def _counted(result: Mapping, images: Sequence[int]) -> str:
+    low, high = min(images), max(images)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"{number} {calibration(result)['source']} image{'' if high == 1 else 's'}"
+
+
+def _proportion(share: float | None, total: int) -> Proportion | None:
+    return None if share is None else Proportion(round(share * total), total)
+
+
+def _sum(proportions: Sequence[Proportion | None]) -> Proportion | None:
+    known = [proportion for proportion in proportions if proportion]
+    return Proportion(*map(sum, zip(*known, strict=True))) if known else None
