@@ -110,7 +110,7 @@ def comparison(tmp_path_factory):
     nut, tile = make_class("nut"), make_class("tile")
     worse = with_final(nut, -nut.maps["final"])
     runs = [store(directory / "a", (nut, tile)), store(directory / "b", (worse, tile))]
-    return compare_runs(runs, directory)
+    return compare_runs(runs, directory / "page")
 
 
 def check_quiet(browser, page):
