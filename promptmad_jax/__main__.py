@@ -9,7 +9,9 @@ from pathlib import Path
 import promptmad_jax
 from promptmad_jax.runtime import interrupts
 
-COMMANDS = ("prepare", "train", "evaluate", "predict", "report", "compare", "convert", "benchmark")
+COMMANDS = tuple(
+    "prepare train evaluate predict calibrate report compare convert benchmark".split()
+)
 
 
 def main() -> None:

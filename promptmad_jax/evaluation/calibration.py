@@ -1,7 +1,7 @@
 """Calibration on normal images, so that no metric depends on constants from the test set."""
 
+import datetime
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -15,7 +15,16 @@ from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
-from promptmad_jax.evaluation.metrics.metrics import check_finite, image_scores, pixel_metrics
+from promptmad_jax.evaluation.metrics.metrics import check_finite, pixel_metrics
+from promptmad_jax.evaluation.novelty import ClassGallery, Gallery
+from promptmad_jax.evaluation.thresholds import (
+    USUAL,
+    NormalScores,
+    Rates,
+    Thresholds,
+    normal_scores,
+    set_thresholds,
+)
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 
@@ -24,18 +33,17 @@ _DRAWING_QUANTILE = 0.999
 _SHARES = 4
 
 
-class Thresholds(NamedTuple):
-    """Thresholds of a class, above which a pixel or an image counts as defective.
+class Change(NamedTuple):
+    """An entry of the history of the thresholds: ISO time, command, and what it set."""
 
-    Attributes:
-        pixel: of the final map.
-        image: of the image score.
-        images: number of normal images that the thresholds rest on.
-    """
+    time: str
+    command: str
+    what: str
 
-    pixel: float
-    image: float
-    images: int
+    @classmethod
+    def now(cls, command: str, what: str) -> "Change":
+        """An entry of this second."""
+        return cls(datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), command, what)
 
 
 @dataclass(frozen=True)
@@ -43,17 +51,21 @@ class Calibration:
     """Constants of one state of a model.
 
     Attributes:
-        source: images that they come from: "held-out" normal images, or "training" images if none
-            are held out; these score lower than new ones, which makes the thresholds too low.
+        source: images that scale, moments and weights come from: "held-out" normal images, or
+            "training" images if none are held out.
         fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
         normal: moments of normal maps by class.
         score_range: (low, high) of the final map by class, for drawing: the median of normal
             pixels, and the 99.9th percentile of pseudo-anomalous ones.
-        thresholds: by class, at the configured false-positive rates; empty if none were set.
+        thresholds: by class; empty if none were set.
         step: of the state; 0 if unknown.
         checkpoint_scores: step -> `pseudo_anomaly_ap` of the checkpoints that this one was chosen
             from; empty if the newest was taken without comparison.
         weights: of the maps in a "weighted" final map; empty for other rules.
+        scores: by class, of the normal images that set the thresholds.
+        rates: that the thresholds keep to.
+        history: of the thresholds, oldest first.
+        gallery: descriptions of these images, to tell what is no picture of the class.
     """
 
     source: str
@@ -64,15 +76,20 @@ class Calibration:
     step: int = 0
     checkpoint_scores: dict[int, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, NormalScores] = field(default_factory=dict)
+    rates: Rates = USUAL
+    history: tuple[Change, ...] = field(default=(), compare=False)
+    gallery: Gallery = field(default_factory=dict, compare=False, repr=False)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
         """Fuses the model's maps [n, S, S] of images of `class_names`."""
         normal = [self.normal[name] for name in class_names]
         return final_map(maps, fusion, self.fusion_scale, normal, self.weights)
 
-    def without_thresholds(self) -> "Calibration":
-        """A copy without thresholds, for too few images to set them."""
-        return replace(self, thresholds={})
+    def with_rates(self, rates: Rates) -> "Calibration":
+        """A copy whose thresholds keep to other rates."""
+        thresholds = {name: set_thresholds(scores, rates) for name, scores in self.scores.items()}
+        return replace(self, thresholds=thresholds, rates=rates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +131,13 @@ class NormalImages(NamedTuple):
     Attributes:
         source: "held-out" or "training".
         image_ids: int [n], their rows of the training set; None where they are held out of it.
+        comparable: they score as new normal images do.
     """
 
     images: ImageSet
     source: str
     image_ids: np.ndarray | None
+    comparable: bool = True
 
 
 def make_probe(
@@ -154,15 +173,51 @@ def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> C
     moments = {name: normal_maps(normal) for name, normal, _, _ in probe.by_class()}
     untuned = Calibration(source, scale, moments, {}, {}, step)
     weights = _weights(probe, untuned) if config.fusion == "weighted" else {}
-    ranges, thresholds = {}, {}
+    ranges = {}
     for name, normal, anomalous, masks in probe.by_class():
         final, damaged = (
             final_map(maps, config.fusion, scale, [moments[name]] * len(masks), weights)
             for maps in (normal, anomalous)
         )
         ranges[name] = float(np.median(final)), float(np.quantile(damaged, _DRAWING_QUANTILE))
-        thresholds[name] = set_thresholds(final, config)
-    return replace(untuned, score_range=ranges, thresholds=thresholds, weights=weights)
+    return replace(untuned, score_range=ranges, weights=weights)
+
+
+def add_thresholds(
+    calibration: Calibration, maker: MapMaker, sets: Sequence[NormalImages], config: EvalConfig
+) -> Calibration:
+    """Scores normal images and sets the thresholds of each class that has some.
+
+    Raises:
+        UserError: a map holds NaN or infinity; the message names the image.
+    """
+    scores, gallery = {}, {}
+    for k, name in enumerate(sets[0].images.class_names):
+        finals, descriptions, origins = [], [], []
+        for images, source, image_ids, _ in sets:
+            own = np.flatnonzero(images.class_ids == k)
+            if not len(own):
+                continue
+            rows = None if image_ids is None else image_ids[own]
+            pictures, ids = np.asarray(images.images[own]), np.full(len(own), k)
+            maps, described = maker.described_maps(pictures, ids, rows)
+            finals.append(calibration.final_map(maps, config.fusion, [name] * len(own)))
+            check_finite(finals[-1], [images.filenames[i] for i in own], "final map")
+            descriptions.append(described)
+            origins.append(f"{len(own)} {source}")
+        if finals:
+            gallery[name] = ClassGallery(np.concatenate(descriptions))
+            novelty = gallery[name].leave_one_out() if sum(map(len, finals)) > 1 else ()
+            comparable = all(normal.comparable for normal in sets)
+            scores[name] = normal_scores(
+                np.concatenate(finals), config.image_pool, novelty, " + ".join(origins), comparable
+            )
+    return replace(calibration, scores=scores, gallery=gallery).with_rates(rates_of(config))
+
+
+def rates_of(config: EvalConfig) -> Rates:
+    """The configured rates."""
+    return Rates(config.image_fpr, config.pixel_fpr, config.unknown_fpr)
 
 
 def _weights(probe: Probe, untuned: Calibration) -> dict[str, float]:
@@ -188,29 +243,6 @@ def _weights(probe: Probe, untuned: Calibration) -> dict[str, float]:
     candidates.sort(key=lambda weights: -weights.get("memory", 0.0))
     score = lambda weights: pseudo_anomaly_ap(thin, replace(untuned, weights=weights), "weighted")
     return max(candidates, key=score)
-
-
-def set_thresholds(maps: np.ndarray, config: EvalConfig) -> Thresholds:
-    """Sets the lowest thresholds that at most the configured share of pixels and images exceeds.
-
-    Args:
-        maps: final maps [n, S, S] of a class's normal images. With fewer than 1 / image_fpr images,
-            the image threshold is the highest of their scores.
-    """
-    scores = image_scores(maps, config.image_pool)
-    return Thresholds(
-        _exceeded_by(maps.ravel(), config.pixel_fpr),
-        _exceeded_by(scores, config.image_fpr),
-        len(maps),
-    )
-
-
-def _exceeded_by(values: np.ndarray, share: float) -> float:
-    allowed = math.floor(share * len(values))
-    if allowed == len(values):
-        return float(np.nextafter(values.min(), -np.inf))
-    place = len(values) - 1 - allowed
-    return float(np.partition(values, place)[place])
 
 
 def spread_over(images: ImageSet, count: int) -> np.ndarray:

@@ -60,12 +60,10 @@ class InferencePrograms:
         whole, split = replicated(mesh), batch_sharding(mesh)
         inputs = (None,) * 4 + (split,) * 3
         self.bank = jax.jit(detector.bank, out_shardings=whole)
-        self.maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=whole)
+        self.maps = jax.jit(detector.described_maps, in_shardings=inputs, out_shardings=whole)
         self.own_maps = jax.jit(detector.maps, in_shardings=inputs, out_shardings=split)
         self.steps = jax.jit(detector.diffusion_steps, in_shardings=inputs, out_shardings=whole)
-        self.mean_features = jax.jit(
-            lambda frozen, images: detector.features(frozen, images).neck.mean((1, 2))
-        )
+        self.describe = jax.jit(detector.describe)
 
 
 class MapMaker:
@@ -99,11 +97,17 @@ class MapMaker:
             image_ids: int [n], rows of the training set that the images are, or are made of; None
                 if they are not of it.
         """
+        return self.described_maps(images, class_ids, image_ids)[0]
+
+    def described_maps(
+        self, images: np.ndarray, class_ids: np.ndarray, image_ids: np.ndarray | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """As `maps`, and the images' descriptions float32 [n, D]; see `Detector.describe`."""
         batches = [
-            {name: np.asarray(value)[:count] for name, value in maps.items()}
-            for maps, count in self._batches(self.programs.maps, images, class_ids, image_ids)
+            jax.tree.map(lambda value, count=count: np.asarray(value)[:count], results)
+            for results, count in self._batches(self.programs.maps, images, class_ids, image_ids)
         ]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
 
     def own_maps(
         self, images: np.ndarray, class_ids: np.ndarray, largest_share: int
@@ -134,15 +138,14 @@ class MapMaker:
         ]
         return np.concatenate(batches, axis=1)
 
-    def mean_features(self, images: np.ndarray) -> np.ndarray:
-        """Mean feature vectors float32 [n, C] of images uint8 [n, S, S, 3]."""
+    def descriptions(self, images: np.ndarray) -> np.ndarray:
+        """Descriptions float32 [n, D] of images uint8 [n, S, S, 3]; see `Detector.describe`."""
         parts = []
         for start in range(0, len(images), self.batch_size):
             rows = images[start : start + self.batch_size]
             batch = _pad(rows, self.batch_size)
-            means = self.programs.mean_features(self.programs.frozen, batch)
-            parts.append(np.asarray(means)[: len(rows)])
-        return np.concatenate(parts)
+            parts.append(np.asarray(self.programs.describe(self.programs.frozen, batch)))
+        return np.concatenate(parts)[: len(images)]
 
     def _batches(
         self,

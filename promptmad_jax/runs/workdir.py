@@ -3,11 +3,13 @@
 checkpoints/       training states and the configuration that made them
 bank.npz           class names, prompt images, text tokens and moments of features, for inference
 memory.safetensors the memory of normal patches; see memory_file.py
-calibration.json   constants read off normal images, with their step
+calibration.json   constants and thresholds read off normal images, with their step
+normal_images.npz  descriptions of these images
 metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -19,8 +21,10 @@ from etils import epath
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.data.levels import PIXEL_RANGE, Levels
-from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.calibration import Calibration, Change
 from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
+from promptmad_jax.evaluation.novelty import ClassGallery, Gallery
+from promptmad_jax.evaluation.thresholds import NormalScores, Rates, Thresholds
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runs.stored import MANIFEST_FILE, read_manifest
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
@@ -28,6 +32,7 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
 
 # With another one, ranges and thresholds of "standardized" maps do not fit.
+_GALLERY = "normal_images.npz"
 _WEIGHT = {"segmentation_weight": float(SEGMENTATION_WEIGHT)}
 
 # Settings of older runs that changed speed alone, and that the platform now decides.
@@ -131,9 +136,33 @@ class Workdir:
         return names, prompts, text, moments
 
     def write_calibration(self, calibration: Calibration) -> None:
-        """Writes calibration.json."""
-        values = dataclasses.asdict(calibration) | _WEIGHT
+        """Writes calibration.json and normal_images.npz."""
+        values = dataclasses.asdict(dataclasses.replace(calibration, gallery={})) | _WEIGHT
+        del values["gallery"]
+        for name in ("thresholds", "scores"):
+            rows = getattr(calibration, name)
+            values[name] = {class_name: row._asdict() for class_name, row in rows.items()}
+        values["rates"] = calibration.rates._asdict()
+        gallery = calibration.gallery
+        content = io.BytesIO()
+        arrays = {str(i): g.descriptions.astype(np.float32) for i, g in enumerate(gallery.values())}
+        np.savez_compressed(content, class_names=np.array(list(gallery), str), **arrays)
+        # The gallery first: constants without theirs would be noticed, others' would not.
+        write_bytes_atomic(self.path / _GALLERY, content.getvalue())
+        values["normal_images"] = hashlib.sha256(content.getvalue()).hexdigest()
         write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
+
+    def _read_gallery(self, digest: str) -> Gallery:
+        path = self.path / _GALLERY
+        content = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise UserError(
+                f"{path} is missing or does not belong to calibration.json beside it; write both "
+                f"with `promptmad evaluate --workdir={self.path}`"
+            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            names = map(str, arrays["class_names"])
+            return {name: ClassGallery(arrays[str(i)]) for i, name in enumerate(names)}
 
     def read_calibration(self) -> Calibration:
         """The constants of the newest evaluation.
@@ -149,9 +178,9 @@ class Workdir:
             )
         try:
             values = json.loads(path.read_text())
-            if "weights" not in values or self._has_other_weight(values):
+            if "normal_images" not in values or self._has_other_weight(values):
                 raise UserError(f"{path} is of an older version; {way_out}")
-            return _calibration(values)
+            return _calibration(values, self._read_gallery(values["normal_images"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error!r}); {way_out}") from error
 
@@ -162,7 +191,7 @@ class Workdir:
         return self.config().eval.fusion == "standardized"
 
 
-def _calibration(values: dict[str, Any]) -> Calibration:
+def _calibration(values: dict[str, Any], gallery: Gallery) -> Calibration:
     """The content of calibration.json."""
     normal = {
         name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
@@ -173,8 +202,16 @@ def _calibration(values: dict[str, Any]) -> Calibration:
         values["fusion_scale"],
         normal,
         {name: tuple(pair) for name, pair in values["score_range"].items()},
-        {name: Thresholds(*row) for name, row in values["thresholds"].items()},
+        {name: Thresholds(**_tuples(row)) for name, row in values["thresholds"].items()},
         values["step"],
         {int(step): score for step, score in values["checkpoint_scores"].items()},
         values["weights"],
+        {name: NormalScores(**_tuples(row)) for name, row in values["scores"].items()},
+        Rates(**values["rates"]),
+        tuple(Change(*row) for row in values["history"]),
+        gallery,
     )
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}

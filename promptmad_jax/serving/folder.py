@@ -156,7 +156,8 @@ def _write(target: Path, path: Path, name: Path, image: np.ndarray, prediction: 
     row |= result.details
     if result.verdict is not None:
         regions = [region._asdict() for region in result.regions]
-        row |= {"threshold": result.threshold, "verdict": result.verdict, "regions": regions}
+        row |= {"threshold": result.threshold, "verdict": result.verdict, "reason": result.reason}
+        row |= {"novelty": result.novelty, "regions": regions}
     paths = {"map": map_path, "overlay": overlay_path}
     for word, picture in prediction.pictures.items():
         paths[f"{word}_picture"] = target / f"{name}_{word}.png"

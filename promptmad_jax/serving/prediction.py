@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from promptmad_jax.evaluation.calibration import Thresholds
+from promptmad_jax.evaluation.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,10 @@ class Prediction:
     Attributes:
         score: of the image.
         anomaly_map: float32 [S, S].
-        score_range: fixed scale for drawing the map.
+        score_range: normal level of the map, and the end of a fixed scale for drawing it.
         thresholds: of the class, if known.
+        novelty: distance from the class's normal images; None if it is not measured.
+        unlike: what sets the image apart from them, in words.
         details: further JSON values.
         pictures: further pictures, name -> uint8 [S, S, 3].
     """
@@ -29,6 +31,8 @@ class Prediction:
     thresholds: Thresholds | None
     details: Mapping[str, Any] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    novelty: float | None = None
+    unlike: str = ""
 
 
 class Predictor(Protocol):

@@ -1,6 +1,5 @@
 """Predictor of a trained detector with a class bank."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,15 +49,30 @@ class ClassPredictor:
         size = self._maker.programs.detector.image_size
         resized = np.stack([resize_image(image, size) for image in images])
         ids = self._class_ids(resized, class_name)
-        maps = self._maker.maps(resized, ids)
+        maps, descriptions = self._maker.described_maps(resized, ids)
         names = [self.class_names[k] for k in ids]
         final = self._calibration.final_map(maps, self._fusion, names)
         scores = image_scores(final, self._image_pool)
-        ranges, thresholds = self._calibration.score_range, self._calibration.thresholds
-        return [
-            Prediction(name, float(score), anomaly_map, ranges[name], thresholds.get(name))
-            for name, score, anomaly_map in zip(names, scores, final, strict=True)
-        ]
+        return list(map(self._prediction, names, scores, final, descriptions))
+
+    def _prediction(
+        self, name: str, score: float, anomaly_map: np.ndarray, description: np.ndarray
+    ) -> Prediction:
+        calibration = self._calibration
+        gallery = calibration.gallery.get(name)
+        novelty, unlike = None, ""
+        if gallery is not None:
+            novelty = float(gallery.novelty(description[None])[0])
+            unlike = gallery.reason(description)
+        return Prediction(
+            name,
+            float(score),
+            anomaly_map,
+            calibration.score_range[name],
+            calibration.thresholds.get(name),
+            novelty=novelty,
+            unlike=unlike,
+        )
 
     def check_class(self, class_name: str) -> None:
         """Raises UserError if the model has no such class, or if the name is ambiguous."""
@@ -90,11 +104,11 @@ class ClassPredictor:
         return np.full(len(images), self.class_names.index(self._exact(class_name)))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
-        """Finds the classes whose prompt images have the most similar mean features, by cosine."""
-        # The length of an image's own features does not change their order.
-        return (self._maker.mean_features(images) @ self._prompt_features.T).argmax(1)
-
-    @functools.cached_property
-    def _prompt_features(self) -> np.ndarray:
-        means = self._maker.mean_features(self._maker.programs.prompts)
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
+        """The classes whose normal images are nearest, each by its own limit."""
+        descriptions = self._maker.descriptions(images)
+        thresholds, gallery = self._calibration.thresholds, self._calibration.gallery
+        distances = [
+            gallery[name].novelty(descriptions) / (thresholds[name].novelty or 1.0)
+            for name in self.class_names
+        ]
+        return np.argmin(distances, axis=0)

@@ -1,19 +1,22 @@
 """The fusion rules against their formulas, and the constants' way to disk and back."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from promptmad_jax.commands import calibrate as command
 from promptmad_jax.evaluation.calibration import (
     Calibration,
     Probe,
-    Thresholds,
     calibrate,
-    set_thresholds,
 )
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
+from promptmad_jax.evaluation.novelty import ClassGallery
+from promptmad_jax.evaluation.thresholds import NormalScores, Rates, Thresholds, normal_scores
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
@@ -30,6 +33,8 @@ CALIBRATION = Calibration(
     step=7,
     checkpoint_scores={5: 0.25, 7: 0.5},
     weights={"memory": 0.75, "segmentation": 0.25},
+    scores={"bolt": NormalScores("3 held-out", (1.0, 1.25), (1.5, 2.0), (), (0.5,), True)},
+    gallery={"bolt": ClassGallery(np.eye(3, 8, dtype=np.float32))},
 )
 
 
@@ -112,18 +117,6 @@ def test_unknown_rule(maps):
         CALIBRATION.final_map(maps, "sum", NAMES)
 
 
-def test_thresholds_let_the_stated_share_of_normals_pass():
-    maps = np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32)
-    found = set_thresholds(maps, EvalConfig(image_pool=1, image_fpr=0.1))
-    assert (maps > found.pixel).sum() == maps.size // 100
-    scores = maps.max((1, 2))
-    assert (scores > found.image).sum() == 4 and found.images == 40
-    every = set_thresholds(maps, EvalConfig(image_pool=1, pixel_fpr=1.0, image_fpr=1.0))
-    assert (maps > every.pixel).all() and (scores.astype(np.float64) > every.image).all()
-    few = set_thresholds(maps[:5], EvalConfig(image_pool=1, image_fpr=0.1))
-    assert few.image == maps[:5].max()
-
-
 def test_normal_maps_of_a_model_without_a_segmentor(maps):
     found = normal_maps({"reconstruction": maps["reconstruction"]})
     assert found.segmentation is None
@@ -134,8 +127,51 @@ def test_normal_maps_of_a_model_without_a_segmentor(maps):
 def test_to_disk_and_back(tmp_path):
     files = Workdir(str(tmp_path))
     files.write_calibration(CALIBRATION)
-    assert files.read_calibration() == CALIBRATION
+    found = files.read_calibration()
+    assert found == CALIBRATION
+    np.testing.assert_array_equal(found.gallery["bolt"].descriptions, np.eye(3, 8))
     assert json.loads((tmp_path / "calibration.json").read_text())["step"] == 7
+
+
+def test_thresholds_are_set_anew_and_by_hand(tmp_path, capsys):
+    files = Workdir(str(tmp_path))
+    images = np.random.default_rng(0).normal(size=(30, 4, 4)).astype(np.float32)
+    scores = {"bolt": normal_scores(images, 1, (), "30 training", True)}
+    files.write_calibration(replace(CALIBRATION, scores=scores).with_rates(Rates(0.1, 0.1, 0.1)))
+    command.calibrate(str(tmp_path), {}, [])
+    assert "9.7 %" in capsys.readouterr().out and not files.read_calibration().history
+    command.calibrate(str(tmp_path), {"image": 0.2}, ["Bolt=2.5"])
+    found = files.read_calibration()
+    assert found.rates == Rates(0.2, 0.1, 0.1) and found.thresholds["bolt"].image == 2.5
+    assert found.thresholds["bolt"].rate is None
+    assert found.history[-1].what == "image_fpr=0.2 pixel_fpr=0.1 unknown_fpr=0.1 bolt=2.5"
+    command.calibrate(str(tmp_path), {"image": 0.01}, [])
+    assert "1 % asked, but 30 normal images support no less than 3.2 %" in capsys.readouterr().err
+    assert files.read_calibration().thresholds["bolt"].image == max(scores["bolt"].image)
+
+
+@pytest.mark.parametrize(
+    ("rates", "given", "message"),
+    [
+        ({"image": 1.5}, [], "--image_fpr=1.5: it must be above 0 and below 1"),
+        ({}, ["bolts=1"], "with a class of bolt, tile; did you mean bolt?"),
+        ({}, ["bolt=much"], "'much' is no number"),
+    ],
+)
+def test_mistakes_leave_the_thresholds(tmp_path, rates, given, message):
+    files = Workdir(str(tmp_path))
+    files.write_calibration(CALIBRATION)
+    with pytest.raises(UserError, match=re.escape(message)):
+        command.calibrate(str(tmp_path), rates, given)
+    assert files.read_calibration() == CALIBRATION
+
+
+def test_a_gallery_of_other_constants_is_refused(tmp_path):
+    files = Workdir(str(tmp_path))
+    files.write_calibration(CALIBRATION)
+    (tmp_path / "normal_images.npz").write_bytes(b"other")
+    with pytest.raises(UserError, match=r"normal_images\.npz is missing or does not belong"):
+        files.read_calibration()
 
 
 def test_calibration_of_an_older_version(tmp_path):

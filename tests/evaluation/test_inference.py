@@ -22,6 +22,12 @@ class Brightness:
     def maps(self, params, stats, frozen, bank, images, class_ids, image_ids):
         return {"reconstruction": images[..., 0] + params * bank[class_ids][:, None, None]}
 
+    def described_maps(self, *inputs):
+        return self.maps(*inputs), self.describe(None, inputs[4])
+
+    def describe(self, frozen, images):
+        return images[:, 0, 0].astype(jnp.float32)
+
     def diffusion_steps(self, params, stats, frozen, bank, images, class_ids, image_ids):
         one = self.maps(params, stats, frozen, bank, images, class_ids, image_ids)["reconstruction"]
         return jnp.stack([one[:, ::4, ::4] * step for step in range(self.steps)])
@@ -40,6 +46,9 @@ def test_order_and_padding(count):
     expected = np.arange(count) + 200.0 * ids
     maps = maker.maps(images, ids)["reconstruction"]
     np.testing.assert_array_equal(maps, np.broadcast_to(expected[:, None, None], (count, 8, 8)))
+    described = maker.described_maps(images, ids)[1]
+    np.testing.assert_array_equal(described, images[:, 0, 0])
+    np.testing.assert_array_equal(maker.descriptions(images), described)
     steps = maker.diffusion_steps(images, ids)
     assert steps.shape == (3, count, 2, 2)
     np.testing.assert_array_equal(steps[:, :, 0, 0], np.arange(3)[:, None] * expected[None])

@@ -5,7 +5,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from promptmad_jax.data.levels import Levels
-from promptmad_jax.evaluation.calibration import Thresholds
+from promptmad_jax.evaluation.thresholds import Thresholds
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.detector import LoadedDetector, to_rgb
 from promptmad_jax.serving.prediction import Prediction

@@ -1,7 +1,5 @@
 """Connected defect regions, labelled image by image."""
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import ndimage
 
@@ -28,31 +26,3 @@ def region_weights(masks: np.ndarray) -> tuple[np.ndarray, int]:
             weights.append(1.0 / np.bincount(inside)[inside])
             count += regions
     return np.concatenate(weights), count
-
-
-class Region(NamedTuple):
-    """Attributes:
-    area: pixels of the image. centre: (x, y) of its pixels' mean, pixels. peak: highest value.
-    """
-
-    area: int
-    centre: tuple[float, float]
-    peak: float
-
-
-def find_regions(anomaly_map: np.ndarray, threshold: float) -> list[Region]:
-    """Regions of float [H, W] where the map exceeds `threshold`, the highest peak first."""
-    # Diagonals connect, as in the metrics.
-    labels, count = ndimage.label(anomaly_map > threshold, EIGHT_NEIGHBOURS)
-    if not count:
-        return []
-    rows, columns = np.nonzero(labels)
-    owner, values = labels[rows, columns] - 1, anomaly_map[rows, columns]
-    area = np.bincount(owner, minlength=count)
-    x, y = (np.bincount(owner, axis, count) / area for axis in (columns, rows))
-    peak = np.full(count, -np.inf)
-    np.maximum.at(peak, owner, values)
-    return [
-        Region(int(area[i]), (round(float(x[i]), 1), round(float(y[i]), 1)), float(peak[i]))
-        for i in np.argsort(-peak, kind="stable")
-    ]

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.evaluation.calibration import Calibration, Thresholds
+from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps
+from promptmad_jax.evaluation.thresholds import Thresholds
 from promptmad_jax.methods.reconstruction.assembly import Assembly
 from promptmad_jax.runs.memory_file import write_memory
 from promptmad_jax.runs.workdir import Workdir

@@ -11,6 +11,7 @@ from promptmad_jax.evaluation.calibration import (
     Calibration,
     NormalImages,
     Probe,
+    add_thresholds,
     calibrate,
     make_probe,
     pseudo_anomaly_ap,
@@ -19,6 +20,7 @@ from promptmad_jax.evaluation.calibration import (
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.modes import needs_original_masks
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks
+from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.evaluate import class_maps, evaluate_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.methods.reconstruction.assembly import Assembly
@@ -55,9 +57,24 @@ class TrainedDetector:
         if len(splits.held):
             normal = NormalImages(splits.held, "held-out", None)
         else:
-            rows = spread_over(splits.train, settings.calibration_images)
-            normal = NormalImages(splits.train.select(rows), "training", rows)
-        return calibrate(self.probe(normal), normal.source, settings, int(self.weights.step))
+            normal = self._training_images(splits, settings.calibration_images)
+        calibration = calibrate(self.probe(normal), normal.source, settings, int(self.weights.step))
+        return self.add_thresholds(calibration, splits)
+
+    def add_thresholds(self, calibration: Calibration, splits: Splits) -> Calibration:
+        """Thresholds from all normal images that are comparable with new ones."""
+        settings = self.config.eval
+        sets = [NormalImages(splits.held, "held-out", None)] if len(splits.held) else []
+        if self.config.memory.patches or not sets:
+            count = settings.threshold_images * len(splits.train.class_names)
+            sets.append(self._training_images(splits, count))
+        return add_thresholds(calibration, self.maker, sets, settings)
+
+    def _training_images(self, splits: Splits, count: int) -> NormalImages:
+        rows = spread_over(splits.train, count)
+        comparable = bool(self.config.memory.patches)
+        source = "training images beside the others" if comparable else "training"
+        return NormalImages(splits.train.select(rows), source, rows, comparable)
 
     def choose(self, splits: Splits, files: Workdir) -> tuple["TrainedDetector", Calibration]:
         """The state that `eval.checkpoint` selects, with its constants: this newest one, or the
@@ -77,7 +94,9 @@ class TrainedDetector:
                     best = candidate, calibration
         finally:
             checkpoints.close()
-        return best[0], replace(best[1], checkpoint_scores=scores)
+        detector, calibration = best
+        calibration = detector.add_thresholds(calibration, splits)
+        return detector, replace(calibration, checkpoint_scores=scores)
 
     def class_maps(self, test: ImageSet, calibration: Calibration) -> Iterator[ClassMaps]:
         """Yields the maps of each class, whole on every process."""
@@ -98,8 +117,7 @@ class TrainedDetector:
             maps,
             settings,
             calibration.thresholds,
-            f"from {calibration.source} images, set so that about {100 * settings.image_fpr:g} % "
-            f"of normal images and {100 * settings.pixel_fpr:g} % of normal pixels lie above them",
+            _origin(calibration, settings),
             report.add if report is not None else None,
         )
         result["protocol"] |= self._choices(calibration)
@@ -149,3 +167,19 @@ class TrainedDetector:
         """Scores new images of the run's classes."""
         settings, names = self.config.eval, self.assembly.class_names
         return ClassPredictor(self.maker, names, calibration, settings.fusion, settings.image_pool)
+
+
+def _origin(calibration: Calibration, settings: EvalConfig) -> str:
+    """The images that the thresholds come from and the rates that they were set for, in words."""
+    return (
+        f"from normal images ({_listed(calibration)}), set so that about "
+        f"{100 * settings.image_fpr:g} % of new normal images and {100 * settings.pixel_fpr:g} % "
+        "of normal pixels lie above them"
+    )
+
+
+def _listed(calibration: Calibration) -> str:
+    origins = {name: scores.origin for name, scores in calibration.scores.items()}
+    if len(set(origins.values())) == 1:
+        return f"{next(iter(origins.values()))} per class"
+    return "; ".join(f"{name}: {origin}" for name, origin in origins.items())

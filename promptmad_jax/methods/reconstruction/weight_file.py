@@ -1,5 +1,6 @@
 """A detector whose weights come from a file, without a training run of ours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -121,7 +122,7 @@ def load_weights_predictor(
     detector = load_weights(config, path, (class_name,), prompts)
     images = _normal_images(prompts, class_name, prompt_image)
     calibration = detector.calibrate(Splits(images, images.select([]), images))
-    return detector.predictor(calibration.without_thresholds())
+    return detector.predictor(replace(calibration, thresholds={}, scores={}, gallery={}))
 
 
 def run_weights(assembly: Assembly, weights: Weights) -> Canonical:

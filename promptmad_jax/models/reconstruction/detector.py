@@ -124,12 +124,34 @@ class Detector:
                 count; -1 for images that are not of it.
         """
 
+        return self.described_maps(params, stats, frozen, bank, images, class_ids, image_ids)[0]
+
+    def described_maps(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        bank: Bank,
+        images: jax.Array,
+        class_ids: jax.Array,
+        image_ids: jax.Array,
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        """As `maps`, and the images' descriptions float32 [B, D], see `describe`."""
+
         def of_chunk(*samples):
             model, *inputs = self._inputs(params, stats, frozen, bank, *samples)
             features, *_, match = inputs
-            return anomaly_maps(model.predict(*inputs), features.neck, self.image_size, match)
+            maps = anomaly_maps(model.predict(*inputs), features.neck, self.image_size, match)
+            return maps, _describe(features.neck, samples[0])
 
         return map_chunks(of_chunk, self.chunking.maps, images, class_ids, image_ids)
+
+    def describe(self, frozen: Frozen, images: jax.Array) -> jax.Array:
+        """Descriptions float32 [B, D] of images uint8 [B, S, S, 3] as a whole.
+
+        Mean and standard deviation of the neck's channels, then of the colours, 0..1.
+        """
+        return _describe(self.scale_neck(frozen, self.features(frozen, images).neck), images)
 
     def diffusion_steps(
         self,
@@ -156,6 +178,12 @@ class Detector:
             text_of(bank.text, class_ids),
             self.match(frozen, features, class_ids, nearest),
         )
+
+
+def _describe(neck: jax.Array, images: jax.Array) -> jax.Array:
+    colours = images.astype(jnp.float32) / 255
+    parts = [f(x, axis=(1, 2)) for x in (neck, colours) for f in (jnp.mean, jnp.std)]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def text_of(text: Text | None, class_ids: jax.Array) -> Text | None:

@@ -1,0 +1,90 @@
+"""Thresholds set anew, from the scores of normal images that a run keeps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from rich.console import Console
+from rich.table import Table
+
+from promptmad_jax.evaluation.calibration import Calibration, Change
+from promptmad_jax.evaluation.thresholds import Rates, by_hand, unsupported
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.console import warn
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching, nearest
+
+
+def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) -> Calibration:
+    """Sets, writes and prints the thresholds of a run.
+
+    Args:
+        rates: by field of `Rates`; those left out stay.
+        given: CLASS=VALUE, image thresholds set by hand.
+
+    Raises:
+        UserError: there is no calibrated run, a rate is not between 0 and 1, or a class is unknown.
+    """
+    files = Workdir(workdir)
+    calibration = files.read_calibration()
+    for name, rate in rates.items():
+        if not 0 < rate < 1:
+            raise UserError(f"--{name}_fpr={rate:g}: it must be above 0 and below 1")
+    values = parse_thresholds(given, calibration)
+    if rates or values:
+        calibration = changed(calibration, calibration.rates._replace(**rates), values)
+        files.write_calibration(calibration)
+    show(calibration)
+    return calibration
+
+
+def changed(calibration: Calibration, rates: Rates, values: Mapping[str, float]) -> Calibration:
+    """Other rates, and image thresholds set by hand, which stay until rates change."""
+    set_anew = calibration.with_rates(rates) if rates != calibration.rates else calibration
+    thresholds = set_anew.thresholds | {
+        name: by_hand(set_anew.thresholds[name], value) for name, value in values.items()
+    }
+    what = " ".join(
+        [f"{name}_fpr={rate:g}" for name, rate in rates._asdict().items()]
+        + [f"{name}={value:g}" for name, value in values.items()]
+    )
+    history = (*calibration.history, Change.now("calibrate", what))
+    return replace(set_anew, thresholds=thresholds, history=history)
+
+
+def parse_thresholds(given: Iterable[str], calibration: Calibration) -> dict[str, float]:
+    """CLASS=VALUE to a number by class.
+
+    Raises:
+        UserError: a text has another form, or a class is unknown.
+    """
+    spellings = {matching(name): name for name in calibration.thresholds}
+    values = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        if matching(name) not in spellings:
+            near = nearest(name, spellings.values())
+            raise UserError(
+                f"--threshold={text}: give CLASS=VALUE with a class of "
+                f"{', '.join(spellings.values())}" + (f"; did you mean {near}?" if near else "")
+            )
+        try:
+            values[spellings[matching(name)]] = float(value)
+        except ValueError as error:
+            raise UserError(f"--threshold={text}: {value!r} is no number") from error
+    return values
+
+
+def show(calibration: Calibration) -> None:
+    """Prints the thresholds with the rates that they stand for; warns of unsupported rates."""
+    table = Table("class", "threshold", "false alarms", "95 % interval", "rests on")
+    for name, thresholds in calibration.thresholds.items():
+        rate, interval = "unknown", "-"
+        if thresholds.rate is not None:
+            rate = f"{100 * thresholds.rate:.1f} %"
+            interval = "{:.1f} to {:.1f} %".format(*(100 * end for end in thresholds.interval))
+        origin = calibration.scores[name].origin if name in calibration.scores else "-"
+        table.add_row(name, f"{thresholds.image:.4g}", rate, interval, origin)
+        fault = unsupported(thresholds.images, calibration.rates.image)
+        if thresholds.rate is not None and fault:
+            warn(f"{name}: {fault}")
+    Console().print(table)
