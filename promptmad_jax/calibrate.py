@@ -14,8 +14,9 @@ from absl import flags
 
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.paths import define_path
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the working directory of a run", required=True)
+_WORKDIR = define_path("workdir", "the working directory of a run", required=True)
 _RATES = {
     "image": flags.DEFINE_float("image_fpr", None, "share of new normal images called defective"),
     "pixel": flags.DEFINE_float("pixel_fpr", None, "share of normal pixels above the threshold"),

@@ -11,6 +11,7 @@ from promptmad_jax.evaluation.thresholds import Rates, by_hand, unsupported
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.lock import locked
 from promptmad_jax.runtime.names import matching, nearest
 
 
@@ -32,7 +33,8 @@ def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) ->
     values = parse_thresholds(given, calibration)
     if rates or values:
         calibration = changed(calibration, calibration.rates._replace(**rates), values)
-        files.write_calibration(calibration)
+        with locked(files.path):
+            files.write_calibration(calibration)
     show(calibration)
     return calibration
 
