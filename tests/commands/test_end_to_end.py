@@ -179,7 +179,9 @@ def test_predict_files_and_folders(finished, tmp_path):
         assert anomaly_map.dtype == np.float32 and anomaly_map.shape == shape
         assert Image.open(output / row["overlay"]).size == shape[::-1]
         assert np.isfinite(row["score"])
-        assert row["verdict"] == ("defective" if row["score"] > row["threshold"] else "normal")
+        verdict = "defective" if row["score"] > row["threshold"] else "normal"
+        assert row["verdict"] == ("unknown" if row["novelty"] > 1 else verdict) and row["reason"]
+        assert bool(row["regions"]) == (row["verdict"] == "defective")
         for region in row["regions"]:
             assert region["area"] >= 1 and anomaly_map.min() < region["peak"]
 
