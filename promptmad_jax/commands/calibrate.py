@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from promptmad_jax.evaluation.calibration import Calibration, Change
+from promptmad_jax.evaluation.constants import Calibration, Change
 from promptmad_jax.evaluation.thresholds import Rates, by_hand, unsupported
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn

@@ -1,9 +1,8 @@
 """Calibration on normal images, so that no metric depends on constants from the test set."""
 
-import datetime
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -13,17 +12,14 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.evaluation.config import EvalConfig
-from promptmad_jax.evaluation.fusion import Maps, NormalMaps, final_map, normal_maps
+from promptmad_jax.evaluation.constants import Calibration
+from promptmad_jax.evaluation.fusion import Maps, final_map, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import check_finite, pixel_metrics
-from promptmad_jax.evaluation.novelty import ClassGallery, Gallery
+from promptmad_jax.evaluation.novelty import ClassGallery
 from promptmad_jax.evaluation.thresholds import (
-    USUAL,
-    NormalScores,
     Rates,
-    Thresholds,
     normal_scores,
-    set_thresholds,
 )
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
@@ -31,65 +27,6 @@ from promptmad_jax.runtime.errors import UserError
 _DRAWING_QUANTILE = 0.999
 # Weights of maps are tried in steps of 1 / _SHARES.
 _SHARES = 4
-
-
-class Change(NamedTuple):
-    """An entry of the history of the thresholds: ISO time, command, and what it set."""
-
-    time: str
-    command: str
-    what: str
-
-    @classmethod
-    def now(cls, command: str, what: str) -> "Change":
-        """An entry of this second."""
-        return cls(datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), command, what)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Constants of one state of a model.
-
-    Attributes:
-        source: images that scale, moments and weights come from: "held-out" normal images, or
-            "training" images if none are held out.
-        fusion_scale: brings the segmentor's probability to the reconstruction map's scale.
-        normal: moments of normal maps by class.
-        score_range: (low, high) of the final map by class, for drawing: the median of normal
-            pixels, and the 99.9th percentile of pseudo-anomalous ones.
-        thresholds: by class; empty if none were set.
-        step: of the state; 0 if unknown.
-        checkpoint_scores: step -> `pseudo_anomaly_ap` of the checkpoints that this one was chosen
-            from; empty if the newest was taken without comparison.
-        weights: of the maps in a "weighted" final map; empty for other rules.
-        scores: by class, of the normal images that set the thresholds.
-        rates: that the thresholds keep to.
-        history: of the thresholds, oldest first.
-        gallery: descriptions of these images, to tell what is no picture of the class.
-    """
-
-    source: str
-    fusion_scale: float
-    normal: dict[str, NormalMaps]
-    score_range: dict[str, tuple[float, float]]
-    thresholds: dict[str, Thresholds]
-    step: int = 0
-    checkpoint_scores: dict[int, float] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, NormalScores] = field(default_factory=dict)
-    rates: Rates = USUAL
-    history: tuple[Change, ...] = field(default=(), compare=False)
-    gallery: Gallery = field(default_factory=dict, compare=False, repr=False)
-
-    def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
-        """Fuses the model's maps [n, S, S] of images of `class_names`."""
-        normal = [self.normal[name] for name in class_names]
-        return final_map(maps, fusion, self.fusion_scale, normal, self.weights)
-
-    def with_rates(self, rates: Rates) -> "Calibration":
-        """A copy whose thresholds keep to other rates."""
-        thresholds = {name: set_thresholds(scores, rates) for name, scores in self.scores.items()}
-        return replace(self, thresholds=thresholds, rates=rates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from promptmad_jax.data.image_set import ImageSet
-from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks
 from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.runtime.processes import ALONE, Communicator, this_run

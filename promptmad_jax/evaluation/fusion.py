@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from promptmad_jax.models.reconstruction.outputs import fuse
-
 # A float32 probability cannot come nearer to 1 than 6e-8.
 _LEAST_PROBABILITY = 1e-7
 
@@ -119,3 +117,12 @@ def _standardize(maps: np.ndarray, moments: Sequence[Moments]) -> np.ndarray:
 def _moments(pixels: np.ndarray) -> Moments:
     # Bounded, so that a map that is constant on normal images does not turn noise into a score.
     return Moments(float(pixels.mean()), max(float(pixels.std()), 1e-6))
+
+
+def fuse(reconstruction, segmentation, scale):
+    """OneNIP's fused map: half the reconstruction map, half the segmentation brought to its scale.
+
+    `scale` is (max + min) / 2 of reconstruction maps: over the whole test set in the reference,
+    over calibration images here by default.
+    """
+    return 0.5 * reconstruction + 0.5 * scale * segmentation

@@ -5,6 +5,7 @@ An image's description holds mean and deviation of each channel of its features 
 number in standard deviations of the class's normal images.
 """
 
+import io
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -57,6 +58,22 @@ class ClassGallery(NamedTuple):
 
 
 Gallery = Mapping[str, ClassGallery]
+GALLERY_FILE = "normal_images.npz"
+
+
+def gallery_bytes(gallery: Gallery) -> bytes:
+    """The content of `normal_images.npz`."""
+    content = io.BytesIO()
+    arrays = {str(i): own.descriptions for i, own in enumerate(gallery.values())}
+    np.savez_compressed(content, class_names=np.array(list(gallery), str), **arrays)
+    return content.getvalue()
+
+
+def gallery_of(content: bytes) -> Gallery:
+    """The gallery from the bytes of its file."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        names = map(str, arrays["class_names"])
+        return {name: ClassGallery(arrays[str(i)]) for i, name in enumerate(names)}
 
 
 def _grey(descriptions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

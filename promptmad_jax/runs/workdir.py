@@ -8,7 +8,6 @@ normal_images.npz  descriptions of these images
 metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
 """
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -21,19 +20,13 @@ from etils import epath
 
 from promptmad_jax.config import Config, parse
 from promptmad_jax.data.levels import PIXEL_RANGE, Levels
-from promptmad_jax.evaluation.calibration import Calibration, Change
-from promptmad_jax.evaluation.fusion import SEGMENTATION_WEIGHT, Moments, NormalMaps
-from promptmad_jax.evaluation.novelty import ClassGallery, Gallery
-from promptmad_jax.evaluation.thresholds import NormalScores, Rates, Thresholds
+from promptmad_jax.evaluation.constants import Calibration, fits, from_json, to_json
+from promptmad_jax.evaluation.novelty import GALLERY_FILE, Gallery, gallery_bytes, gallery_of
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.runs.stored import MANIFEST_FILE, read_manifest
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
-
-# With another one, ranges and thresholds of "standardized" maps do not fit.
-_GALLERY = "normal_images.npz"
-_WEIGHT = {"segmentation_weight": float(SEGMENTATION_WEIGHT)}
 
 # Settings of older runs that changed speed alone, and that the platform now decides.
 _RETIRED = (("reconstructor", "attention_pass"), ("segmentor", "fine_pass"))
@@ -137,32 +130,21 @@ class Workdir:
 
     def write_calibration(self, calibration: Calibration) -> None:
         """Writes calibration.json and normal_images.npz."""
-        values = dataclasses.asdict(dataclasses.replace(calibration, gallery={})) | _WEIGHT
-        del values["gallery"]
-        for name in ("thresholds", "scores"):
-            rows = getattr(calibration, name)
-            values[name] = {class_name: row._asdict() for class_name, row in rows.items()}
-        values["rates"] = calibration.rates._asdict()
-        gallery = calibration.gallery
-        content = io.BytesIO()
-        arrays = {str(i): g.descriptions.astype(np.float32) for i, g in enumerate(gallery.values())}
-        np.savez_compressed(content, class_names=np.array(list(gallery), str), **arrays)
-        # The gallery first: constants without theirs would be noticed, others' would not.
-        write_bytes_atomic(self.path / _GALLERY, content.getvalue())
-        values["normal_images"] = hashlib.sha256(content.getvalue()).hexdigest()
+        content = gallery_bytes(calibration.gallery)
+        # The gallery first: constants without theirs are noticed.
+        write_bytes_atomic(self.path / GALLERY_FILE, content)
+        values = to_json(calibration) | {"normal_images": hashlib.sha256(content).hexdigest()}
         write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
 
     def _read_gallery(self, digest: str) -> Gallery:
-        path = self.path / _GALLERY
+        path = self.path / GALLERY_FILE
         content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != digest:
             raise UserError(
                 f"{path} is missing or does not belong to calibration.json beside it; write both "
                 f"with `promptmad evaluate --workdir={self.path}`"
             )
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = map(str, arrays["class_names"])
-            return {name: ClassGallery(arrays[str(i)]) for i, name in enumerate(names)}
+        return gallery_of(content)
 
     def read_calibration(self) -> Calibration:
         """The constants of the newest evaluation.
@@ -178,40 +160,12 @@ class Workdir:
             )
         try:
             values = json.loads(path.read_text())
-            if "normal_images" not in values or self._has_other_weight(values):
+            if "normal_images" not in values or not fits(values, self._fusion()):
                 raise UserError(f"{path} is of an older version; {way_out}")
-            return _calibration(values, self._read_gallery(values["normal_images"]))
+            return from_json(values, self._read_gallery(values["normal_images"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error!r}); {way_out}") from error
 
-    def _has_other_weight(self, values: dict[str, Any]) -> bool:
-        """Returns True if the constants fit only maps that were added up with another weight."""
-        if _WEIGHT.items() <= values.items():
-            return False
-        return self.config().eval.fusion == "standardized"
-
-
-def _calibration(values: dict[str, Any], gallery: Gallery) -> Calibration:
-    """The content of calibration.json."""
-    normal = {
-        name: NormalMaps(*(None if pair is None else Moments(*pair) for pair in pairs))
-        for name, pairs in values["normal"].items()
-    }
-    return Calibration(
-        values["source"],
-        values["fusion_scale"],
-        normal,
-        {name: tuple(pair) for name, pair in values["score_range"].items()},
-        {name: Thresholds(**_tuples(row)) for name, row in values["thresholds"].items()},
-        values["step"],
-        {int(step): score for step, score in values["checkpoint_scores"].items()},
-        values["weights"],
-        {name: NormalScores(**_tuples(row)) for name, row in values["scores"].items()},
-        Rates(**values["rates"]),
-        tuple(Change(*row) for row in values["history"]),
-        gallery,
-    )
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    def _fusion(self) -> str:
+        path = self.path / "checkpoints" / CONFIG_FILE
+        return self.config().eval.fusion if path.exists() else ""

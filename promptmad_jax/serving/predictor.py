@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptmad_jax.data.preprocess import resize_image
-from promptmad_jax.evaluation.calibration import Calibration
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.runtime.errors import UserError

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from promptmad_jax.commands import calibrate as command
-from promptmad_jax.evaluation.calibration import (
-    Calibration,
-    Probe,
-    calibrate,
-)
+from promptmad_jax.evaluation.calibration import Probe, calibrate
 from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps, log_odds, normal_maps
 from promptmad_jax.evaluation.novelty import ClassGallery
 from promptmad_jax.evaluation.thresholds import NormalScores, Rates, Thresholds, normal_scores

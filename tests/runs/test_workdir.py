@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from promptmad_jax.config import Config
-from promptmad_jax.evaluation.calibration import Calibration
 from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.image_scores import ImageScore, read_scores, write_scores
 from promptmad_jax.prompts.embeddings import TextTokens
 from promptmad_jax.reporting.report import Report

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.evaluation.calibration import Calibration
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.fusion import Moments, NormalMaps
 from promptmad_jax.evaluation.thresholds import Thresholds
 from promptmad_jax.methods.reconstruction.assembly import Assembly

@@ -8,7 +8,6 @@ from etils import epath
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.evaluation.calibration import (
     CHOICE,
-    Calibration,
     NormalImages,
     Probe,
     add_thresholds,
@@ -21,6 +20,7 @@ from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.modes import needs_original_masks
 from promptmad_jax.evaluation.compat.original_size import OriginalMasks
 from promptmad_jax.evaluation.config import EvalConfig
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.evaluate import class_maps, evaluate_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.methods.reconstruction.assembly import Assembly

@@ -59,12 +59,3 @@ def anomaly_maps(
         if logit is not None:
             maps[name] = jax.nn.sigmoid(full_size_logit(logit, size))
     return maps
-
-
-def fuse(reconstruction, segmentation, scale):
-    """OneNIP's fused map: half the reconstruction map, half the segmentation brought to its scale.
-
-    `scale` is (max + min) / 2 of reconstruction maps: over the whole test set in the reference,
-    over calibration images here by default.
-    """
-    return 0.5 * reconstruction + 0.5 * scale * segmentation
