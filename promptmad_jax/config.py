@@ -233,6 +233,11 @@ _CHECKS = {
 }
 
 
+def with_dtype(config: Config, dtype: str) -> Config:
+    """The configuration with a backbone that computes in this type."""
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, dtype=dtype))
+
+
 def relocated(config: Config, data_dir: str, weights: str = "") -> Config:
     """The configuration with its data, and its backbone's or CLIP's weights, at other places; ""
     leaves them where they are."""

@@ -2,6 +2,7 @@
 
     promptmad predict --workdir=runs/mine --class_name=screw --output=out photos/ more/1.png
     promptmad predict --workdir=runs/zero_shot --defects="scratch,missing cap" --output=out photos/
+    promptmad predict --export=detector.zip --class_name=screw --output=out photos/
     promptmad predict --config=onenip_mvtec.py --weights=onenip.safetensors \\
         --prompt_image=normal.png --class_name=screw --output=out photos/
 
@@ -28,6 +29,7 @@ _DEFECTS = flags.DEFINE_string(
     "defects", "", "zero-shot detectors: the defects to look for, in words separated by commas"
 )
 _OUTPUT = define_path("output", "folder for the results", required=True)
+_EXPORT = define_path("export", "an exported detector, folder or .zip, in place of a run")
 _CONFIG = define_config_flag("configuration of the model that --weights are for")
 _WEIGHTS = define_path("weights", "a file of weights in place of a trained run")
 _BACKBONE_WEIGHTS = define_path(
@@ -48,12 +50,32 @@ _MAX_MEGAPIXELS = flags.DEFINE_integer(
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
-    from promptmad_jax.commands.predict import (
-        predict,
-        reading_of,
-        run_predictor,
-        weights_predictor,
-    )
+    from promptmad_jax.commands.predict import predict
+
+    if _EXPORT.value:
+        reading, make = _exported()
+    else:
+        reading, make = _trained()
+    predict(make, argv[1:], _CLASS_NAME.value, _OUTPUT.value, reading)
+
+
+def _exported():
+    """Reading and predictor of an artifact, without the code that trains."""
+    from promptmad_jax.data.image_files import Reading
+    from promptmad_jax.data.levels import Levels
+    from promptmad_jax.serving.artifact import Artifact
+
+    others = (_WORKDIR, _CONFIG, _WEIGHTS, _DEFECTS, _BACKBONE_WEIGHTS, _PROMPT_IMAGE)
+    if any(flag.value for flag in others):
+        raise UserError("--export holds everything: leave out --workdir, --config and --weights")
+    artifact, bits = Artifact(_EXPORT.value), _BIT_DEPTH.value
+    levels = Levels.of_bits(bits) if bits else artifact.levels()
+    return Reading(levels, _MAX_MEGAPIXELS.value), artifact.predictor
+
+
+def _trained():
+    """Reading and predictor of a run, of a weight file, or of a configuration alone."""
+    from promptmad_jax.commands.predictors import reading_of, run_predictor, weights_predictor
     from promptmad_jax.config import parse, relocated
 
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
@@ -68,7 +90,7 @@ def main(argv: list[str]) -> None:
         raise UserError("--weights and --prompt_image go with --config, without --workdir")
     else:
         make = run_predictor(_WORKDIR.value, config, _DEFECTS.value, _BACKBONE_WEIGHTS.value)
-    predict(make, argv[1:], name, _OUTPUT.value, reading)
+    return reading, make
 
 
 if __name__ == "__main__":

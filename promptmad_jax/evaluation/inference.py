@@ -82,6 +82,11 @@ class MapMaker:
         return programs.bank(self.params, self.stats, programs.frozen, programs.prompts)
 
     @property
+    def image_size(self) -> int:
+        """Side S of the images."""
+        return self.programs.detector.image_size
+
+    @property
     def batch_size(self) -> int:
         """Images per forward pass."""
         return self.programs.placement.batch_size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
@@ -105,6 +106,25 @@ class AbstractTraining(Protocol):
         ...
 
 
+class Exportable(Protocol):
+    """A trained detector as arrays and programs; see `serving/artifact.py` for their form.
+
+    Attributes:
+        arrays: by name, the first argument of the programs.
+        fusion, image_pool: of the final map and the image score.
+    """
+
+    arrays: dict[str, np.ndarray]
+    class_names: tuple[str, ...]
+    image_size: int
+    fusion: str
+    image_pool: int
+
+    def program(self, platform: str, batch_size: int) -> bytes:
+        """The serialized program of a batch for "cpu", "cuda" or "tpu"."""
+        ...
+
+
 class Method(Protocol):
     """A family of detectors under one configuration.
 
@@ -143,6 +163,10 @@ class Method(Protocol):
         self, path: str, class_name: str, prompt_image: str, levels: Levels | None
     ) -> Predictor:
         """Scores new images of one class with a weight file; `levels` are the prompt image's."""
+        ...
+
+    def exportable(self, files: Workdir) -> Exportable:
+        """The detector of a run, to be exported."""
         ...
 
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:

@@ -21,6 +21,7 @@ from promptmad_jax.runtime.paths import absolute
 
 MARKER = ".promptmad.json"
 TRAIN, EVALUATE, PREDICT, COMPARE, FIGURES = "train", "evaluate", "predict", "compare", "report"
+EXPORT = "export"
 _STAGE = ".promptmad-stage-"
 # By these files a folder of an older version, without a marker, is recognized; the first counts.
 _SIGNS = (
@@ -36,6 +37,7 @@ _HOLDS = {
     EVALUATE: "an evaluation",
     PREDICT: "predictions",
     COMPARE: "a comparison",
+    EXPORT: "an exported detector",
     FIGURES: "figures",
 }
 _RUN_FOLDERS = ("checkpoints", "evaluations", "profile", "report", "tensorboard")

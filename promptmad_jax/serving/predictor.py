@@ -1,12 +1,12 @@
 """Predictor of a trained detector with a class bank."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation.constants import Calibration
-from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching, nearest
@@ -16,17 +16,32 @@ SEARCH = ("auto", "nearest")
 EXACT = "class:"
 
 
+class Maker(Protocol):
+    """Maps images of the classes; see `MapMaker`.
+
+    Attributes:
+        image_size: S.
+    """
+
+    image_size: int
+
+    def described_maps(
+        self, images: np.ndarray, class_ids: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]: ...
+    def descriptions(self, images: np.ndarray) -> np.ndarray: ...
+
+
 class ClassPredictor:
     """Scores images of known classes, and finds the class if asked.
 
     Args:
-        maker: the trained detector, with a prompt image for each of `class_names`.
+        maker: the trained detector.
         fusion, image_pool: settings of the final map and the image score, as evaluated.
     """
 
     def __init__(
         self,
-        maker: MapMaker,
+        maker: Maker,
         class_names: tuple[str, ...],
         calibration: Calibration,
         fusion: str,
@@ -46,7 +61,7 @@ class ClassPredictor:
         Raises:
             UserError: the model has no such class.
         """
-        size = self._maker.programs.detector.image_size
+        size = self._maker.image_size
         resized = np.stack([resize_image(image, size) for image in images])
         ids = self._class_ids(resized, class_name)
         maps, descriptions = self._maker.described_maps(resized, ids)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptmad_jax.commands.predict import reading_of
+from promptmad_jax.commands.predictors import reading_of
 from promptmad_jax.commands.prepare import prepare
 from promptmad_jax.data.image_set import load_image_set
 from promptmad_jax.data.prepared import find_prepared, read_records

@@ -14,6 +14,7 @@ from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
 from promptmad_jax.methods.reconstruction.assembly import reassemble
 from promptmad_jax.methods.reconstruction.evaluation import finish
+from promptmad_jax.methods.reconstruction.exporting import ExportedReconstruction
 from promptmad_jax.methods.reconstruction.splits import load_splits, load_test_images
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
 from promptmad_jax.methods.reconstruction.training import ReconstructionTraining
@@ -79,6 +80,10 @@ class Reconstruction:
         from promptmad_jax.methods.reconstruction.weight_file import load_weights_predictor
 
         return load_weights_predictor(self.config, path, class_name, prompt_image, levels)
+
+    def exportable(self, files: Workdir) -> ExportedReconstruction:
+        detector = _restore(self.config, files, files.read_calibration().step)
+        return ExportedReconstruction(detector)
 
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
         calibration = files.read_calibration()

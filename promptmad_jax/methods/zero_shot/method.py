@@ -73,6 +73,11 @@ class ZeroShot:
     ) -> NoReturn:
         _refuse("--weights")
 
+    def exportable(self, files: Workdir) -> NoReturn:
+        raise UserError(
+            "export is for detectors of classes with thresholds, and a zero-shot run has none"
+        )
+
     def report_maps(self, files: Workdir, step: int) -> tuple[Report, Iterator[ClassMaps]]:
         report = make_report(self.config, files.path / "report")
         target = load_target(self.config)

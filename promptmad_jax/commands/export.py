@@ -1,0 +1,108 @@
+"""Writes the artifact of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.numpy
+
+from promptmad_jax import __version__
+from promptmad_jax.config import with_dtype
+from promptmad_jax.data.levels import PIXEL_RANGE
+from promptmad_jax.methods.method import Method, open_method
+from promptmad_jax.runs.manifest import package_versions
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime import outputs
+from promptmad_jax.runtime.console import say
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving import artifact
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_README = """\
+# An exported detector
+
+Made by promptmad_jax {version} for the classes {classes}.
+
+    pip install promptmad_jax
+    promptmad predict --export=ARTIFACT --class_name={first} --output=out PHOTOS...
+
+ARTIFACT is this folder or the .zip file. In Python, `promptmad_jax.load("ARTIFACT")(image,
+"{first}")` returns score, threshold, verdict, reason and regions.
+
+There are programs for {platforms} and batches of {batches}, compiled when first used; images are resized to the programs' size. A
+damaged file is named when the artifact is loaded. `manifest.json` describes everything.
+"""
+
+
+def export(
+    workdir: str, output: str, platforms: Sequence[str], batch_sizes: Sequence[str], dtype: str
+) -> None:
+    """Exports a run.
+
+    Raises:
+        UserError: there is no evaluated run, a platform or a batch size is none, or the output
+            holds something else.
+    """
+    sizes = _batch_sizes(batch_sizes)
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise UserError(f"--platforms={platform}: choose from {', '.join(PLATFORMS)}")
+    files = Workdir(workdir)
+    method = open_method(with_dtype(files.config(), dtype))
+    if output.lower().endswith(".zip"):
+        outputs.check_file(output, "--output", (workdir,), overwrite=False)
+        artifact.write_zip(Path(output), *_contents(files, method, platforms, sizes, dtype))
+    else:
+        with outputs.claim(output, outputs.EXPORT, "--output") as folder:
+            manifest, contents = _contents(files, method, platforms, sizes, dtype)
+            old = artifact.files_of(folder)
+            with outputs.staged(folder, artifact.MANIFEST, old) as stage:
+                artifact.write_folder(stage, manifest, contents)
+    print(f"{output}: an artifact for {', '.join(platforms)}")
+
+
+def _contents(
+    files: Workdir, method: Method, platforms: Sequence[str], sizes: tuple[int, ...], dtype: str
+) -> tuple[artifact.ArtifactManifest, dict[str, bytes]]:
+    """The manifest and the other files by name."""
+    contents = {
+        name: (files.path / name).read_bytes()
+        for name in (artifact.CALIBRATION, artifact.GALLERY_FILE)
+    }
+    exportable = method.exportable(files)
+    contents[artifact.ARRAYS] = safetensors.numpy.save(exportable.arrays)
+    for platform in platforms:
+        for size in sizes:
+            name = artifact.program_name(platform, size, dtype)
+            contents[name] = exportable.program(platform, size)
+            say(f"{name}: {len(contents[name]) / 1e6:.1f} MB")
+    contents["README.md"] = _readme(exportable.class_names, platforms, sizes).encode()
+    manifest = artifact.ArtifactManifest(
+        artifact.FORMAT,
+        {"promptmad_jax": __version__} | package_versions(),
+        tuple(platforms),
+        sizes,
+        dtype,
+        exportable.class_names,
+        exportable.image_size,
+        exportable.fusion,
+        exportable.image_pool,
+        (files.read_manifest() or {}).get(PIXEL_RANGE),
+        artifact.checksums(contents),
+    )
+    return manifest, contents
+
+
+def _batch_sizes(given: Sequence[str]) -> tuple[int, ...]:
+    if not given or not all(text.isdecimal() and 0 < int(text) <= 4096 for text in given):
+        raise UserError(f"--batch_sizes={','.join(given)}: give numbers from 1 to 4096")
+    return tuple(sorted({int(text) for text in given}))
+
+
+def _readme(classes: Sequence[str], platforms: Sequence[str], sizes: Sequence[int]) -> str:
+    return _README.format(
+        version=__version__,
+        classes=", ".join(classes),
+        first=classes[0],
+        platforms=", ".join(platforms),
+        batches=" and ".join(map(str, sizes)),
+    )
