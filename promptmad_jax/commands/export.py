@@ -28,8 +28,9 @@ Made by promptmad_jax {version} for the classes {classes}.
 ARTIFACT is this folder or the .zip file. In Python, `promptmad_jax.load("ARTIFACT")(image,
 "{first}")` returns score, threshold, verdict, reason and regions.
 
-There are programs for {platforms} and batches of {batches}, compiled when first used; images are resized to the programs' size. A
-damaged file is named when the artifact is loaded. `manifest.json` describes everything.
+There are programs for {platforms} and batches of {batches}, compiled when first used; images are
+resized to the programs' size. A damaged file is named when the artifact is loaded. `manifest.json`
+describes everything.
 """
 
 

@@ -186,6 +186,30 @@ def test_predict_files_and_folders(finished, tmp_path):
             assert region["area"] >= 1 and anomaly_map.min() < region["peak"]
 
 
+def test_an_exported_run_needs_no_model_code(finished, tmp_path):
+    """Another installation, without the models, finds the same; a damaged artifact is named."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)).save(
+        tmp_path / "part.png"
+    )
+    artifact, classes = tmp_path / "artifact", ("--class_name=hex_bolt", str(tmp_path / "part.png"))
+    run("export", f"--workdir={finished}", f"--output={artifact}", "--platforms=cpu,tpu")
+    run("predict", f"--workdir={finished}", f"--output={tmp_path / 'a'}", *classes)
+    shutil.copytree(ROOT / "promptmad_jax", tmp_path / "copy" / "promptmad_jax")
+    for folder in ("models", "methods", "training", "losses"):
+        shutil.rmtree(tmp_path / "copy" / "promptmad_jax" / folder)
+    argv = command("predict", f"--export={artifact}", f"--output={tmp_path / 'b'}", *classes)
+    elsewhere = environment() | {"PYTHONPATH": str(tmp_path / "copy")}
+    done = subprocess.run(argv, env=elsewhere, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    here, there = (json.loads((tmp_path / x / "scores.jsonl").read_text()) for x in "ab")
+    assert here["verdict"] == there["verdict"] and here["regions"] == there["regions"]
+    np.testing.assert_allclose(there["score"], here["score"], rtol=1e-5)
+    weights = artifact / "arrays.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    text = run("predict", f"--export={artifact}", f"--output={tmp_path / 'c'}", *classes, status=2)
+    assert "arrays.safetensors is damaged: its checksum differs" in text
+
+
 def test_predict_mistakes(finished, tmp_path):
     image, out = tmp_path / "part.png", tmp_path / "out"
     Image.new("RGB", (20, 20)).save(image)
