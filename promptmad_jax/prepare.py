@@ -1,6 +1,7 @@
 """Builds a data set from an archive, a folder or a list of files.
 
     promptmad prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
+    promptmad prepare --dataset=normal_folder --source=GOOD_PARTS --data_dir=data
     promptmad prepare --dataset=mvtec_ad --source=mvtec_anomaly_detection.tar.xz --data_dir=data
     promptmad prepare --dataset=synthetic_mvtec --data_dir=data
 

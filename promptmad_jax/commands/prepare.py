@@ -24,7 +24,9 @@ from promptmad_jax.runtime.paths import absolute
 
 SYNTHETIC = "synthetic_mvtec"
 FOLDER_DATASETS = tuple(
-    "anomaly_folder btad mad_real mad_sim mpdd mvtec_ad mvtec_ad_2 real_iad visa".split()
+    (
+        "anomaly_folder normal_folder btad mad_real mad_sim mpdd mvtec_ad mvtec_ad_2 real_iad visa"
+    ).split()
 )
 _SHOWN = 5  # problems of a kind on the terminal
 _WARNINGS = ("empty_class", "empty_type", "no_test", "dark", "clipped")

@@ -8,7 +8,7 @@ import numpy as np
 
 from promptmad_jax.data import image_cache
 from promptmad_jax.data.levels import Levels
-from promptmad_jax.data.prepared import find_prepared, levels_of
+from promptmad_jax.data.prepared import find_prepared, levels_of, splits
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching
 
@@ -77,6 +77,7 @@ def load_image_set(
     classes: tuple[str, ...] = (),
     kernel: str = "bilinear",
     cache_dir: str = "",
+    required: bool = True,
 ) -> ImageSet:
     """Reads one split of a prepared data set at one size.
 
@@ -91,15 +92,24 @@ def load_image_set(
       classes: the classes to keep, all if empty; `class_names` are then these, sorted.
       kernel: of the images' resizing, see `preprocess.resize_image`.
       cache_dir: the folder of the cache `resized`; `data_dir` if empty.
+      required: False returns an empty set where the split has no image of the classes.
 
     Raises:
       UserError: the data set is not prepared, lacks the split or a class, or the cache cannot be
         written.
     """
     prepared = find_prepared(dataset, data_dir)
-    cached = image_cache.open_or_build(prepared, cache_dir or data_dir, split, image_size, kernel)
+    empty = not required and split not in splits(prepared)
+    cached = image_cache.open_or_build(
+        prepared, cache_dir or data_dir, "train" if empty else split, image_size, kernel
+    )
     image_set = _image_set(cached, levels_of(prepared))
-    return _only(image_set, classes, f"{dataset} in {data_dir}", split) if classes else image_set
+    if classes:
+        image_set = _only(image_set, classes, f"{dataset} in {data_dir}")
+    if required and not len(image_set):
+        listed = ", ".join(image_set.class_names)
+        raise UserError(f"{dataset} in {data_dir}: the split {split} has no image of {listed}")
+    return image_set.select([]) if empty else image_set
 
 
 def _image_set(cached: image_cache.Cached, levels: Levels | None) -> ImageSet:
@@ -121,7 +131,7 @@ def _image_set(cached: image_cache.Cached, levels: Levels | None) -> ImageSet:
     )
 
 
-def _only(image_set: ImageSet, classes: tuple[str, ...], where: str, split: str) -> ImageSet:
+def _only(image_set: ImageSet, classes: tuple[str, ...], where: str) -> ImageSet:
     spellings = {matching(name): name for name in image_set.class_names}
     asked = {c if c in image_set.class_names else spellings.get(matching(c), c) for c in classes}
     names = tuple(sorted(asked))
@@ -131,7 +141,5 @@ def _only(image_set: ImageSet, classes: tuple[str, ...], where: str, split: str)
         raise UserError(f"{where}: no class {', '.join(unknown)}; it has {known}")
     kept_ids = np.asarray([image_set.class_names.index(name) for name in names])
     kept = image_set.select(np.flatnonzero(np.isin(image_set.class_ids, kept_ids)))
-    if not len(kept):
-        raise UserError(f"{where}: the split {split} has no image of {', '.join(names)}")
     ids = np.searchsorted(kept_ids, kept.class_ids).astype(np.int32)
     return dataclasses.replace(kept, class_ids=ids, class_names=names)

@@ -1,6 +1,6 @@
 """The evaluation of a model: its maps of a test split, measured class by class."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -61,12 +61,14 @@ def evaluate_maps(
     thresholds: Mapping[str, tuple],
     thresholds_from: str,
     also: Callable[[ClassMaps], None] | None = None,
+    untested: Iterable[str] = (),
 ) -> dict:
     """Measures maps, all processes of the run together, and returns the metrics.json object.
 
     Args:
         maps: of each process's own images; with `also`, of all images on every process.
         also: is called with every class, for a report.
+        untested: classes without test images.
     """
     run = this_run()
     with Evaluator(config, thresholds, thresholds_from, run) as evaluator:
@@ -74,4 +76,6 @@ def evaluate_maps(
             evaluator.add(one if also is None else one.share(run.index, run.count))
             if also is not None:
                 also(one)
+        for name in untested:
+            evaluator.add_untested(name)
         return evaluator.result()

@@ -7,13 +7,22 @@ import numpy as np
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.compat.modes import describe_mode, make_mode
 from promptmad_jax.evaluation.config import EvalConfig
-from promptmad_jax.evaluation.metrics.blocks import Block, ClassScores, Pooled, score_maps
+from promptmad_jax.evaluation.metrics.blocks import (
+    METRICS,
+    Block,
+    ClassScores,
+    Pooled,
+    score_maps,
+    unknown,
+)
 from promptmad_jax.evaluation.metrics.ground_truth import GroundTruth
 from promptmad_jax.evaluation.metrics.metrics import SMALL_LIMIT, check_finite
 from promptmad_jax.evaluation.metrics.thresholds import Decisions
 from promptmad_jax.evaluation.scratch import Scratch
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import ALONE, Communicator, agree, jointly
+
+NO_TEST = "no test image"
 
 
 def describe(config: EvalConfig) -> dict:
@@ -103,6 +112,13 @@ class Evaluator:
         self._images[name] = {"normal": truth.count - defective, "defective": defective}
         self._sizes.add(class_maps.masks.shape[1:])
 
+    def add_untested(self, class_name: str) -> None:
+        """Adds a class without test images: its thresholds hold, its figures are unknown."""
+        self._images[class_name] = {"normal": 0, "defective": 0}
+        self._final.add_unknown(class_name, NO_TEST)
+        if self._decisions is not None:
+            self._decisions.add_unknown(class_name, NO_TEST)
+
     def result(self) -> dict:
         """The content of metrics.json for all classes added so far.
 
@@ -116,17 +132,19 @@ class Evaluator:
           UserError: no class was added.
         """
         if not self._images:
-            raise UserError("no class to evaluate: the test split is empty")
+            raise UserError("no class to evaluate")
         block = self._final.result()
-        pooled, missing = self._pooled.figures(self._config.aupro_limit)
+        tested, modes = bool(self._sizes), self._compat.items()
+        pooled, missing = unknown(METRICS, NO_TEST)
+        if tested:
+            pooled, missing = self._pooled.figures(self._config.aupro_limit)
         if missing:
             block["undefined"]["pooled"] = missing
-        modes = self._compat.items()
         decisions = {} if self._decisions is None else {"thresholds": self._decisions.result()}
         return block | {
             "pooled": pooled,
             "maps": {key: other.result() for key, other in self._others.items()},
-            "compat": {name: mode.result() for name, mode in modes if not mode.left_out},
+            "compat": {name: mode.result() for name, mode in modes if tested and not mode.left_out},
             **decisions,
             "protocol": self._describe(),
         }

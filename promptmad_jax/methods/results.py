@@ -7,8 +7,10 @@ from typing import Any
 from promptmad_jax.evaluation.image_scores import write_scores
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.reporting.tables import format_table
+from promptmad_jax.reporting.warnings import untested
 from promptmad_jax.runs.stored import read_manifest
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.files import write_text_atomic
 from promptmad_jax.runtime.metrics_log import read_metrics
 
@@ -31,6 +33,9 @@ def write_results(
     if output.manifest != files.manifest:
         write_text_atomic(output.manifest, json.dumps(manifest, indent=2) + "\n")
     page = report.write(result, manifest, read_metrics(files.log))
-    print(format_table(result))
+    if result["protocol"]["map_size"]:  # Else nothing was measured.
+        print(format_table(result))
+    for warning in untested(result):
+        warn(warning)
     print(f"metrics: {output.path / 'metrics.json'}")
     print(f"report: {page}")

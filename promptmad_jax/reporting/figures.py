@@ -74,15 +74,16 @@ class Figures:
     def write(
         self, result: Mapping, history: Sequence[Mapping], thresholds: Mapping[str, float]
     ) -> None:
-        """Draws `curves`, `histograms` and `training`.
+        """Draws `curves` and `histograms`, where there are test images, and `training`.
 
         Args:
           result: the content of metrics.json. history: the rows of metrics.jsonl.
           thresholds: class -> image threshold, where there are any.
         """
         with matplotlib.rc_context(STYLE):
-            self._save(draw_curves(self._curves, result), "curves")
-            self._save(draw_histograms(self._scores, thresholds), "histograms")
+            if self._scores:
+                self._save(draw_curves(self._curves, result), "curves")
+                self._save(draw_histograms(self._scores, thresholds), "histograms")
             series = training_series(history)
             if series:
                 self._save(draw_training(series), "training")

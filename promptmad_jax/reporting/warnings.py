@@ -36,7 +36,23 @@ def setting_warnings(config: Mapping, steps: int | None) -> Iterator[str]:
 
 def run_warnings(result: Mapping, manifest: Mapping) -> list[str]:
     """What a reader must know of a run: its weights, its training, its thresholds."""
-    return [*_training(result, manifest), *_calibration(result), *_rates(result)]
+    return [
+        *untested(result),
+        *_training(result, manifest),
+        *_calibration(result),
+        *_rates(result),
+    ]
+
+
+def untested(result: Mapping) -> Iterator[str]:
+    """Yields what cannot be known of classes without test images."""
+    counts = result["protocol"]["images"].items()
+    names = {name: "" for name, count in counts if not any(count.values())}
+    if names:
+        yield (
+            f"no test images of {_listed(names)}: which defects are found is not known, only the "
+            "rate of false alarms that the thresholds were set for"
+        )
 
 
 def training_warnings(result: Mapping, manifest: Mapping) -> list[str]:
@@ -122,7 +138,7 @@ def _is_far(own: Decisions, asked: float) -> bool:
 
 
 def _listed(values: Mapping[str, str]) -> str:
-    words: Sequence[str] = [f"{name} {value}" for name, value in values.items()]
+    words: Sequence[str] = [f"{name} {value}".strip() for name, value in values.items()]
     if len(words) > _LISTED:
         words = [*words[:_LISTED], f"and {len(words) - _LISTED} more"]
     return ", ".join(words)

@@ -34,13 +34,25 @@ def test_records_hold_the_images_and_their_masks(tmp_path):
     assert report_of(folder)["problems"] == []
 
 
-def test_reading_needs_no_source(tmp_path):
-    write_class(tmp_path / "source", "widget")
-    build(tmp_path / "data", tmp_path / "source")
-    shutil.rmtree(tmp_path / "source")
-    builder = tfds.builder("anomaly_folder", data_dir=tmp_path / "data")
-    assert len(builder.as_data_source("train")) == 2
+def test_good_parts_alone_are_a_class_per_folder_and_reading_needs_no_source(tmp_path):
+    names = ("bolt/1.png", "bolt/line/1.png", "nut/2.png")
+    for seed, name in enumerate(names):
+        write_image(tmp_path / "parts" / name, pixels(seed))
+    (tmp_path / "parts" / "notes.txt").write_text("")
+    build(tmp_path / "data", tmp_path / "parts", "normal_folder")
+    nut = records(build(tmp_path / "one", tmp_path / "parts" / "nut", "normal_folder"), "train")
+    assert {name: row["class_name"] for name, row in nut.items()} == {"nut/2.png": b"nut"}
+    shutil.rmtree(tmp_path / "parts")
+    builder = tfds.builder("normal_folder", data_dir=tmp_path / "data")
+    rows = {row["filename"].decode(): row for row in builder.as_data_source("train")}
+    assert {name: row["class_name"].decode() for name, row in rows.items()} == {
+        name: name.split("/")[0] for name in names
+    }
     assert builder.info.features["label"].names == ["good", "defective"]
+    write_class(tmp_path / "parts", "widget")
+    for wrong in ("parts", "parts/widget"):
+        with pytest.raises(UserError, match="--dataset=anomaly_folder"):
+            build(tmp_path / "data2", tmp_path / wrong, "normal_folder")
 
 
 def test_every_fault_is_named_and_left_out(tmp_path):

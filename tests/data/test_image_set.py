@@ -159,6 +159,8 @@ def test_what_is_not_there_is_said(data_dir):
         load(data_dir, classes=("kiwi", "apple"))
     with pytest.raises(UserError, match="the split test has no image of mole"):
         load(data_dir, "test", classes=("mole",))
+    assert not len(load(data_dir, "test", classes=("mole",), required=False))
+    assert not len(load(data_dir, "validation", required=False))
     with pytest.raises(UserError, match="no image in the split validation"):
         load(data_dir, "validation")
     with pytest.raises(UserError, match="local or mounted"):

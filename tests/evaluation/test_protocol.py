@@ -13,6 +13,7 @@ from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.metrics import metrics
 from promptmad_jax.evaluation.protocol import Evaluator
 from promptmad_jax.reporting.tables import format_table
+from promptmad_jax.reporting.warnings import run_warnings
 from promptmad_jax.runtime.errors import UserError
 from tests.evaluation.classes import SIZE, image_metrics, make_class
 
@@ -137,6 +138,14 @@ def test_nothing_defined_anywhere():
     assert set(result["mean"].values()) == {None}
     assert set(result["pooled"].values()) == {None}
     assert result["undefined"]["pooled"]["pixel_ap"] == "no defective pixel"
+    with Evaluator(EvalConfig(), {"bare": (1.0, 2.0)}) as evaluator:
+        evaluator.add_untested("bare")
+        result = evaluator.result()
+    for block in (result, result["thresholds"]):
+        assert set(block["classes"]["bare"].values()) == {None} == set(block["mean"].values())
+        assert set(block["undefined"]["bare"].values()) == {"no test image"}
+    assert result["compat"] == {} and result["thresholds"]["values"]["bare"]["image"] == 2
+    assert "no test images of bare" in run_warnings(result, {})[0]
 
 
 def test_nan_is_refused_with_the_file_and_the_map():
@@ -147,7 +156,7 @@ def test_nan_is_refused_with_the_file_and_the_map():
 
 
 def test_refusals(two_classes, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="test split is empty"):
+    with pytest.raises(UserError, match="no class to evaluate"):
         evaluate()
     with pytest.raises(UserError, match="class tile was added twice"):
         evaluate(two_classes[0], two_classes[0])

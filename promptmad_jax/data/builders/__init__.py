@@ -7,6 +7,7 @@ from promptmad_jax.data.builders import (  # noqa: F401
     mpdd,
     mvtec_ad,
     mvtec_ad_2,
+    normal_folder,
     real_iad,
     synthetic_mvtec,
     visa,

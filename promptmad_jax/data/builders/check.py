@@ -138,7 +138,7 @@ def _class_problems(
             action = f"class left out, with {tests} test images"
             yield Problem(name, "empty_class", "no usable training image", action)
         elif tests == 0:
-            yield Problem(name, "no_test", "no usable test image", "kept for training")
+            yield Problem(name, "no_test", "no usable test image", "trained on, but not measured")
 
 
 def _type_problems(

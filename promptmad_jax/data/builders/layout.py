@@ -13,8 +13,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
-from promptmad_jax.data.builders.records import GOOD, SPLITS, Entry, Found, name_fault
-from promptmad_jax.data.paths import printable
+from promptmad_jax.data.builders.records import GOOD, SPLITS, Entry, Found
+from promptmad_jax.data.paths import name_fault, printable
 from promptmad_jax.data.user_files import children, folders, images_below, is_image
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching
@@ -43,11 +43,11 @@ def find_in_folder(
     """
     del image_dir
     root, beside = _layout_root(folder)
-    single = _is_class(root)
+    single = is_class(root)
     found = Found(source=root.parent if single else root)
     for path in beside:
         found.stray(path, "lies beside the folder of the classes")
-    classes = [root] if single else [child for child in folders(root) if _is_class(child)]
+    classes = [root] if single else [child for child in folders(root) if is_class(child)]
     for path in [] if single else children(root):
         if path not in classes:
             _note_no_class(found, path)
@@ -59,7 +59,7 @@ def find_in_folder(
 def _layout_root(folder: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
     """The class folder, or the folder of classes, and what lies beside the way to it."""
     root, beside = folder, []
-    while not _is_class(root) and not any(map(_is_class, folders(root))):
+    while not is_class(root) and not any(map(is_class, folders(root))):
         inner = list(folders(root))
         if len(inner) != 1:
             state = "holds no class folder" if children(folder) else "is empty"
@@ -69,8 +69,8 @@ def _layout_root(folder: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]
     return root, beside
 
 
-def _is_class(folder: pathlib.Path) -> bool:
-    """Judges by the content, because classes may be called `test` and `train` too."""
+def is_class(folder: pathlib.Path) -> bool:
+    """Returns True for the folder of a class; classes may be called `test` and `train` too."""
     if _has_normal(folder):
         return True
     return any(_named(folder, "train", "test")) and not any(map(_has_normal, folders(folder)))

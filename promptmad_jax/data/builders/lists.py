@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from promptmad_jax.data.builders.records import GOOD, Entry, Found, name_fault
-from promptmad_jax.data.paths import printable
+from promptmad_jax.data.builders.records import GOOD, Entry, Found
+from promptmad_jax.data.paths import name_fault, printable
 from promptmad_jax.data.user_files import ListedFiles
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import unicodedata
 from dataclasses import dataclass, field
 
 from promptmad_jax.data.paths import printable
@@ -117,12 +116,3 @@ class Found:
         remark = Problem(place, "name", f"another spelling of {first}", f"read as {first}")
         if name != first and remark not in self.problems:
             self.problems.append(remark)
-
-
-def name_fault(name: str) -> str:
-    """Says why a class cannot have this name; "" if it can."""
-    if "/" in name or name in ("", ".", ".."):
-        return f"a class cannot be called {name!r}: that is a path"
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
-        return f"a class cannot be called {name!r}: that holds control characters"
-    return ""

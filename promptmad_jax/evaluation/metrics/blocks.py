@@ -42,6 +42,10 @@ class Block:
         if undefined:
             self.undefined[class_name] = undefined
 
+    def add_unknown(self, class_name: str, reason: str) -> None:
+        """Adds a class of which no metric can be known."""
+        self.add(class_name, *unknown(self.metrics, reason))
+
     def result(self) -> dict:
         """The block in the form of metrics.json.
 
@@ -61,6 +65,11 @@ class Block:
             "defined_classes": defined,
             "undefined": dict(self.undefined),
         }
+
+
+def unknown(metrics: Sequence[str], reason: str) -> tuple[Values, Reasons]:
+    """Metrics that are all None, and the reason of each."""
+    return dict.fromkeys(metrics), dict.fromkeys(metrics, reason)
 
 
 @dataclass(frozen=True, eq=False)

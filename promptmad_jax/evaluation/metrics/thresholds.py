@@ -119,6 +119,10 @@ class Decisions:
         figures = threshold_metrics(scored.pixels, images, self._thresholds[class_name])
         self._block.add(class_name, *figures)
 
+    def add_unknown(self, class_name: str, reason: str) -> None:
+        """Adds a class without test images, of which only the thresholds are known."""
+        self._block.add_unknown(class_name, reason)
+
     def result(self) -> dict:
         """The block, with `values`: class -> the thresholds of a pixel and of an image."""
         values = {

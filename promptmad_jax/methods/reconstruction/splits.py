@@ -16,6 +16,7 @@ class Splits(NamedTuple):
 
     Attributes:
         held: normal images held out of training; none where `data.holdout` is 0.
+        test: none where the data set holds good parts alone.
     """
 
     train: ImageSet
@@ -44,6 +45,7 @@ def _load(config: Config, split: str) -> ImageSet:
         data.image_size,
         data.classes,
         cache_dir=data.cache,
+        required=split == "train",
     )
 
 

@@ -112,13 +112,15 @@ class TrainedDetector:
             masks = OriginalMasks(config.data.dataset, config.data.data_dir, "test")
         # A report needs whole classes; without one, each process keeps what it makes.
         shared = this_run() if report is None else ALONE
-        maps = class_maps(self.maker, splits.test, settings.fusion, calibration, masks, shared)
+        test = splits.test
+        maps = class_maps(self.maker, test, settings.fusion, calibration, masks, shared)
         result = evaluate_maps(
             maps,
             settings,
             calibration.thresholds,
             _origin(calibration, settings),
             report.add if report is not None else None,
+            [name for k, name in enumerate(test.class_names) if k not in test.class_ids],
         )
         result["protocol"] |= self._choices(calibration)
         return result

@@ -20,10 +20,11 @@ def lead(result: Mapping, manifest: Mapping) -> str:
     counts = protocol["images"].values()
     normal, defective = (sum(count[kind] for count in counts) for kind in ("normal", "defective"))
     sizes = " and ".join(f"{h}{TIMES}{w}" for h, w in protocol["map_size"])
-    words = (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {normal} normal and {defective} "
-        f"defective test images, maps of {sizes} pixels"
-    )
+    words = f"{classes} {'class' if classes == 1 else 'classes'}, "
+    if sizes:
+        words += f"{normal} normal and {defective} defective test images, maps of {sizes} pixels"
+    else:
+        words += "no test images"
     # A weight file does not say its step.
     if protocol.get("step"):
         words += f", after {protocol['step']:,} training steps"
@@ -36,15 +37,17 @@ def lead(result: Mapping, manifest: Mapping) -> str:
     return f"{words}."
 
 
-def worst_class(classes: Mapping[str, Mapping]) -> str:
-    """The class with the lowest image AUROC, among equals the one with the lowest pixel AP."""
+def worst_class(classes: Mapping[str, Mapping]) -> str | None:
+    """The class with the lowest image AUROC, among equals the one with the lowest pixel AP; None
+    if no figure is defined."""
 
     def order(name: str) -> list[float]:
         values = [classes[name][metric] for metric in ("image_auroc", "pixel_ap")]
         # An undefined figure says nothing against a class.
         return [2.0 if value is None else value for value in values]
 
-    return min(classes, key=order)
+    defined = any(value is not None for own in classes.values() for value in own.values())
+    return min(classes, key=order) if defined else None
 
 
 def lowest_pixel_ap(classes: Mapping[str, Mapping]) -> str | None:
