@@ -1,10 +1,16 @@
 """PromptMAD, OneNIP and DAPO in JAX: multi-class visual anomaly localization."""
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from promptmad_jax.serving.detector import LoadedDetector
+
+if sys.argv[:1] == ["-m"]:  # So it is called while Python imports the package of a `-m` command.
+    from promptmad_jax.runtime.interrupts import leave_on_ctrl_c
+
+    leave_on_ctrl_c()
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]

@@ -14,7 +14,8 @@ from promptmad_jax.runtime.checkpoint import Checkpoints
 from promptmad_jax.runtime.console import say, warn
 from promptmad_jax.runtime.cpu.memory import compute_in_this_thread
 from promptmad_jax.runtime.dataclass_parser import to_dict
-from promptmad_jax.runtime.files import write_text_atomic
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import check_room, is_local, write_text_atomic
 from promptmad_jax.runtime.mesh import partition_rules
 from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.runtime.processes import claim_jointly, is_writer
@@ -57,6 +58,7 @@ def _train(
     checkpoints = files.checkpoints(config.train.keep, config.train.keep_every)
     try:
         state = _start(training, optimizer, checkpoints, steps)
+        _check_room(files, state)
         # Only now: a run that is refused must leave what was there as it was.
         checkpoints.write_config(to_dict(config))
         training.describe(files)
@@ -89,6 +91,19 @@ def _start(
         return state
     say(f"resumed from step {found[0]} of {steps}")
     return found[1]
+
+
+def _check_room(files: Workdir, state: TrainState) -> None:
+    """Raises UserError if not even one checkpoint fits on the disk."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
+    try:
+        if is_writer() and is_local(files.path):
+            check_room(files.path, size)
+    except OSError as error:
+        raise UserError(
+            f"{files.path} has no room for a checkpoint ({error.strerror}): make room, or give "
+            "another --workdir"
+        ) from error
 
 
 def _task(training: Training, optimizer: Optimizer, state: TrainState, files: Workdir) -> Task:

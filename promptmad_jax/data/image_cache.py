@@ -43,7 +43,7 @@ from promptmad_jax.data.prepared import (
     splits,
 )
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.files import write_text_atomic
+from promptmad_jax.runtime.files import check_room, write_text_atomic
 
 _BUILDING = ".building-"
 _DAMAGED = ".damaged-"
@@ -187,7 +187,9 @@ def _build(
     try:
         with_ids = has_defect_ids(prepared)
         resized = _resized(prepared, split, contents, size, kernel)
-        sizes = _write_arrays(building, resized, _arrays(len(contents.rows), size, with_ids))
+        arrays = _arrays(len(contents.rows), size, with_ids)
+        check_room(building, sum(math.prod(shape) for shape, _ in arrays.values()))
+        sizes = _write_arrays(building, resized, arrays)
         index = {"fingerprint": contents.fingerprint, "size": size, "original_sizes": sizes}
         index |= {"ids": True} if with_ids else {}
         (building / "index.json").write_text(json.dumps(index), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Training batches: their order as a function of (seed, step), and how arrays are cut into them."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from promptmad_jax.runtime.console import say
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicate
+from promptmad_jax.runtime.processes import gather_objects, this_run
 
 
 class BatchIndices(NamedTuple):
@@ -119,7 +123,28 @@ def host_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:
 
 
 def make_source(arrays: Any, mesh: Mesh, resident: str, take: Take = take) -> Source:
-    """Builds the source for `train.resident`: "auto" keeps the arrays on accelerators, but not on a
-    CPU, where host memory is the device's."""
+    """Builds the source for `train.resident`.
+
+    "auto" keeps the arrays on accelerators that have room for them, but not on a CPU, where host
+    memory is the device's.
+
+    Raises:
+        UserError: "yes", and a device has no room.
+    """
     on_devices = {"yes": True, "no": False, "auto": jax.default_backend() != "cpu"}[resident]
+    if on_devices:
+        size, free = sum(x.nbytes for x in jax.tree.leaves(arrays)), _free_bytes(mesh)
+        if any(gather_objects(this_run(), size > free)):
+            fact = f"images and features take {size / 1e9:.1f} GB, more than a device has free"
+            if resident == "yes":
+                raise UserError(f"train.resident is 'yes', but {fact}: set it to 'no'")
+            say(f"{fact}: they stay in host memory")
+            on_devices = False
     return (resident_source if on_devices else host_source)(arrays, mesh, take)
+
+
+def _free_bytes(mesh: Mesh) -> float:
+    """Free memory of the fullest of this process's devices; infinite where it is unknown."""
+    known = [stats for device in mesh.local_devices if (stats := device.memory_stats())]
+    free = [own["bytes_limit"] - own["bytes_in_use"] for own in known if "bytes_limit" in own]
+    return min(free, default=math.inf)

@@ -32,8 +32,12 @@ def run(main: Callable[[list[str]], object]) -> NoReturn:
     when it fails.
     """
     with interrupts.quiet_pipe():
-        interrupts.listen()
-        _run(main)
+        try:
+            interrupts.listen()
+            _run(main)
+        except interrupts.Interrupted as error:
+            _say(f"{leaving.process_name()}: {error}" if leaving.process_name() else str(error))
+            leaving.leave_at_once(error.status)
 
 
 def _run(main: Callable[[list[str]], object]) -> NoReturn:
@@ -49,15 +53,12 @@ def _run(main: Callable[[list[str]], object]) -> NoReturn:
         app.run(main, flags_parser=_parse_flags)
     except UserError as error:
         _exit(str(error))
-    except interrupts.Interrupted as error:
-        _say(f"{leaving.process_name()}: {error}" if leaving.process_name() else str(error))
-        leaving.leave_at_once(error.status)
     except interrupts.Preempted as error:
         if leaving.process_name():
             raise  # The others are ending too, and wait for each other.
         # Threads of the runtime may still compute, which an orderly exit does not survive.
         leaving.leave_at_once(error.code)
-    except BrokenPipeError:
+    except BrokenPipeError:  # See `quiet_pipe`.
         raise
     except Exception as error:
         if (reason := unavailable_platform(error)) is not None:

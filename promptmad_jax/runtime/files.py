@@ -1,7 +1,9 @@
 """Atomic writes and crash-safe appending, on a disk or in an object store (`gs://`)."""
 
+import errno
 import os
 import pathlib
+import shutil
 import time
 
 from etils import epath
@@ -21,6 +23,17 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """
     path = epath.Path(path)
     return path.resolve() if is_local(path) else path
+
+
+def check_room(folder: epath.PathLike, size: int) -> None:
+    """Raises OSError if the disk of a local folder, which may be missing, has no room for `size`
+    bytes."""
+    path = pathlib.Path(absolute(folder))
+    place = next(parent for parent in (path, *path.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < size:
+        needed = f"{size / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, needed, os.fspath(place))
 
 
 def write_text_atomic(path: epath.PathLike, text: str) -> None:

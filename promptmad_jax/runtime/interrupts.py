@@ -59,6 +59,16 @@ class Preempted(SystemExit):
         )
 
 
+def leave_on_ctrl_c() -> None:
+    """Ends the process by one line as long as it only imports; `listen` takes over."""
+    signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    _say(str(Interrupted(number)))
+    leave_at_once(128 + number)
+
+
 def listen() -> None:
     """Handles the signals from here on; for the main thread, once per process."""
     handle(_STOPPING)

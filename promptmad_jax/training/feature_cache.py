@@ -7,6 +7,7 @@ import collections
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.files import check_room
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
 from promptmad_jax.runtime.processes import gather_objects, jointly, leads, this_run
 
@@ -192,6 +194,10 @@ def _write_arrays(folder: Path, batches: Batches, count: int, dtypes: Mapping[st
         files: dict[str, Any] = {}
         left = count
         for batch in batches:
+            if not files:
+                items = {name: _DTYPES[dtypes[name]][1].itemsize for name in batch}
+                shares = (items[name] * math.prod(x.shape[1:]) for name, x in batch.items())
+                check_room(folder, count * sum(shares))
             for name, array in batch.items():
                 memory, storage = _DTYPES[dtypes[name]]
                 if name not in files:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import promptmad_jax.data.builders  # noqa: F401  (registers the builders)
-from promptmad_jax.data import image_cache, preprocess
+from promptmad_jax.data import cache_place, image_cache, preprocess
 from promptmad_jax.data.image_set import ImageSet, load_image_set
 from promptmad_jax.runtime.errors import UserError
 from tests.data.image_trees import pixels, spot, write_class, write_image
@@ -230,14 +230,31 @@ def test_cache_folder_that_cannot_be_written(data_dir):
         load(data_dir)
 
 
+def test_read_only_data_are_cached_elsewhere_and_a_copied_cache_is_used(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    load(data_dir, "test")
+    for shard in data_dir.rglob("*array_record*"):
+        os.utime(shard, (0, 0))  # as a copy has times of its own
+    read_only = lambda folder: data_dir not in pathlib.Path(folder).parents
+    for module in (cache_place, image_cache):
+        monkeypatch.setattr(module, "can_write", read_only)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    cache_place._fallback.cache_clear()
+    before = sorted(data_dir.rglob("*"))
+    assert len(load(data_dir, "test")) == 6
+    assert not list(tmp_path.glob("home/**/test-*"))
+    assert len(load(data_dir, "train")) == 7
+    assert len(list(tmp_path.glob("home/promptmad_jax/data/*/train-*"))) == 1
+    assert "--config.data.cache_dir=FOLDER" in capsys.readouterr().err
+    assert sorted(data_dir.rglob("*")) == before
+
+
 def test_full_disk_leaves_nothing_behind(data_dir, monkeypatch):
     load(data_dir, "test")
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(image_cache, "_write_arrays", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+    usage = shutil.disk_usage(data_dir)._replace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(UserError, match=r"cannot be written \(0 MB are needed"):
         load(data_dir)
     folder = data_dir / "resized" / "anomaly_folder-1.0.0"
     assert not list(folder.glob("train-*")) + list(folder.glob(".*"))

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.data.pipeline import BatchOrder, TrainArrays, host_source, resident_source
+from promptmad_jax.data import pipeline
+from promptmad_jax.data.pipeline import (
+    BatchOrder,
+    TrainArrays,
+    host_source,
+    make_source,
+    resident_source,
+)
+from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import MeshConfig, batch_sharding, make_mesh
 
 CLASS_IDS = np.array([0] * 7 + [1] * 6 + [2])
@@ -56,3 +64,14 @@ def test_sources_cut_the_same_sharded_batch(source, arrays):
     assert batch.features["b"] is None
     assert batch.images.sharding.is_equivalent_to(batch_sharding(mesh), 4)
     assert isinstance(batch.features["a"], jax.Array) and batch.features["a"].dtype == jnp.float32
+
+
+def test_arrays_that_no_device_has_room_for_stay_on_the_host(arrays, monkeypatch, capsys):
+    mesh, size = make_mesh(MeshConfig()), sum(x.nbytes for x in jax.tree.leaves(arrays))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for free, made in ((size, "partial"), (size - 1, "function")):
+        monkeypatch.setattr(pipeline, "_free_bytes", lambda _, free=free: free)
+        assert type(make_source(arrays, mesh, "auto")).__name__ == made
+    assert "stay in host memory" in capsys.readouterr().out
+    with pytest.raises(UserError, match="set it to 'no'"):
+        make_source(arrays, mesh, "yes")

@@ -82,8 +82,8 @@ MOMENTS = {
     "save": found("{}/checkpoints/*.orbax-checkpoint-tmp"),
     "evaluation on the way": found("{}/checkpoints/21"),
     "evaluation": said("\nevaluating"),
-    "report": found("{}/report/*tmp"),
     "results": found("{}/metrics.json"),
+    "report": found("{}/report/*tmp"),
 }
 
 
