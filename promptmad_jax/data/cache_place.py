@@ -35,6 +35,7 @@ def _fallback(folder: str) -> pathlib.Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     digest = hashlib.sha256(folder.encode()).hexdigest()[:12]
     own = pathlib.Path(home, "promptmad_jax", "data", f"{pathlib.Path(folder).name}-{digest}")
+    own.mkdir(parents=True, exist_ok=True)
     print(
         f"{folder} cannot be written: its caches are kept in {own}; "
         "--config.data.cache_dir=FOLDER chooses another place",
