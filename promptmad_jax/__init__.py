@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from promptmad_jax.serving.detector import LoadedDetector
 
 if sys.argv[:1] == ["-m"]:  # So it is called while Python imports the package of a `-m` command.
-    from promptmad_jax.runtime.interrupts import leave_on_ctrl_c
+    from promptmad_jax.runtime.interrupts import listen
 
-    leave_on_ctrl_c()
+    listen()
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]

@@ -16,7 +16,7 @@ COMMANDS = tuple(
 
 def main() -> None:
     """Runs the command that the first argument names, with the others as its flags."""
-    interrupts.leave_on_ctrl_c()
+    interrupts.listen()
     with interrupts.quiet_pipe():
         _run(*(sys.argv[1:] or ["--help"]))
 

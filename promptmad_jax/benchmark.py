@@ -15,6 +15,7 @@ from absl import flags
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.interrupts import tidied_up
 from promptmad_jax.runtime.paths import define_path
 
 _WHAT = flags.DEFINE_list("what", ["inference"], "inference, training, synthesis, metrics, startup")
@@ -95,10 +96,11 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unknown argument {argv[1]}: everything is given as --flag=value")
     if _PROFILE.value:
         check_folder(_PROFILE.value, "--profile")
-    if _CHILD.value:
-        run_case(_CHILD.value, request)
-    else:
-        run_benchmark(request)
+    with tidied_up():
+        if _CHILD.value:
+            run_case(_CHILD.value, request)
+        else:
+            run_benchmark(request)
 
 
 def _batch_size(text: str) -> int:

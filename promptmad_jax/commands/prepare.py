@@ -20,6 +20,7 @@ from promptmad_jax.data.prepared import REPORT, Prepared, find_prepared
 from promptmad_jax.data.user_files import STAGING
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.interrupts import tidied_up
 from promptmad_jax.runtime.paths import absolute
 
 SYNTHETIC = "synthetic_mvtec"
@@ -90,7 +91,8 @@ def prepare(
             "or give another --data_dir"
         )
     outputs.check_folder(data_dir, "--data_dir")
-    return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
+    with tidied_up():
+        return _build(dataset, pathlib.Path(data_dir), kwargs, stamp)
 
 
 def _builder_arguments(

@@ -12,6 +12,7 @@ from promptmad_jax.reporting.table_files import write_tables
 from promptmad_jax.runs.stored import read_manifest, read_result
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
+from promptmad_jax.runtime.interrupts import tidied_up
 from promptmad_jax.runtime.lock import locked
 from promptmad_jax.runtime.metrics_log import read_metrics
 
@@ -33,6 +34,7 @@ def rebuild_report(config: Config, files: Workdir, figures: Path | None = None) 
     """
     result, manifest = read_result(files.path), read_manifest(files.path)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(tidied_up())
         stack.enter_context(locked(files.path))
         if figures:
             claimed = outputs.claim(str(figures), outputs.FIGURES, "--figures", str(files.path))

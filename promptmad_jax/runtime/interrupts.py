@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from promptmad_jax.runtime.process_exit import leave_at_once, process_name
 
@@ -33,6 +33,7 @@ _ECHO_SECONDS = 0.5  # Wrappers pass Ctrl-C on to a process that has had it from
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _heard = threading.Event()
+_listening = _tidying = False
 _on_stop: Callable[[int], None] | None = None
 
 
@@ -44,7 +45,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, number: int):
-        super().__init__(f"interrupted by {NAMES[number]}; nothing is left half-written")
+        super().__init__(f"interrupted by {NAMES[number]}; the same command starts again")
         self.status = 128 + number
 
 
@@ -59,18 +60,16 @@ class Preempted(SystemExit):
         )
 
 
-def leave_on_ctrl_c() -> None:
-    """Ends the process by one line as long as it only imports; `listen` takes over."""
-    signal.signal(signal.SIGINT, _leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    _say(str(Interrupted(number)))
-    leave_at_once(128 + number)
-
-
 def listen() -> None:
-    """Handles the signals from here on; for the main thread, once per process."""
+    """Handles the signals from here on; for the main thread, once per process.
+
+    They end the process at once, except inside `tidied_up` and `stopping_by`: an exception that is
+    raised while modules are imported can be lost.
+    """
+    global _listening
+    if _listening:
+        return
+    _listening = True
     handle(_STOPPING)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -99,6 +98,17 @@ def pipe_closed() -> None:
 
 
 @contextlib.contextmanager
+def tidied_up() -> Iterator[None]:
+    """Inside, signals raise `Interrupted`, for work that leaves something to tidy up."""
+    global _tidying
+    before, _tidying = _tidying, True
+    try:
+        yield
+    finally:
+        _tidying = before
+
+
+@contextlib.contextmanager
 def stopping_by(on_stop: Callable[[int], None]) -> Iterator[None]:
     """Calls `on_stop` with the number of a signal in place of raising `Interrupted`."""
     global _on_stop
@@ -114,8 +124,15 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _heard.set()
     if _on_stop is not None:
         _on_stop(number)
+    elif not _tidying:
+        _leave(number)
     elif first:  # A further one must not disturb the tidying up.
         raise Interrupted(number)
+
+
+def _leave(number: int) -> NoReturn:
+    _say(str(Interrupted(number)))
+    leave_at_once(128 + number)
 
 
 def _hear(reader: int) -> None:
@@ -137,11 +154,12 @@ def _hear(reader: int) -> None:
 
 def _see_to_the_end(number: int) -> None:
     if not _heard.wait(_NOTICE_SECONDS):
+        if _on_stop is None and not _tidying:
+            _leave(number)
         _say(f"{NAMES[number]}: waiting for the running computation; Ctrl-C again ends at once")
     time.sleep(_PATIENCE_SECONDS)
     if _on_stop is None:
-        _say(str(Interrupted(number)))
-        leave_at_once(128 + number)
+        _leave(number)
 
 
 def _say(message: str) -> None:

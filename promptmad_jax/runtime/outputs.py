@@ -16,6 +16,7 @@ from etils import epath
 
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import is_local, write_text_atomic
+from promptmad_jax.runtime.interrupts import tidied_up
 from promptmad_jax.runtime.lock import locked
 from promptmad_jax.runtime.paths import absolute
 
@@ -68,7 +69,7 @@ def claim(path: str, kind: str, flag: str, source: str = "") -> Iterator[epath.P
     _check(folder, kind, flag, source)
     made = _make(folder, flag)
     try:
-        with locked(folder):
+        with tidied_up(), locked(folder):
             _sweep(folder)
             if not _marker(folder):
                 values = {"command": kind, "source": source and absolute(source)}

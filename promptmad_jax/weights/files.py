@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.interrupts import tidied_up
 from promptmad_jax.weights import pickles
 from promptmad_jax.weights.key_table import Tensors
 
@@ -97,7 +98,8 @@ def write_tensors(
         raise UserError(f"{path}: npz cannot hold bfloat16; write a .safetensors file")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+    hidden = tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent)
+    with tidied_up(), hidden as folder:
         partial = Path(folder) / path.name
         match path.suffix:
             case ".npz":

@@ -15,16 +15,17 @@ from promptmad_jax.runtime import cli, interrupts
 
 def main(argv):
     interrupts._NOTICE_SECONDS, interrupts._ECHO_SECONDS = 0.2, 0.0
-    try:
-        print("ready", flush=True)
-        if argv[1] == "waits":
-            time.sleep(60)
-        elif argv[1] == "computes":  # Python's handlers do not run.
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
-        for _ in range(100_000):
-            print("line")
-    finally:
-        print("tidied", file=sys.stderr)
+    with interrupts.tidied_up():
+        try:
+            print("ready", flush=True)
+            if argv[1] == "waits":
+                time.sleep(60)
+            elif argv[1] == "computes":  # Python's handlers do not run.
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+            for _ in range(100_000):
+                print("line")
+        finally:
+            print("tidied", file=sys.stderr)
 
 cli.run(main)
 """
@@ -51,7 +52,7 @@ def test_a_signal_is_one_line_after_tidying_up(tmp_path, number, name):
     process = start(tmp_path, "waits")
     process.send_signal(number)
     errors = process.communicate(timeout=30)[1]
-    assert errors == f"tidied\ninterrupted by {name}; nothing is left half-written\n"
+    assert errors == f"tidied\ninterrupted by {name}; the same command starts again\n"
     assert process.returncode == 128 + number
 
 
