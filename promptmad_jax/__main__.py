@@ -10,7 +10,7 @@ import promptmad_jax
 from promptmad_jax.runtime import interrupts
 
 COMMANDS = tuple(
-    "prepare train evaluate predict calibrate export report compare convert benchmark".split()
+    "prepare train evaluate predict calibrate export serve report compare convert benchmark".split()
 )
 
 

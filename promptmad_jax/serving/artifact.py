@@ -222,10 +222,9 @@ class ExportedMaps:
         return self._calls[size]
 
     def _batch_size(self, count: int) -> int:
-        """The largest batch that the images fill, else the smallest that holds them."""
+        """The largest batch that the images fill by more than half, else the smallest."""
         sizes = self._artifact.manifest.batch_sizes
-        filled = [size for size in sizes if size <= count]
-        return max(filled) if filled else sizes[0]
+        return max((size for size in sizes if 2 * count > size), default=sizes[0])
 
 
 def checksums(contents: Mapping[str, bytes]) -> dict[str, str]:

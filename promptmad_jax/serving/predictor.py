@@ -48,7 +48,7 @@ class ClassPredictor:
         image_pool: int,
     ):
         self.class_names = class_names
-        self._maker, self._calibration = maker, calibration
+        self._maker, self.calibration = maker, calibration
         self._fusion, self._image_pool = fusion, image_pool
 
     def __call__(self, images: Sequence[np.ndarray], class_name: str) -> list[Prediction]:
@@ -66,14 +66,14 @@ class ClassPredictor:
         ids = self._class_ids(resized, class_name)
         maps, descriptions = self._maker.described_maps(resized, ids)
         names = [self.class_names[k] for k in ids]
-        final = self._calibration.final_map(maps, self._fusion, names)
+        final = self.calibration.final_map(maps, self._fusion, names)
         scores = image_scores(final, self._image_pool)
         return list(map(self._prediction, names, scores, final, descriptions))
 
     def _prediction(
         self, name: str, score: float, anomaly_map: np.ndarray, description: np.ndarray
     ) -> Prediction:
-        calibration = self._calibration
+        calibration = self.calibration
         gallery = calibration.gallery.get(name)
         novelty, unlike = None, ""
         if gallery is not None:
@@ -121,7 +121,7 @@ class ClassPredictor:
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
         """The classes whose normal images are nearest, each by its own limit."""
         descriptions = self._maker.descriptions(images)
-        thresholds, gallery = self._calibration.thresholds, self._calibration.gallery
+        thresholds, gallery = self.calibration.thresholds, self.calibration.gallery
         distances = [
             gallery[name].novelty(descriptions) / (thresholds[name].novelty or 1.0)
             for name in self.class_names

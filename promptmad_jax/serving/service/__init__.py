@@ -1,0 +1,1 @@
+"""The detector as an HTTP service with a page to drop images on."""

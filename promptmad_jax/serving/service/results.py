@@ -1,0 +1,63 @@
+"""The newest results, kept in memory for their pictures."""
+
+import io
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from promptmad_jax.reporting.overlay import overlay
+from promptmad_jax.serving.prediction import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """An image uint8 [H, W, 3] and its prediction."""
+
+    image: np.ndarray
+    prediction: Prediction
+
+    def map_bytes(self) -> bytes:
+        """The anomaly map of the image's size, float32, as a .npy file."""
+        content = io.BytesIO()
+        np.save(content, self._map())
+        return content.getvalue()
+
+    def overlay_bytes(self) -> bytes:
+        """The image under heat colours, as a PNG."""
+        content = io.BytesIO()
+        colours = overlay(self.image, self._map(), *self.prediction.score_range)
+        Image.fromarray(colours).save(content, "PNG")
+        return content.getvalue()
+
+    def _map(self) -> np.ndarray:
+        height, width, _ = self.image.shape
+        values = Image.fromarray(self.prediction.anomaly_map)
+        return np.asarray(values.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+
+
+class RecentResults:
+    """Results by a random name; the oldest go when their images take more than `limit` bytes."""
+
+    def __init__(self, limit: int):
+        self._limit, self._bytes = limit, 0
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, image: np.ndarray, prediction: Prediction) -> str:
+        """Keeps a result and returns its name."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._kept[name] = Kept(image, prediction)
+            self._bytes += image.nbytes
+            while self._bytes > self._limit and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].image.nbytes
+        return name
+
+    def get(self, name: str) -> Kept | None:
+        """The result of a name; None if it is unknown or gone."""
+        with self._lock:
+            return self._kept.get(name)
