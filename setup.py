@@ -1,4 +1,4 @@
-"""Installs promptmad_jax; `pip install .[test,export]` adds what the tests need."""
+"""Installs promptmad_jax; `pip install .[test,export,serve]` adds what the tests need."""
 
 import pathlib
 import re

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "--helpfull",
     "--version",
     "--flag",
+    "--data",  # curl's --data-binary
     "--xla_cpu_prefer_vector_width",
 }
 SHARED = (PACKAGE / "runtime" / "distributed.py").read_text()

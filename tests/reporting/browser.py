@@ -74,7 +74,7 @@ class Browser:
             self.events.append((answer["method"], answer["params"]))
 
     def open(self, path, width):
-        """Opens a file in a window of the width and waits until it has loaded."""
+        """Opens a file or an address in a window of the width; waits until it has loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -83,7 +83,7 @@ class Browser:
             mobile=width < 600,
         )
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
         while not any(method == "Page.loadEventFired" for method, _ in self.events):
             answer = self._next()
             self.events.append((answer["method"], answer["params"]))
