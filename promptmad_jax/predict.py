@@ -1,15 +1,18 @@
 """Scores files and folders of images.
 
     promptmad predict --workdir=runs/mine --class_name=screw --output=out photos/ more/1.png
+    promptmad predict --workdir=runs/mine --class_name=screw --output=out --watch camera/
     promptmad predict --workdir=runs/zero_shot --defects="scratch,missing cap" --output=out photos/
     promptmad predict --export=detector.zip --class_name=screw --output=out photos/
     promptmad predict --config=onenip_mvtec.py --weights=onenip.safetensors \\
         --prompt_image=normal.png --class_name=screw --output=out photos/
 
-Writes scores.jsonl (the score; for a trained run also verdict and defective regions) and, for each
-image, a float32 .npy map of its size and an overlay .png. A zero-shot detector, from a run or from
-a --config with nothing to train, adds the type of the defect and a picture of the types.
+Writes scores.jsonl and scores.csv (the score; for a trained run also verdict and regions) and, for
+each image, a float32 .npy map of its size and an overlay .png. A zero-shot detector, from a run or
+from a --config with nothing to train, adds the type of the defect and a picture of the types.
 """
+
+import pathlib
 
 from absl import flags
 
@@ -46,17 +49,37 @@ _BIT_DEPTH = flags.DEFINE_integer(
 _MAX_MEGAPIXELS = flags.DEFINE_integer(
     "max_megapixels", 500, "larger images are left out", lower_bound=1
 )
+_THRESHOLD = flags.DEFINE_multi_string(
+    "threshold", [], "CLASS=VALUE, an image threshold in place of the run's; repeat the flag"
+)
+_MIN_REGION = flags.DEFINE_integer(
+    "min_region", 0, "smallest defective region, in pixels of the image", lower_bound=0
+)
+_OVERLAY = flags.DEFINE_enum(
+    "overlay", "marked", ["marked", "plain"], "overlays with or without the verdict written in"
+)
+_COPIES = define_path(
+    "copy_defective_to", "folder for copies of the images that are defective or unknown"
+)
+_WATCH = flags.DEFINE_bool(
+    "watch", False, "score images as they arrive in the given folders, until Ctrl-C"
+)
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
     from promptmad_jax.commands.predict import predict
+    from promptmad_jax.serving.results import Options
 
-    if _EXPORT.value:
-        reading, make = _exported()
-    else:
-        reading, make = _trained()
-    predict(make, argv[1:], _CLASS_NAME.value, _OUTPUT.value, reading)
+    reading, make = _exported() if _EXPORT.value else _trained()
+    options = Options(
+        reading,
+        _OVERLAY.value == "marked",
+        _MIN_REGION.value,
+        pathlib.Path(_COPIES.value) if _COPIES.value else None,
+    )
+    adjusted = lambda: make().adjusted(_THRESHOLD.value) if _THRESHOLD.value else make()
+    predict(adjusted, argv[1:], _CLASS_NAME.value, _OUTPUT.value, options, _WATCH.value)
 
 
 def _exported():

@@ -7,12 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from promptmad_jax.evaluation.constants import Calibration, Change
-from promptmad_jax.evaluation.thresholds import Rates, by_hand, unsupported
+from promptmad_jax.evaluation.thresholds import Rates, parse_thresholds, unsupported
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.lock import locked
-from promptmad_jax.runtime.names import matching, nearest
 
 
 def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) -> Calibration:
@@ -30,7 +29,7 @@ def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) ->
     for name, rate in rates.items():
         if not 0 < rate < 1:
             raise UserError(f"--{name}_fpr={rate:g}: it must be above 0 and below 1")
-    values = parse_thresholds(given, calibration)
+    values = parse_thresholds(given, calibration.thresholds)
     if rates or values:
         calibration = changed(calibration, calibration.rates._replace(**rates), values)
         with locked(files.path):
@@ -42,38 +41,12 @@ def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) ->
 def changed(calibration: Calibration, rates: Rates, values: Mapping[str, float]) -> Calibration:
     """Other rates, and image thresholds set by hand, which stay until rates change."""
     set_anew = calibration.with_rates(rates) if rates != calibration.rates else calibration
-    thresholds = set_anew.thresholds | {
-        name: by_hand(set_anew.thresholds[name], value) for name, value in values.items()
-    }
     what = " ".join(
         [f"{name}_fpr={rate:g}" for name, rate in rates._asdict().items()]
         + [f"{name}={value:g}" for name, value in values.items()]
     )
     history = (*calibration.history, Change.now("calibrate", what))
-    return replace(set_anew, thresholds=thresholds, history=history)
-
-
-def parse_thresholds(given: Iterable[str], calibration: Calibration) -> dict[str, float]:
-    """CLASS=VALUE to a number by class.
-
-    Raises:
-        UserError: a text has another form, or a class is unknown.
-    """
-    spellings = {matching(name): name for name in calibration.thresholds}
-    values = {}
-    for text in given:
-        name, _, value = text.rpartition("=")
-        if matching(name) not in spellings:
-            near = nearest(name, spellings.values())
-            raise UserError(
-                f"--threshold={text}: give CLASS=VALUE with a class of "
-                f"{', '.join(spellings.values())}" + (f"; did you mean {near}?" if near else "")
-            )
-        try:
-            values[spellings[matching(name)]] = float(value)
-        except ValueError as error:
-            raise UserError(f"--threshold={text}: {value!r} is no number") from error
-    return values
+    return replace(set_anew.by_hand(values), history=history)
 
 
 def show(calibration: Calibration) -> None:

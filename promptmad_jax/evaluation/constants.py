@@ -21,6 +21,7 @@ from promptmad_jax.evaluation.thresholds import (
     NormalScores,
     Rates,
     Thresholds,
+    by_hand,
     set_thresholds,
 )
 
@@ -85,6 +86,11 @@ class Calibration:
         """A copy whose thresholds keep to other rates."""
         thresholds = {name: set_thresholds(scores, rates) for name, scores in self.scores.items()}
         return replace(self, thresholds=thresholds, rates=rates)
+
+    def by_hand(self, values: Mapping[str, float]) -> "Calibration":
+        """A copy with image thresholds of some classes set by hand."""
+        given = {name: by_hand(self.thresholds[name], value) for name, value in values.items()}
+        return replace(self, thresholds=self.thresholds | given)
 
 
 def to_json(calibration: Calibration) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Maps of many images in fixed-size batches, so that nothing recompiles."""
+"""Maps of images in batches of two sizes, full and lone, so that nothing else is compiled."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,9 +21,14 @@ class Placement:
     """
 
     def __init__(self, mesh: Mesh, batch_size: int):
+        self._mesh = mesh
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         self.sharding = batch_sharding(mesh)
         self.own_rows = process_rows(self.sharding, self.batch_size)
+
+    def sized(self, count: int) -> "Placement":
+        """The placement of `count` images: a lone image is not padded to a full batch."""
+        return Placement(self._mesh, 1) if count <= self._mesh.size else self
 
     def put(self, *own: np.ndarray) -> tuple[jax.Array, ...]:
         """This process's rows of a batch, on the mesh."""
@@ -145,10 +150,9 @@ class MapMaker:
 
     def descriptions(self, images: np.ndarray) -> np.ndarray:
         """Descriptions float32 [n, D] of images uint8 [n, S, S, 3]; see `Detector.describe`."""
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            rows = images[start : start + self.batch_size]
-            batch = _pad(rows, self.batch_size)
+        parts, size = [], self.programs.placement.sized(len(images)).batch_size
+        for start in range(0, len(images), size):
+            batch = _pad(images[start : start + size], size)
             parts.append(np.asarray(self.programs.describe(self.programs.frozen, batch)))
         return np.concatenate(parts)[: len(images)]
 
@@ -162,7 +166,7 @@ class MapMaker:
         """Yields the program's result for each batch, and how many of its rows are not padding."""
         rows = _unknown(len(images)) if image_ids is None else image_ids
         ids = np.asarray(class_ids, np.int32), np.asarray(rows, np.int32)
-        for inputs, count in self.programs.placement.batches(images, *ids):
+        for inputs, count in self.programs.placement.sized(len(images)).batches(images, *ids):
             yield self._call(program, *inputs), count
 
     def _call(self, program: Callable, *inputs: jax.Array) -> Any:

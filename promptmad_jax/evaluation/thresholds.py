@@ -8,13 +8,15 @@ each was scored without its own patches in the memory.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.names import matching, nearest
 
 # Shares of the pixels whose thresholds are kept.
 PIXEL_SHARES = tuple(float(f"{share:.3g}") for share in np.geomspace(1e-5, 0.5, 48))
@@ -118,6 +120,32 @@ def set_thresholds(scores: NormalScores, rates: Rates) -> Thresholds:
 def by_hand(thresholds: Thresholds, image: float) -> Thresholds:
     """The same with an image threshold set by hand: what rate it stands for is not known."""
     return thresholds._replace(image=image, rate=None, interval=None)
+
+
+def parse_thresholds(given: Iterable[str], class_names: Iterable[str]) -> dict[str, float]:
+    """CLASS=VALUE to a number by class.
+
+    Raises:
+        UserError: a text has another form, or a class is unknown.
+    """
+    spellings = {matching(name): name for name in class_names}
+    values = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        if matching(name) not in spellings:
+            near = nearest(name, spellings.values())
+            raise UserError(
+                f"--threshold={text}: give CLASS=VALUE with a class of "
+                f"{', '.join(spellings.values())}" + (f"; did you mean {near}?" if near else "")
+            )
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"--threshold={text}: {value!r} is no number")
+        values[spellings[matching(name)]] = number
+    return values
 
 
 def unsupported(count: int, rate: float) -> str:

@@ -47,7 +47,7 @@ class ZeroShotMapMaker:
             own: bool [K + 1], the states of the images' product; `own_types` [B, S, S, K + 1] are
                 the probabilities among them. All other results are among all states.
         """
-        for (batch,), count in self._placement.batches(images):
+        for (batch,), count in self._placement.sized(len(images)).batches(images):
             maps = self._maps(params, self.frozen, states, own, batch)
             yield {name: np.asarray(value)[:count] for name, value in maps.items()}
 

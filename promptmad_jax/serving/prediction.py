@@ -55,3 +55,8 @@ class Predictor(Protocol):
     def check_class(self, class_name: str) -> None:
         """Raises UserError if the predictor does not take this class name."""
         ...
+
+    def adjusted(self, thresholds: Sequence[str]) -> "Predictor":
+        """The same with image thresholds CLASS=VALUE set by hand; raises UserError if it has no
+        thresholds."""
+        ...

@@ -8,6 +8,7 @@ import numpy as np
 from promptmad_jax.data.preprocess import resize_image
 from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.evaluation.thresholds import parse_thresholds
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching, nearest
 from promptmad_jax.serving.prediction import Prediction
@@ -69,6 +70,15 @@ class ClassPredictor:
         final = self.calibration.final_map(maps, self._fusion, names)
         scores = image_scores(final, self._image_pool)
         return list(map(self._prediction, names, scores, final, descriptions))
+
+    def adjusted(self, thresholds: Sequence[str]) -> "ClassPredictor":
+        """See `Predictor`."""
+        known = self._calibration.thresholds
+        if not known:
+            raise UserError("--threshold: a detector from a file of weights has no thresholds")
+        calibration = self._calibration.by_hand(parse_thresholds(thresholds, known))
+        settings = self._fusion, self._image_pool
+        return ClassPredictor(self._maker, self.class_names, calibration, *settings)
 
     def _prediction(
         self, name: str, score: float, anomaly_map: np.ndarray, description: np.ndarray

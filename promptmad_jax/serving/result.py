@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptmad_jax.evaluation.thresholds import Thresholds
 from promptmad_jax.serving.prediction import Prediction
 from promptmad_jax.serving.regions import Region, find_regions
 
@@ -42,8 +41,13 @@ class Result:
     details: Mapping[str, Any]
 
 
-def make_result(prediction: Prediction, height: int, width: int) -> Result:
-    """Enlarges the map of a prediction to the image's size and applies the thresholds."""
+def make_result(prediction: Prediction, height: int, width: int, min_region: int = 0) -> Result:
+    """Enlarges the map of a prediction to the image's size and applies the thresholds.
+
+    Args:
+        min_region: smallest area of a region, in the image's pixels; an image whose regions are all
+            smaller is normal.
+    """
     enlarged = Image.fromarray(prediction.anomaly_map).resize(
         (width, height), Image.Resampling.BILINEAR
     )
@@ -55,25 +59,32 @@ def make_result(prediction: Prediction, height: int, width: int) -> Result:
     novelty = None
     if prediction.novelty is not None and thresholds.novelty is not None:
         novelty = prediction.novelty / thresholds.novelty
-    verdict, reason, regions = _judge(prediction, thresholds, novelty, (height, width))
+    verdict, reason, regions = _judge(prediction, novelty, (height, width), min_region)
     rest = anomaly_map, regions, prediction.details
     return Result(name, score, thresholds.image, verdict, reason, novelty, *rest)
 
 
+def region_level(prediction: Prediction) -> tuple[float, float]:
+    """The threshold of the regions of a defective image, and the normal level below it."""
+    thresholds = prediction.thresholds
+    level = thresholds.image if thresholds.region is None else thresholds.region
+    # A peak is at least as high as the score, an average: so every defective image has a region.
+    level = min(level, float(np.nextafter(prediction.score, -np.inf)))
+    return level, min(prediction.score_range[0], level)
+
+
 def _judge(
-    prediction: Prediction, thresholds: Thresholds, novelty: float | None, size: tuple[int, int]
+    prediction: Prediction, novelty: float | None, size: tuple[int, int], min_region: int
 ) -> tuple[str, str, tuple[Region, ...]]:
     """Verdict, reason and regions."""
-    score = prediction.score
+    score, threshold = prediction.score, prediction.thresholds.image
     if novelty is not None and novelty > 1:
         return "unknown", f"{prediction.unlike}: {novelty:.1f} times the limit", ()
-    if not score > thresholds.image:
-        return "normal", f"score {score:.3g} up to the threshold {thresholds.image:.3g}", ()
-    # A peak is at least as high as the score, an average: so every defective image has a region.
-    level = thresholds.image if thresholds.region is None else thresholds.region
-    level = min(level, float(np.nextafter(score, -np.inf)))
-    normal = min(prediction.score_range[0], level)
-    regions = find_regions(prediction.anomaly_map, level, normal, size)
-    noun = "region" if len(regions) == 1 else "regions"
-    reason = f"score {score:.3g} above the threshold {thresholds.image:.3g}, {len(regions)} {noun}"
-    return "defective", reason, tuple(regions)
+    if not score > threshold:
+        return "normal", f"score {score:.3g} up to the threshold {threshold:.3g}", ()
+    found = find_regions(prediction.anomaly_map, *region_level(prediction), size)
+    regions = tuple(region for region in found if region.area >= min_region)
+    reason = f"score {score:.3g} above the threshold {threshold:.3g}, "
+    if not regions:
+        return "normal", f"{reason}but no region has {min_region} pixels", ()
+    return "defective", f"{reason}{len(regions)} region{'s' * (len(regions) > 1)}", regions

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -82,6 +83,10 @@ class ZeroShotPredictor:
             for maps, rows in zip(batches, chunks, strict=True)
             for i, image in enumerate(rows)
         ]
+
+    def adjusted(self, thresholds: Sequence[str]) -> NoReturn:
+        """Raises UserError: a zero-shot detector has no thresholds."""
+        raise UserError("--threshold is for trained classes; a zero-shot detector has none")
 
     def check_class(self, class_name: str) -> None:
         """Raises UserError for "auto": a zero-shot detector has no classes to choose among."""

@@ -15,6 +15,7 @@ from promptmad_jax.data.preprocess import decode_image
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.folder import find_images, predict_files
 from promptmad_jax.serving.prediction import Prediction
+from promptmad_jax.serving.results import Options
 from tests.data.image_trees import report_of, write_class, write_image
 
 
@@ -99,7 +100,9 @@ def test_predict_reads_by_the_runs_depth_and_names_what_it_clips(tmp_path, capsy
         reading = reading_of(workdir and str(tmp_path / "run"), depth, 500)
         output = tmp_path / f"out{depth}"
         output.mkdir()
-        predict_files(brightest, find_images([str(tmp_path / "in")]), "bolt", output, reading)
+        predict_files(
+            brightest, find_images([str(tmp_path / "in")]), "bolt", output, Options(reading)
+        )
         lines = (output / "scores.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

@@ -37,9 +37,10 @@ class Brightness:
 def test_order_and_padding(count):
     prompts = np.zeros((2, 8, 8, 3), np.uint8)
     prompts[1] = 100
-    programs = InferencePrograms(Brightness(), None, make_mesh(MeshConfig()), 5, prompts)
+    programs = InferencePrograms(Brightness(), None, make_mesh(MeshConfig()), 9, prompts)
     maker = MapMaker(programs, 2.0, None)
-    assert maker.batch_size == 8
+    assert maker.batch_size == 16
+    assert programs.placement.sized(count).batch_size == (8 if count <= 8 else 16)
     images = np.zeros((count, 8, 8, 3), np.uint8)
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
     ids = np.arange(count) % 2
