@@ -52,6 +52,9 @@ _MAX_MEGAPIXELS = flags.DEFINE_integer(
 _THRESHOLD = flags.DEFINE_multi_string(
     "threshold", [], "CLASS=VALUE, an image threshold in place of the run's; repeat the flag"
 )
+_IGNORE = define_path(
+    "ignore", "mask, painted where pixels do not count, stretched over every image"
+)
 _MIN_REGION = flags.DEFINE_integer(
     "min_region", 0, "smallest defective region, in pixels of the image", lower_bound=0
 )
@@ -78,8 +81,17 @@ def main(argv: list[str]) -> None:
         _MIN_REGION.value,
         pathlib.Path(_COPIES.value) if _COPIES.value else None,
     )
-    adjusted = lambda: make().adjusted(_THRESHOLD.value) if _THRESHOLD.value else make()
-    predict(adjusted, argv[1:], _CLASS_NAME.value, _OUTPUT.value, options, _WATCH.value)
+    predict(_adjusted(make), argv[1:], _CLASS_NAME.value, _OUTPUT.value, options, _WATCH.value)
+
+
+def _adjusted(make):
+    """Applies the settings that are the user's own."""
+    from promptmad_jax.data.preprocess import decode_mask
+
+    thresholds, ignored = _THRESHOLD.value, decode_mask(_IGNORE.value) if _IGNORE.value else None
+    if not thresholds and ignored is None:
+        return make
+    return lambda: make().adjusted(thresholds, ignored)
 
 
 def _exported():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from promptmad_jax.data import image_cache
+from promptmad_jax.data.ignored import Ignored, read_ignored
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.data.prepared import find_prepared, levels_of, splits
 from promptmad_jax.runtime.errors import UserError
@@ -31,6 +32,7 @@ class ImageSet:
       defect_ids: uint8 [N, S, S], or None for most data sets: 0 where normal, k where the defect is
         of the k-th of the image's names, 255 where its type is unknown; memory-mapped.
       levels: of the source images with more than 8 bits, or None.
+      ignored: pixels that do not count, bool [S, S] by class; for classes that have some.
     """
 
     images: np.ndarray
@@ -44,6 +46,7 @@ class ImageSet:
     fingerprint: str
     defect_ids: np.ndarray | None = None
     levels: Levels | None = None
+    ignored: Ignored = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +106,8 @@ def load_image_set(
     cached = image_cache.open_or_build(
         prepared, cache_dir or data_dir, "train" if empty else split, image_size, kernel
     )
-    image_set = _image_set(cached, levels_of(prepared))
+    ignored = read_ignored(prepared.folder, image_size)
+    image_set = dataclasses.replace(_image_set(cached, levels_of(prepared)), ignored=ignored)
     if classes:
         image_set = _only(image_set, classes, f"{dataset} in {data_dir}")
     if required and not len(image_set):

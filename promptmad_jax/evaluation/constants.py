@@ -1,13 +1,16 @@
 """What is read off normal images to turn a model's maps into verdicts, and its way to JSON."""
 
+import base64
 import dataclasses
 import datetime
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from promptmad_jax.data.ignored import Ignored
 from promptmad_jax.evaluation.fusion import (
     SEGMENTATION_WEIGHT,
     Maps,
@@ -61,6 +64,7 @@ class Calibration:
         scores: by class, of the normal images that set the thresholds.
         rates: that the thresholds keep to.
         history: of the thresholds, oldest first.
+        ignored: pixels that do not count, bool [S, S] by class; for classes that have some.
         gallery: descriptions of these images, to tell what is no picture of the class.
     """
 
@@ -75,12 +79,26 @@ class Calibration:
     scores: dict[str, NormalScores] = field(default_factory=dict)
     rates: Rates = USUAL
     history: tuple[Change, ...] = field(default=(), compare=False)
+    ignored: Ignored = field(default_factory=dict, compare=False, repr=False)
     gallery: Gallery = field(default_factory=dict, compare=False, repr=False)
 
     def final_map(self, maps: Maps, fusion: str, class_names: Sequence[str]) -> np.ndarray:
-        """Fuses the model's maps [n, S, S] of images of `class_names`."""
+        """Fuses the model's maps [n, S, S] of images of `class_names`.
+
+        Pixels that do not count have the normal level of their class.
+        """
         normal = [self.normal[name] for name in class_names]
-        return final_map(maps, fusion, self.fusion_scale, normal, self.weights)
+        final = final_map(maps, fusion, self.fusion_scale, normal, self.weights)
+        if not self.ignored.keys() & set(class_names):
+            return final
+        masks = [self.ignored.get(name, np.zeros_like(final[0], bool)) for name in class_names]
+        levels = np.float32([self.score_range[name][0] for name in class_names])
+        return np.where(masks, levels[:, None, None], final)
+
+    def ignoring(self, mask: np.ndarray) -> "Calibration":
+        """A copy for which pixels, bool [S, S], do not count in any class, too."""
+        masks = {name: self.ignored.get(name, False) | mask for name in self.normal}
+        return replace(self, ignored=masks)
 
     def with_rates(self, rates: Rates) -> "Calibration":
         """A copy whose thresholds keep to other rates."""
@@ -95,12 +113,14 @@ class Calibration:
 
 def to_json(calibration: Calibration) -> dict[str, Any]:
     """The constants as JSON values, without the gallery."""
-    values = dataclasses.asdict(replace(calibration, gallery={})) | _WEIGHT
-    del values["gallery"]
+    values = dataclasses.asdict(replace(calibration, gallery={}, ignored={})) | _WEIGHT
+    del values["gallery"], values["ignored"]
     for name in ("thresholds", "scores"):
         rows = getattr(calibration, name)
         values[name] = {class_name: row._asdict() for class_name, row in rows.items()}
     values["rates"] = calibration.rates._asdict()
+    if calibration.ignored:
+        values["ignored"] = {name: _packed(mask) for name, mask in calibration.ignored.items()}
     return values
 
 
@@ -122,6 +142,7 @@ def from_json(values: Mapping[str, Any], gallery: Gallery) -> Calibration:
         {name: NormalScores(**_tuples(row)) for name, row in values["scores"].items()},
         Rates(**values["rates"]),
         tuple(Change(*row) for row in values["history"]),
+        {name: _unpacked(row) for name, row in values.get("ignored", {}).items()},
         gallery,
     )
 
@@ -133,3 +154,14 @@ def fits(values: Mapping[str, Any], fusion: str) -> bool:
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+
+
+def _packed(mask: np.ndarray) -> list[str | int]:
+    """A square mask as its width and its compressed bits."""
+    return [len(mask), base64.b85encode(zlib.compress(np.packbits(mask).tobytes())).decode()]
+
+
+def _unpacked(values: Sequence) -> np.ndarray:
+    size, text = values
+    packed = np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8)
+    return np.unpackbits(packed, count=size * size).reshape(size, size) > 0

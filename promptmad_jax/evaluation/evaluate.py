@@ -41,6 +41,9 @@ def class_maps(
         else:
             maps = maker.own_maps(images, ids, -(-len(members) // shared.count))
         maps["final"] = calibration.final_map(maps, fusion, [name] * len(rows))
+        masks = np.asarray(test.masks[rows])
+        if name in calibration.ignored:
+            masks = masks & ~calibration.ignored[name]
         filenames = tuple(test.filenames[i] for i in rows)
         yield ClassMaps(
             name,
@@ -48,7 +51,7 @@ def class_maps(
             tuple(test.defect_types[i] for i in rows),
             test.labels[rows],
             images,
-            np.asarray(test.masks[rows]),
+            masks,
             maps,
             indices=indices,
             original_masks=original_masks and original_masks(name, filenames),

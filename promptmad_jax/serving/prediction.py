@@ -56,7 +56,14 @@ class Predictor(Protocol):
         """Raises UserError if the predictor does not take this class name."""
         ...
 
-    def adjusted(self, thresholds: Sequence[str]) -> "Predictor":
-        """The same with image thresholds CLASS=VALUE set by hand; raises UserError if it has no
-        thresholds."""
+    def adjusted(self, thresholds: Sequence[str], ignored: np.ndarray | None) -> "Predictor":
+        """The same detector with settings of the user.
+
+        Args:
+            thresholds: CLASS=VALUE, image thresholds set by hand.
+            ignored: bool [H, W], pixels that do not count, stretched over every image.
+
+        Raises:
+            UserError: the detector does not have what is set.
+        """
         ...

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from promptmad_jax.data.preprocess import resize_image
+from promptmad_jax.data.preprocess import resize_image, resize_mask
 from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.evaluation.thresholds import parse_thresholds
@@ -71,12 +71,14 @@ class ClassPredictor:
         scores = image_scores(final, self._image_pool)
         return list(map(self._prediction, names, scores, final, descriptions))
 
-    def adjusted(self, thresholds: Sequence[str]) -> "ClassPredictor":
+    def adjusted(self, thresholds: Sequence[str], ignored: np.ndarray | None) -> "ClassPredictor":
         """See `Predictor`."""
         known = self._calibration.thresholds
-        if not known:
+        if thresholds and not known:
             raise UserError("--threshold: a detector from a file of weights has no thresholds")
         calibration = self._calibration.by_hand(parse_thresholds(thresholds, known))
+        if ignored is not None:
+            calibration = calibration.ignoring(resize_mask(ignored, self._maker.image_size))
         settings = self._fusion, self._image_pool
         return ClassPredictor(self._maker, self.class_names, calibration, *settings)
 

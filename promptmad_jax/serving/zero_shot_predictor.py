@@ -84,9 +84,9 @@ class ZeroShotPredictor:
             for i, image in enumerate(rows)
         ]
 
-    def adjusted(self, thresholds: Sequence[str]) -> NoReturn:
-        """Raises UserError: a zero-shot detector has no thresholds."""
-        raise UserError("--threshold is for trained classes; a zero-shot detector has none")
+    def adjusted(self, thresholds: Sequence[str], ignored: np.ndarray | None) -> NoReturn:
+        """Raises UserError: a zero-shot detector has no classes to set something for."""
+        raise UserError("--threshold and --ignore are for trained classes, not zero-shot detectors")
 
     def check_class(self, class_name: str) -> None:
         """Raises UserError for "auto": a zero-shot detector has no classes to choose among."""

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from promptmad_jax.data.builders.source import find, fingerprint
+from promptmad_jax.data.image_set import load_image_set
 from promptmad_jax.runtime.errors import UserError
 from tests.data.building import build, records
 from tests.data.image_trees import pixels, problems_of, report_of, spot, write_class, write_image
@@ -191,7 +192,28 @@ def test_fingerprint_follows_names_and_contents(tmp_path, tree):
     second = fingerprint(str(tree), "")
     assert second != first
     (tree / "widget" / "ground_truth" / "crack" / "000_mask.png").unlink()
-    assert fingerprint(str(tree), "") not in (first, second)
+    third = fingerprint(str(tree), "")
+    write_image(tree / "widget" / "ignore.png", pixels(1))
+    assert len({first, second, third, fingerprint(str(tree), "")}) == 4
+
+
+@pytest.mark.parametrize("name", ["anomaly_folder", "normal_folder"])
+def test_a_mask_of_what_does_not_count_lies_in_the_class_folder(tmp_path, name):
+    mask, source = np.zeros((40, 20), np.uint8), tmp_path / "parts"
+    mask[:10] = 255
+    if name == "normal_folder":
+        write_image(source / "widget" / "1.png", pixels(1))
+    else:
+        write_class(source, "widget")
+    write_image(source / "widget" / "ignore.png", mask)
+    problems = report_of(build(tmp_path / "data", source, name))["problems"]
+    assert [p["kind"] for p in problems] == ["no_test"] * (name == "normal_folder")
+    image_set = load_image_set(name, str(tmp_path / "data"), "train", 8)
+    assert list(image_set.ignored) == ["widget"] and "widget/ignore.png" not in image_set.filenames
+    assert image_set.ignored["widget"][:2].all() and not image_set.ignored["widget"][2:].any()
+    write_image(source / "widget" / "ignore.png", mask * 0)
+    with pytest.raises(UserError, match=r"ignore.png: nothing is painted"):
+        build(tmp_path / "again", source, name)
 
 
 def test_unreadable_class_folder_is_said(tmp_path, tree, monkeypatch):

@@ -84,6 +84,22 @@ def test_weighted_adds_parts_in_standard_deviations(maps):
     np.testing.assert_allclose(found[1], 0.75 * (m[1] - 1) * 4 + 0.25 * (r[1] + 6), rtol=1e-5)
 
 
+def test_pixels_that_do_not_count_have_the_normal_level(maps, tmp_path):
+    mask = np.zeros((8, 8), bool)
+    mask[:, 5] = True
+    some = replace(CALIBRATION, ignored={"tile": mask})
+    found = some.final_map(maps, "reconstruction", NAMES)
+    np.testing.assert_array_equal(found[[0, 2]], maps["reconstruction"][[0, 2]])
+    assert (found[1][mask] == 0.5).all()
+    np.testing.assert_array_equal(found[1][~mask], maps["reconstruction"][1][~mask])
+    assert some.final_map(maps, "reconstruction", ["bolt"] * 3) is maps["reconstruction"]
+    files = Workdir(str(tmp_path))
+    files.write_calibration(some.ignoring(mask.T))
+    ignored = files.read_calibration().ignored
+    np.testing.assert_array_equal(ignored["tile"], mask | mask.T)
+    np.testing.assert_array_equal(ignored["bolt"], mask.T)
+
+
 @pytest.mark.parametrize(
     ("step", "good", "expected"),
     [(0, "corrected", "memory"), (9, "corrected", "segmentation"), (9, "memory", "memory")],

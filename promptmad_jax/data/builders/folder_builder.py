@@ -19,6 +19,7 @@ from promptmad_jax.data.builders.features import encode_png
 from promptmad_jax.data.builders.layout import find_in_folder
 from promptmad_jax.data.builders.records import SPLITS, Entry, Found, Problem
 from promptmad_jax.data.builders.source import existing, find, fingerprint, in_users_names
+from promptmad_jax.data.ignored import write_ignored
 from promptmad_jax.data.image_files import MAX_MEGAPIXELS, opened
 from promptmad_jax.data.levels import PIXEL_RANGE
 from promptmad_jax.data.paths import printable
@@ -64,6 +65,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._bit_depth = bit_depth
         self._max_megapixels = max_megapixels
         self._inventory: Inventory | None = None
+        self._ignored: dict[str, np.ndarray] = {}
         super().__init__(file_format="array_record", **kwargs)
 
     @classmethod
@@ -110,6 +112,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             with in_users_names(source, place):
                 found = self.select(find(source, self._image_dir, place, self.list_folder))
                 self._inventory = check(found, _progress_bar, self._bit_depth, self._max_megapixels)
+                self._ignored = {name: self._read_mask(p) for name, p in found.ignored.items()}
                 if not self._inventory.images:
                     raise UserError(_nothing_usable(source, self._inventory))
             try:
@@ -119,6 +122,15 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     raise
                 raise OSError(refused[1]) from error
         self._write_report(source, stamp, self._inventory)
+        write_ignored(pathlib.Path(self.data_dir), self._ignored)
+
+    def _read_mask(self, path: pathlib.Path) -> np.ndarray:
+        """The pixels of a class that do not count, bool [H, W]."""
+        mask = preprocess.decode_mask(path, self._max_megapixels)
+        if mask.all() or not mask.any():
+            state = "everything" if mask.all() else "nothing"
+            raise UserError(f"{printable(path)}: {state} is painted: paint what does not count")
+        return mask
 
     def _split_generators(self, dl_manager):
         del dl_manager

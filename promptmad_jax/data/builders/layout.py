@@ -5,8 +5,9 @@
 An image may have several masks in place of one, in a folder of its name (the layout of MVTec LOCO):
 `CLASS/ground_truth/DEFECT/STEM/*.EXT`. `CLASS/validation/good` is read as well.
 
-Names are matched across case and Unicode; `ok` counts as `good` (the layout of BTAD). Which files
-are the user's is decided by `data.user_files`.
+Names are matched across case and Unicode; `ok` counts as `good` (the layout of BTAD).
+`CLASS/ignore.png` is painted where pixels do not count. Which files are the user's is decided by
+`data.user_files`.
 """
 
 import pathlib
@@ -115,7 +116,7 @@ class ClassLister:
             part = self.PARTS.get(matching(child.name))
             if child.is_dir() and part:
                 parts.setdefault(part, []).append(child)
-            else:
+            elif not self.found.take_mask(self._name, child):
                 self.stray_part(child)
         return parts
 

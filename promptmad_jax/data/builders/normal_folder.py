@@ -15,7 +15,7 @@ class NormalFolder(FolderBuilder):
 
     The source is a folder, or an archive of one, of which every picture shows a good part. Each
     sub-folder is a class, with the pictures below it; a folder without sub-folders is one class of
-    its own name.
+    its own name. `CLASS/ignore.png` is painted where pixels do not count.
     """
 
     DESCRIPTION = "Images of normal objects from a folder of the user, to train on."
@@ -70,6 +70,8 @@ def _add_class(found: Found, folder: pathlib.Path) -> None:
     if others:
         found.note(f"{found.name_of(folder)}/", "stray", no_images(others), "ignored")
     for path in images:
+        if path.parent == folder and found.take_mask(name, path):
+            continue
         found.entries.append(
             Entry("train", name, GOOD, found.name_of(path), path, masks=(), without_mask="zero")
         )

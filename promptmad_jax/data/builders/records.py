@@ -5,12 +5,13 @@ import pathlib
 from dataclasses import dataclass, field
 
 from promptmad_jax.data.paths import printable
-from promptmad_jax.data.user_files import images_below
+from promptmad_jax.data.user_files import images_below, is_image
 from promptmad_jax.runtime.names import matching
 
 GOOD = "good"
 SPLITS = ("train", "validation", "test")
 LEFT_OUT = "left out"
+_IGNORED = "ignore"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Found:
       entries: images, unique by (split, filename).
       problems: faults that the listing alone shows.
       lists: the files that the listing was read from, if not from the folders alone.
+      ignored: masks of the pixels that do not count, by class.
     """
 
     source: pathlib.Path
@@ -74,6 +76,7 @@ class Found:
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     lists: list[pathlib.Path] = field(default_factory=list)
+    ignored: dict[str, pathlib.Path] = field(default_factory=dict)
 
     def note(self, file: str, kind: str, reason: str, action: str = LEFT_OUT) -> None:
         """Adds a problem."""
@@ -97,6 +100,14 @@ class Found:
             reason = f"differs from the class {other} in case or Unicode alone"
             self.note(name, "name", reason, "kept as a class of its own")
         self.class_names.add(name)
+
+    def take_mask(self, class_name: str, path: pathlib.Path) -> bool:
+        """Takes `ignore.png` of a class folder as the mask of what does not count; returns False
+        for other files."""
+        is_mask = is_image(path) and matching(path.stem) == _IGNORED
+        if is_mask:
+            self.ignored[class_name] = path
+        return is_mask
 
     def first_spelling(self, name: str) -> str:
         """Adds a class of a list; returns its name as it was first spelled."""

@@ -82,6 +82,7 @@ def fingerprint(source: str, image_dir: str, list_folder: ListFolder = find_in_f
         found = find(source, image_dir, path, list_folder)
         files = list(found.lists) if path.is_dir() else list_files(path)
         files += [file for entry in found.entries for file in (entry.image, *entry.masks)]
+        files += found.ignored.values()
         # Not the folders that are no classes: one of them may be the data_dir.
         strays = (problem.file for problem in found.problems if not problem.file.endswith("/"))
         names = sorted(found.class_names) + sorted(strays)

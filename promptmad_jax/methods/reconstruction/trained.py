@@ -62,7 +62,9 @@ class TrainedDetector:
         return self.add_thresholds(calibration, splits)
 
     def add_thresholds(self, calibration: Calibration, splits: Splits) -> Calibration:
-        """Thresholds from all normal images that are comparable with new ones."""
+        """Thresholds from all normal images that are comparable with new ones, and the pixels that
+        do not count."""
+        calibration = replace(calibration, ignored=splits.train.ignored)
         settings = self.config.eval
         sets = [NormalImages(splits.held, "held-out", None)] if len(splits.held) else []
         if self.config.memory.patches or not sets:
