@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     if not _DRY_RUN_ON.value:
         distributed.initialize()
     from promptmad_jax.config import parse
+    from promptmad_jax.runtime.console import say
 
     config = parse(_CONFIG.value)
     if dry:
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> None:
 
         dry_run(config, _DRY_RUN_ON.value)
         return
+    say(f"{config.name} in {_WORKDIR.value}: starting")
     from promptmad_jax.commands.train import run_training
     from promptmad_jax.runtime.profiler import parse_steps
 

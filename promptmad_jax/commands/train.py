@@ -7,6 +7,7 @@ import jax
 
 from promptmad_jax.config import Config, check_batch
 from promptmad_jax.methods.method import Training, open_method
+from promptmad_jax.reporting.warnings import setting_warnings
 from promptmad_jax.runs.resume import check_run, check_settings
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
@@ -49,6 +50,9 @@ def _train(
     trace = StepTrace(files.path / "profile", profile)
     # Before the data are read, which can take long.
     check_settings(config, files)
+    for warning in setting_warnings(to_dict(config), config.train.steps):
+        warn(warning)
+    say(f"reading the data set {config.data.dataset}")
     training = open_method(config).training(files)
     check_run(config, files, training)
     if training.num_images:
@@ -63,7 +67,7 @@ def _train(
         checkpoints.write_config(to_dict(config))
         training.describe(files)
         if int(state.step) < steps:
-            say(f"training to step {steps}; the first is compiled, which can take minutes")
+            say(f"training to step {steps}")
             task = _task(training, optimizer, state, files)
             loop_config = dataclasses.replace(config.train, steps=steps)
             settings, step = to_dict(config), int(state.step)

@@ -42,6 +42,7 @@ from promptmad_jax.data.prepared import (
     shard_stamps,
     splits,
 )
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import check_room, write_text_atomic
 
@@ -186,6 +187,7 @@ def _build(
     building = pathlib.Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
     try:
         with_ids = has_defect_ids(prepared)
+        say(f"resizing {len(contents.rows)} images of the split {split} to {size} px")
         resized = _resized(prepared, split, contents, size, kernel)
         arrays = _arrays(len(contents.rows), size, with_ids)
         check_room(building, sum(math.prod(shape) for shape, _ in arrays.values()))

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptmad_jax.evaluation.image_scores import write_scores
+from promptmad_jax.reporting.decisions import class_decisions
 from promptmad_jax.reporting.report import Report
 from promptmad_jax.reporting.tables import format_table
-from promptmad_jax.reporting.warnings import untested
+from promptmad_jax.reporting.warnings import run_warnings
 from promptmad_jax.runs.stored import read_manifest
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn
@@ -35,7 +36,9 @@ def write_results(
     page = report.write(result, manifest, read_metrics(files.log))
     if result["protocol"]["map_size"]:  # Else nothing was measured.
         print(format_table(result))
-    for warning in untested(result):
+        for name, own in class_decisions(result).items():
+            print(f"{name}: {own.sentence}")
+    for warning in run_warnings(result, manifest):
         warn(warning)
     print(f"metrics: {output.path / 'metrics.json'}")
     print(f"report: {page}")

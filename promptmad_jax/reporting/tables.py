@@ -75,7 +75,8 @@ def format_table(result: Mapping) -> str:
     table.add_row("pooled", *_cells(result["pooled"], METRICS))
     table.add_section()
     for name, block in (result["maps"] | result["compat"]).items():
-        table.add_row(f"mean, {name}", *_cells(block["mean"], METRICS), style="dim")
+        heading = "mean, memory alone" if name == "memory" else f"mean, {name}"
+        table.add_row(heading, *_cells(block["mean"], METRICS), style="dim")
     if "prompts" in result:
         table.add_section()
         for heading, values in prompt_rows(result["prompts"]).items():

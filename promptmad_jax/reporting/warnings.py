@@ -17,12 +17,12 @@ def setting_warnings(config: Mapping, steps: int | None) -> Iterator[str]:
 
     Args:
       config: the whole configuration, as in the manifest.
-      steps: of the training; None if unknown.
+      steps: of the training; None or -1 if unknown.
     """
     group = "clip" if config["model"] == "zero_shot" else "backbone"
     if config[group]["weights"] != "random":
         return
-    if steps and steps < MEANINGFUL_STEPS:
+    if steps and 0 < steps < MEANINGFUL_STEPS:
         yield (
             f"these figures mean nothing: {steps} training steps on random weights, as in a smoke "
             "test, show that the program runs, and no more"
@@ -63,14 +63,14 @@ def training_warnings(result: Mapping, manifest: Mapping) -> list[str]:
 def _training(result: Mapping, manifest: Mapping) -> Iterator[str]:
     # A weight file does not say its step.
     step = result["protocol"].get("step")
+    if "trained_on_test_split" in manifest:
+        yield manifest["trained_on_test_split"]["warning"]
     if "config" in manifest:
         config = manifest["config"]
         yield from setting_warnings(config, step)
         images = manifest.get("train_images", 0)
         if step and step * config["train"]["batch_size"] < images:
-            yield f"{step} training steps show fewer than the {images} training images once"
-    if "trained_on_test_split" in manifest:
-        yield manifest["trained_on_test_split"]["warning"]
+            yield f"{step} training steps see only some of the {images} training images"
     if not step and "memory" in result["protocol"]:
         yield "nothing is trained: the figures are those of the memory of normal patches alone"
     memory = memory_alone(result)

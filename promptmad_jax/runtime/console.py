@@ -1,26 +1,23 @@
 """Messages and progress on the terminal."""
 
-import math
+import collections
 import sys
 import time
-from typing import Protocol
+from collections.abc import Collection, Iterator
+from typing import Protocol, TypeVar
 
 import jax
 
-from promptmad_jax.runtime.interrupts import pipe_closed
+T = TypeVar("T")
+INTERVAL = 10.0  # seconds between lines where no bar can move
+# Steps that the shown rate is the mean of, and steps before it is shown.
+RECENT, WARM = 50, 3
 
 
 def say(message: str) -> None:
     """Prints a line; only process 0 does."""
     if jax.process_index() == 0:
-        _print(message)
-
-
-def _print(message: str) -> None:
-    try:
         print(message, flush=True)
-    except BrokenPipeError:
-        pipe_closed()
 
 
 def warn(message: str) -> None:
@@ -29,23 +26,39 @@ def warn(message: str) -> None:
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def track(items: Collection[T], what: str) -> Iterator[T]:
+    """Yields the items of a phase; prints what it is at once, and shows how far it has come."""
+    say(what)
+    display = _make_display(what, len(items), 0, INTERVAL)
+    try:
+        for done, item in enumerate(items):
+            yield item
+            display.show(done + 1, "")
+    finally:
+        display.close()
+
+
 class _Display(Protocol):
-    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None: ...
+    def show(self, done: int, status: str) -> None: ...
     def close(self) -> None: ...
 
 
 class Progress:
     """Shows step, loss, images/s and remaining time of a training; a context manager.
 
-    On a terminal it is a bar, otherwise one line every `interval` seconds and one at the end. Only
-    process 0 shows anything.
+    On a terminal it is a bar that moves with each step, otherwise one line every `interval` seconds
+    and one at the end. Only process 0 shows anything. The rate is that of the last `RECENT` steps;
+    it and the remaining time leave out compiling and pauses, and are shown once they are known.
     """
 
-    def __init__(self, total_steps: int, start_step: int, batch_size: int, interval: float = 10.0):
+    def __init__(
+        self, total_steps: int, start_step: int, batch_size: int, interval: float = INTERVAL
+    ):
         """`batch_size` counts the images of all devices."""
-        self._total, self._start, self._batch_size = total_steps, start_step, batch_size
-        self._began, self._compiled = time.monotonic(), False
-        self._display = self._make_display(interval) if jax.process_index() == 0 else None
+        self._total, self._step, self._batch_size = total_steps, start_step, batch_size
+        self._loss, self._rate = "", 0.0
+        self._ends: collections.deque[float] = collections.deque(maxlen=RECENT + 1)
+        self._display = _make_display("step", total_steps, start_step, interval)
 
     def __enter__(self) -> "Progress":
         return self
@@ -53,74 +66,92 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def update(self, step: int, loss: float) -> None:
-        """Shows that `step` steps are complete, the last with `loss`.
+    def step(self, step: int) -> None:
+        """Shows that `step` steps are complete."""
+        self._ends.append(time.monotonic())
+        count = len(self._ends) - 1
+        if count >= WARM:
+            self._rate = count / max(self._ends[-1] - self._ends[0], 1e-9)
+        self._step = step
+        self._display.show(step, self._status())
 
-        The first call's time holds the compiling: it says nothing of the time left, and the speed
-        of later calls leaves it out.
-        """
-        if self._display is None:
-            return
-        now = time.monotonic()
-        step_rate = (step - self._start) / max(now - self._began, 1e-9)
-        left = self._total - step
-        seconds_left = left / step_rate if self._compiled or not left else math.inf
-        self._display.show(step, loss, step_rate * self._batch_size, seconds_left)
-        if not self._compiled:
-            self._start, self._began, self._compiled = step, now, True
+    def loss(self, loss: float) -> None:
+        """Shows the loss of the last steps."""
+        self._loss = f"loss {loss:.4f}"
+        self._display.show(self._step, self._status())
+
+    def pause(self) -> None:
+        """Excludes the time since the last step, spent on saving or evaluating, from the rate."""
+        self._ends.clear()
+        self._ends.append(time.monotonic())
 
     def close(self) -> None:
         """Releases the terminal; the last state stays visible."""
-        if self._display is not None:
-            self._display.close()
+        self._display.close()
 
-    def _make_display(self, interval: float) -> _Display:
-        if sys.stdout.isatty():
-            return _Bar(self._total, self._start)
-        return _Lines(self._total, interval)
+    def _status(self) -> str:
+        rate = self._rate and f"{self._rate * self._batch_size:.1f} images/s"
+        time_left = self._rate and f"{_clock((self._total - self._step) / self._rate)} left"
+        return "  ".join(filter(None, [self._loss, rate, time_left]))
 
 
-class _Lines:
-    def __init__(self, total: int, interval: float):
-        self._total, self._interval = total, interval
-        self._next_time = time.monotonic() + interval
+def _make_display(label: str, total: int, start: int, interval: float) -> _Display:
+    if jax.process_index():
+        return _Nothing()
+    return _Bar(label, total, start) if sys.stdout.isatty() else _Lines(label, total, interval)
 
-    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
-        now = time.monotonic()
-        if now < self._next_time and step < self._total:
-            return
-        self._next_time = now + self._interval
-        status = f"loss {loss:.4f}  {rate:.1f} images/s  {_clock(seconds_left)} left"
-        _print(f"step {step}/{self._total}  {status}")
+
+class _Nothing:
+    def show(self, done: int, status: str) -> None:
+        """Shows nothing: another process does."""
 
     def close(self) -> None:
         """Nothing to release."""
 
 
+class _Lines:
+    def __init__(self, label: str, total: int, interval: float):
+        self._label, self._total, self._interval = label, total, interval
+        self._next_time, self._last = time.monotonic() + interval, ""
+
+    def show(self, done: int, status: str) -> None:
+        line = f"{self._label} {done}/{self._total}  {status}".rstrip()
+        self._last = line if status else ""
+        if time.monotonic() >= self._next_time:
+            self._print(line)
+
+    def close(self) -> None:
+        """Prints the last line that has a status, if it has not been printed."""
+        if self._last:
+            self._print(self._last)
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+        self._next_time, self._last = time.monotonic() + self._interval, ""
+
+
 class _Bar:
-    def __init__(self, total: int, start: int):
+    def __init__(self, label: str, total: int, start: int):
         from rich import progress
 
         self._progress = progress.Progress(
-            progress.TextColumn("step"),
+            progress.TextColumn(label),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
             progress.TextColumn("{task.fields[status]}"),
         )
-        self._task = self._progress.add_task("train", total=total, completed=start, status="")
+        self._task = self._progress.add_task("", total=total, completed=start, status="")
         self._progress.start()
 
-    def show(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
-        status = f"loss {loss:.4f}  {rate:.1f} images/s  {_clock(seconds_left)} left"
-        self._progress.update(self._task, completed=step, status=status)
+    def show(self, done: int, status: str) -> None:
+        self._progress.update(self._task, completed=done, status=status)
 
     def close(self) -> None:
         self._progress.stop()
 
 
 def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "-:--:--"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -26,6 +26,7 @@ from promptmad_jax.data.cache_place import cache_path
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
+from promptmad_jax.runtime.console import track
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import check_room
 from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicated
@@ -153,7 +154,9 @@ def _compute(network: FrozenNetwork, images: np.ndarray, mesh: Mesh, batch_size:
     compute = jax.jit(network.compute, in_shardings=(None, split), out_shardings=replicated(mesh))
     rows = min(batch_size, -(-len(images) // mesh.size)) * mesh.size
     own = process_rows(split, rows)
-    for start in range(0, len(images), rows):
+    for start in track(
+        range(0, len(images), rows), f"caching the features of {len(images)} images"
+    ):
         # The last batch is padded, so that nothing compiles twice.
         places = np.minimum(start + own, len(images) - 1)
         shape = (rows, *images.shape[1:])

@@ -1,5 +1,6 @@
 """Reports of a training run: metrics, progress, profile, and failed saves."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ class TrainLog(ExitStack):
     ):
         super().__init__()
         self._path, self._trace = directory / METRICS_FILE, trace
+        self._began: float | None = None
         self._progress = Progress(config.steps, step, config.batch_size)
         self._writers = open_writers(config.writers, directory, settings, step)
         self._monitor = Monitor(config.batch_size, step, this_run())
@@ -48,14 +50,21 @@ class TrainLog(ExitStack):
         self.enter_context(self._trace)
 
     def before(self, step: int, cut_batch: Callable[[], T]) -> T:
-        """Cuts the batch of a step, timing it."""
+        """Cuts the batch of a step, timing it; the first step then compiles."""
         self._trace.before(step)
-        return self._monitor.wait_for(cut_batch)
+        batch = self._monitor.wait_for(cut_batch)
+        if self._began is None:
+            say("compiling the training step, which can take minutes")
+            self._began, self._first = time.monotonic(), step
+        return batch
 
     def after(self, step: int, metrics: Metrics) -> None:
         """Collects the metrics of a step, which stay on the device until the next row."""
         self._monitor.add(metrics)
         self._trace.after(step, metrics)
+        if step == self._first:
+            say(f"compiled in {time.monotonic() - self._began:.0f} s; training")
+        self._progress.step(step)
 
     def row(self, step: int) -> None:
         """Writes the means since the last row, and the state of each of several processes.
@@ -64,7 +73,7 @@ class TrainLog(ExitStack):
             UserError: a loss or gradient is not finite.
         """
         row = self._monitor.row(step)
-        self._progress.update(step, row["loss"])
+        self._progress.loss(row["loss"])
         self._writers.write(step, row)
         if self._monitor.hosts:
             self._writers.write(step, self._monitor.hosts, kind="host")
@@ -74,11 +83,12 @@ class TrainLog(ExitStack):
     def restart(self, step: int) -> None:
         """Excludes the time since the last row, spent on saving or evaluating, from the rates."""
         self._monitor.restart(step)
+        self._progress.pause()
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the metrics of an evaluation."""
         self._writers.write(step, metrics, kind="eval")
-        self._monitor.restart(step)
+        self.restart(step)
 
     def lacks_evaluation(self, step: int) -> bool:
         """Returns True if the evaluation of a step is not in the log of process 0."""
@@ -101,7 +111,8 @@ class TrainLog(ExitStack):
         self._writers.flush()
 
     def say_summary(self) -> None:
-        """Prints a summary of the steps done, if any."""
+        """Prints a summary of the steps done, if any, below the last state of the progress."""
+        self._progress.close()
         if summary := self._monitor.summary():
             say(summary)
 

@@ -13,6 +13,7 @@ from promptmad_jax.models.reconstruction.memory import (
     distances,
     search,
 )
+from promptmad_jax.runtime.console import track
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.training.feature_cache import channel_moments
 
@@ -52,7 +53,7 @@ def make_memory(
         )
     banks = [
         _class_memory(patches, np.flatnonzero(class_ids == k), k, config)
-        for k in range(len(class_names))
+        for k in track(range(len(class_names)), f"making the memory of {len(class_ids)} images")
     ]
     stacked = [np.stack(part) for part in zip(*banks, strict=True)]
     unknown = np.tile(np.array([0, 1], np.float32), (len(class_names), 1))

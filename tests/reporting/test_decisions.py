@@ -64,7 +64,11 @@ def test_warnings(result):
 
 @pytest.mark.parametrize(
     ("weights", "step", "words"),
-    [("random", 4, "mean nothing: 4 training"), ("random", 500, "random, so"), ("a", 4, "once")],
+    [
+        ("random", 4, "mean nothing: 4 training"),
+        ("random", 500, "random, so"),
+        ("a", 4, "only some"),
+    ],
 )
 def test_warnings_of_weights_and_steps(weights, step, words):
     result = evaluate(make_class("nut"))

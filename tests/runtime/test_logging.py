@@ -99,7 +99,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     MetricsWriter(tmp_path, 0).write(1, {"loss": 1.0})
     with Progress(10, 0, 4) as progress:
-        progress.update(10, 0.5)
+        progress.step(10)
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().out == ""
 
@@ -114,28 +114,48 @@ def clock(monkeypatch):
 
 def test_lines_come_at_the_interval_and_at_the_end(clock, capsys):
     with Progress(total_steps=110, start_step=10, batch_size=4, interval=10.0) as progress:
+        progress.loss(0.5)
         for second in range(1, 26):
             clock[0] = float(second)
-            progress.update(10 + 4 * second, 0.5)
+            progress.step(10 + 4 * second)
     assert capsys.readouterr().out.splitlines() == [
-        "step 50/110  loss 0.5000  16.0 images/s  0:00:15 left",
-        "step 90/110  loss 0.5000  16.0 images/s  0:00:05 left",
-        "step 110/110  loss 0.5000  16.0 images/s  0:00:00 left",
+        "step 50/110  loss 0.5000  4.0 images/s  0:01:00 left",
+        "step 90/110  loss 0.5000  4.0 images/s  0:00:20 left",
+        "step 110/110  loss 0.5000  4.0 images/s  0:00:00 left",
     ]
 
 
-def test_bar_on_a_terminal(clock, monkeypatch, capsys):
+def test_a_bar_moves_each_step(clock, monkeypatch, capsys):
     monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
     with Progress(total_steps=100, start_step=0, batch_size=4) as progress:
-        for clock[0], step in ((60.0, 50), (65.0, 75)):  # a minute of compiling is left out
-            progress.update(step, 0.25)
+        for step in range(1, 76):
+            clock[0] = 60.0 + 0.2 * step  # a minute of compiling is left out
+            progress.step(step)
+        progress.loss(0.25)
     out = capsys.readouterr().out
     assert "75/100" in out
     assert "loss 0.2500  20.0 images/s  0:00:05 left" in out
 
 
-def test_time_left_is_open_before_the_first_step(clock, capsys):
-    with Progress(total_steps=10, start_step=5, batch_size=1, interval=0.0) as progress:
-        progress.update(5, 1.0)
-    assert capsys.readouterr().out.endswith("-:--:-- left\n")
+def test_rate_and_time_left_wait_until_they_are_known(clock, capsys):
+    with Progress(total_steps=60, start_step=0, batch_size=1, interval=0.0) as progress:
+        for clock[0], step in ((60, 1), (61, 2), (62, 3), (63, 4)):
+            progress.step(step)
+        clock[0] = 100
+        progress.pause()  # after an evaluation
+        for clock[0], step in ((102, 5), (104, 6), (106, 7)):
+            progress.step(step)
+    known = "1.0 images/s  0:00:{} left"
+    assert [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        *["", "", ""],
+        *(known.format(left) for left in (56, 55, 54)),
+        "0.5 images/s  0:01:46 left",
+    ]
+
+
+def test_phases_say_what_they_do_and_how_far_they_are(clock, capsys):
+    for clock[0] in console.track(range(0, 40, 8), "resizing 40 images"):
+        pass
+    what = "resizing 40 images"
+    assert capsys.readouterr().out.splitlines() == [what, f"{what} 3/5", f"{what} 5/5"]

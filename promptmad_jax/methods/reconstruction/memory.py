@@ -9,7 +9,6 @@ from promptmad_jax.config import Config
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.runs.memory_file import StoredMemory, read_memory, write_memory
 from promptmad_jax.runs.workdir import Workdir
-from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.processes import is_writer, jointly, this_run
 from promptmad_jax.training.memory import make_memory
@@ -37,7 +36,6 @@ def run_memory(
         stored = read_memory(files)
         if stored is not None and stored.made_from == made_from:
             return stored
-        say(f"making the memory of {len(train)} normal images")
         trained = make_memory(patches, train.class_ids, train.class_names, config.memory)
         return write_memory(files, trained, made_from)
 
