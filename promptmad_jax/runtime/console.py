@@ -56,8 +56,9 @@ class Progress:
     ):
         """`batch_size` counts the images of all devices."""
         self._total, self._step, self._batch_size = total_steps, start_step, batch_size
-        self._loss, self._rate = "", 0.0
-        self._ends: collections.deque[float] = collections.deque(maxlen=RECENT + 1)
+        self._loss = ""
+        self._seconds: collections.deque[float] = collections.deque(maxlen=RECENT)
+        self._time: float | None = None  # None until the first step has compiled
         self._display = _make_display("step", total_steps, start_step, interval)
 
     def __enter__(self) -> "Progress":
@@ -68,31 +69,34 @@ class Progress:
 
     def step(self, step: int) -> None:
         """Shows that `step` steps are complete."""
-        self._ends.append(time.monotonic())
-        count = len(self._ends) - 1
-        if count >= WARM:
-            self._rate = count / max(self._ends[-1] - self._ends[0], 1e-9)
-        self._step = step
+        if self._time is not None:
+            self._seconds.append(time.monotonic() - self._time)
+        self._step, self._time = step, time.monotonic()
         self._display.show(step, self._status())
 
     def loss(self, loss: float) -> None:
-        """Shows the loss of the last steps."""
+        """Shows the loss of the last steps, for which the caller has waited."""
         self._loss = f"loss {loss:.4f}"
+        if self._seconds:
+            self._seconds[-1] += time.monotonic() - self._time
+        self.pause()
         self._display.show(self._step, self._status())
 
     def pause(self) -> None:
         """Excludes the time since the last step, spent on saving or evaluating, from the rate."""
-        self._ends.clear()
-        self._ends.append(time.monotonic())
+        if self._time is not None:
+            self._time = time.monotonic()
 
     def close(self) -> None:
         """Releases the terminal; the last state stays visible."""
         self._display.close()
 
     def _status(self) -> str:
-        rate = self._rate and f"{self._rate * self._batch_size:.1f} images/s"
-        time_left = self._rate and f"{_clock((self._total - self._step) / self._rate)} left"
-        return "  ".join(filter(None, [self._loss, rate, time_left]))
+        if len(self._seconds) < WARM:
+            return self._loss
+        step_s = max(sum(self._seconds) / len(self._seconds), 1e-9)
+        rate, left = self._batch_size / step_s, _clock((self._total - self._step) * step_s)
+        return f"{self._loss}  {rate:.1f} images/s  {left} left".lstrip()
 
 
 def _make_display(label: str, total: int, start: int, interval: float) -> _Display:
