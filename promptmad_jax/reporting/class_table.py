@@ -30,11 +30,21 @@ class MetricValue:
       points: a difference in percentage points: of the run to a published figure, or of a run to
         the reference; None where it is undefined or there is nothing to compare with.
       std: standard deviation over seeds, where the value is their mean.
+      interval: 95 % interval of the points; None where none is known.
     """
 
     value: float | None
     points: float | None = None
     std: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def gain(self) -> float:
+        """The points if they are beyond chance, 0 if they may be chance or nothing is known."""
+        if self.points is None or self.interval is None:
+            return 0.0
+        low, high = self.interval
+        return self.points if low > 0 or high < 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from promptmad_jax.commands import compare
 from promptmad_jax.commands.compare import compare_runs
 from promptmad_jax.evaluation.image_scores import ImageScore, read_scores, write_scores
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.reporting import noise
 from promptmad_jax.reporting.compared_runs import (
     ImageView,
     differing_settings,
@@ -21,6 +24,7 @@ from promptmad_jax.reporting.compared_runs import (
     percentiles,
 )
 from promptmad_jax.reporting.explanations import Window
+from promptmad_jax.reporting.pages import comparison
 from promptmad_jax.reporting.report import scores_of
 from promptmad_jax.runtime.errors import UserError
 from tests.reporting.report_cases import (
@@ -32,6 +36,7 @@ from tests.reporting.report_cases import (
     with_final,
 )
 
+AREAS = roc_auc_score, average_precision_score
 PAIR = make_class("nut & <b>"), make_class("tile")
 
 
@@ -83,6 +88,47 @@ def test_wins_and_differences(runs, tmp_path):
     points = [result["classes"]["tile"]["pixel_ap"] for result in results]
     assert f'data-value="{100 * (points[1] - points[0]):.4f}"' in text
     assert "two/run</b>, largest differences: I-AUROC in tile -" in text
+
+
+def test_intervals_over_test_images(runs):
+    labels, scores = np.array([0, 0, 1, 1, 1], bool), np.array([0.1, 0.5, 0.5, 0.7, 0.2])
+    weights = np.array([[1, 1, 1, 1, 1], [2, 0, 0, 1, 2]])
+    for own, drawn in zip(weights, noise._metrics(scores, labels, weights), strict=True):
+        f1 = [f1_score(labels, scores >= limit, sample_weight=own) for limit in scores]
+        areas = [of(labels, scores, sample_weight=own) for of in AREAS]
+        assert drawn.tolist() == pytest.approx([*areas, max(f1)])
+    first, second = load_runs(runs[:2])
+    mean, classes = noise.image_intervals(first.scores, second.scores)
+    assert classes["nut & <b>"]["image_auroc"] == (0, 0)
+    low, high = classes["tile"]["image_auroc"]
+    assert -100 <= low < high < 0
+    assert mean["image_auroc"] == pytest.approx((low / 2, high / 2))
+
+
+def test_only_differences_beyond_chance_are_coloured(runs, tmp_path):
+    text = compare_runs(runs[:2], tmp_path).read_text(encoding="utf-8")
+    cells = [attrs["class"].split() for attrs in Page(text).all("td") if "class" in attrs]
+    judged = [cell for cell in cells if "difference" in cell]
+    assert any("worse" in cell for cell in judged) and any("noise" in cell for cell in judged)
+    means = comparison._compare(*load_runs(runs[:2])[::-1]).mean
+    assert means["image_auroc"].gain < 0
+    assert means["pixel_ap"].points < 0 == means["pixel_ap"].gain  # of a single seed
+
+
+def test_intervals_over_seeds():
+    own = {"mean": 0.7, "std": 0.01, "defined": 3}
+    other = {"mean": 0.6, "std": 0.02, "defined": 3}
+    low, high = noise.seed_interval(own, other)
+    expected = stats.ttest_ind_from_stats(0.7, 0.01, 3, 0.6, 0.02, 3, equal_var=False)
+    assert 0 < low < 10 < high and expected.pvalue < 0.05
+    assert noise.seed_interval(own, other | {"std": None}) is None
+
+
+def test_runs_with_random_weights_are_named(runs, tmp_path):
+    config = changed_config(backbone={"weights": "random"})
+    other = store(tmp_path / "other", PAIR, config)
+    text = Page(compare_runs([runs[0], other], tmp_path / "out").read_text()).text
+    assert "other: backbone.weights is random" in text and "one/run: backbone" not in text
 
 
 def test_disagreements(runs):
@@ -204,7 +250,7 @@ def seeded(directory, seed, maps=1, **protocol):
     """A run of a class whose settings differ in their seeds."""
     one = make_class("tile")
     one = with_final(one, one.maps["final"] ** seed * maps)
-    seeds = {"train": {"seed": seed}, "memory": {"seed": seed}}
+    seeds = {"train": {"seed": seed, "batch_size": 8}, "memory": {"seed": seed}}
     store(directory, (one,), changed_config(**seeds, name=str(maps)) | {"seed": seed})
     path = directory / "metrics.json"
     result = json.loads(path.read_text())

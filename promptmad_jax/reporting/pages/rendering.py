@@ -73,6 +73,7 @@ def _environment() -> jinja2.Environment:
         "reasons": explain_undefined,
         "rounded": rounded,
         "signed": signed,
+        "span": span,
         "verdict": verdict,
     }
     return environment
@@ -86,6 +87,12 @@ def abbreviation(metric: str) -> Markup:
 def signed(points: float) -> str:
     """Formats a difference with its sign and one decimal, "=" where that would be zero."""
     return "=" if abs(points) < VISIBLE else f"{points:+.1f}"
+
+
+def span(interval: tuple[float, float]) -> str:
+    """Formats the ends of an interval of differences."""
+    low, high = ("0.0" if abs(end) < VISIBLE else f"{end:+.1f}" for end in interval)
+    return f"{low} to {high}"
 
 
 def plain(value: object) -> str:
