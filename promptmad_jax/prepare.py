@@ -3,7 +3,7 @@
     promptmad prepare --dataset=anomaly_folder --source=FOLDER --data_dir=data
     promptmad prepare --dataset=normal_folder --source=GOOD_PARTS --data_dir=data
     promptmad prepare --dataset=mvtec_ad --source=mvtec_anomaly_detection.tar.xz --data_dir=data
-    promptmad prepare --dataset=synthetic_mvtec --data_dir=data
+    promptmad prepare --dataset=synthetic_mvtec --data_dir=data --examples=examples
 
 Every file is decoded first; a file with a fault is left out, and named on the terminal and in
 report.json beside the shards.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
+from promptmad_jax.commands.examples import COUNT, check_examples, write_examples
 from promptmad_jax.commands.prepare import FOLDER_DATASETS, SYNTHETIC, prepare
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
@@ -26,6 +27,9 @@ _DATA_DIR = define_path("data_dir", "folder to write to", required=True)
 _IMAGE_DIR = define_path("image_dir", "folder of the images in a list")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "build again, and replace what another source gave"
+)
+_EXAMPLES = flags.DEFINE_string(
+    "examples", "", f"{SYNTHETIC}: folder for {COUNT} test pictures, to try predict on"
 )
 _READING = {
     "bit_depth": flags.DEFINE_integer(
@@ -61,6 +65,8 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]}: use --dataset, --source and --data_dir")
+    if _EXAMPLES.value:
+        check_examples(_DATASET.value)
     prepare(
         dataset=_DATASET.value,
         data_dir=_DATA_DIR.value,
@@ -70,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
         arguments=_given(_DRAWN),
         **_given(_READING),
     )
+    if _EXAMPLES.value:
+        write_examples(_DATA_DIR.value, _EXAMPLES.value)
 
 
 def _given(options: dict[str, flags.FlagHolder]) -> dict[str, object]:

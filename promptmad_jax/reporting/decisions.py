@@ -15,12 +15,14 @@ class Decisions:
       alarms: of the normal images; None without any.
       pixel_alarms: share of the normal pixels above the threshold; None if unknown.
       source: the images that set the thresholds, in words; "" if unknown.
+      promise: the share of false alarms that they stand for, in words; "" if unknown.
     """
 
     found: Proportion | None
     alarms: Proportion | None
     pixel_alarms: float | None
     source: str
+    promise: str = ""
 
     @property
     def sentence(self) -> str:
@@ -34,16 +36,15 @@ def class_decisions(result: Mapping) -> dict[str, Decisions]:
     """Class -> its decisions, from metrics.json; empty without thresholds."""
     if "thresholds" not in result:
         return {}
-    images = calibration(result).get("images", {})
-    decisions = {}
+    promises, decisions = calibration(result).get("classes", {}), {}
     for name, own in result["thresholds"]["classes"].items():
         counts = result["protocol"]["images"][name]
-        source = f"from {_counted(result, [images[name]])}" if name in images else ""
         decisions[name] = Decisions(
             _proportion(own["image_recall"], counts["defective"]),
             _proportion(own["image_fpr"], counts["normal"]),
             own["pixel_fpr"],
-            source,
+            _counted([promises[name]["images"]]) if name in promises else "",
+            _promise(promises[name]) if name in promises else "",
         )
     return decisions
 
@@ -53,8 +54,8 @@ def all_decisions(result: Mapping) -> Decisions | None:
     classes = class_decisions(result).values()
     if not classes:
         return None
-    images = calibration(result).get("images", {}).values()
-    source = f"from {_counted(result, images)}" if images else ""
+    images = [own["images"] for own in calibration(result).get("classes", {}).values()]
+    source = _counted(images) if images else ""
     if len(images) > 1:
         source += " per class"
     found, alarms = (_sum([getattr(own, kind) for own in classes]) for kind in ("found", "alarms"))
@@ -65,8 +66,8 @@ def calibration(result: Mapping) -> Mapping:
     """What the thresholds rest on, as `TrainedDetector` states it; empty if metrics.json lacks it.
 
     Returns:
-      `source`, the kind of images, `image_fpr` and `pixel_fpr`, the rates asked for, and `images`,
-      class -> number of images.
+      `image_fpr` and `pixel_fpr`, the rates asked for, and `classes`: class -> `images`, their
+      number, `rate` and `interval` that they stand for, and `comparable`.
     """
     return result["protocol"].get("calibrated", {})
 
@@ -92,10 +93,17 @@ def _with_interval(proportion: Proportion | None, what: str, without: str) -> st
     )
 
 
-def _counted(result: Mapping, images: Sequence[int]) -> str:
+def _counted(images: Sequence[int]) -> str:
     low, high = min(images), max(images)
     number = f"{low}" if low == high else f"{low} to {high}"
-    return f"{number} {calibration(result)['source']} image{'' if high == 1 else 's'}"
+    return f"from {number} normal image{'' if high == 1 else 's'}"
+
+
+def _promise(own: Mapping) -> str:
+    if own["rate"] is None:
+        return ""
+    low, high = map(rounded, own["interval"])
+    return f"{rounded(own['rate'])} % false alarms expected, {low} to {high} %"
 
 
 def _proportion(share: float | None, total: int) -> Proportion | None:

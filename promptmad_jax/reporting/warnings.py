@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from promptmad_jax.evaluation.thresholds import unsupported
 from promptmad_jax.reporting.decisions import Decisions, calibration, class_decisions, rounded
 
 # A random backbone trained for fewer steps only shows that the program runs.
@@ -37,14 +38,14 @@ def setting_warnings(config: Mapping, steps: int | None) -> Iterator[str]:
 def run_warnings(result: Mapping, manifest: Mapping) -> list[str]:
     """What a reader must know of a run: its weights, its training, its thresholds."""
     return [
-        *untested(result),
+        *_untested(result),
         *_training(result, manifest),
         *_calibration(result),
         *_rates(result),
     ]
 
 
-def untested(result: Mapping) -> Iterator[str]:
+def _untested(result: Mapping) -> Iterator[str]:
     """Yields what cannot be known of classes without test images."""
     counts = result["protocol"]["images"].items()
     names = {name: "" for name, count in counts if not any(count.values())}
@@ -93,18 +94,22 @@ def _calibration(result: Mapping) -> Iterator[str]:
     known = calibration(result)
     if not known:
         return
-    needed = math.ceil(1 / known["image_fpr"]) if known["image_fpr"] else math.inf
-    few = {name: str(count) for name, count in known["images"].items() if count < needed}
+    classes = known["classes"]
+    few = {
+        name: str(own["images"])
+        for name, own in classes.items()
+        if unsupported(own["images"], known["image_fpr"])
+    }
     if few:
+        needed = math.ceil(1 / known["image_fpr"]) if known["image_fpr"] else "infinitely many"
         yield (
-            f"too few {known['source']} images set the thresholds: a rate of "
-            f"{rounded(known['image_fpr'])} % false alarms takes {needed} per class or more "
-            f"({_listed(few)})"
+            f"too few normal images set the thresholds: {rounded(known['image_fpr'])} % false "
+            f"alarms take about {needed} per class ({_listed(few)})"
         )
-    if known["source"] == "training":
+    if not all(own["comparable"] for own in classes.values()):
         yield (
-            "the thresholds come from training images, which score lower than new ones: expect "
-            "more false alarms; data.holdout keeps images back for them"
+            "the thresholds come from images that the model was trained on, which score lower than "
+            "new ones: expect more false alarms; data.holdout keeps images back for them"
         )
 
 

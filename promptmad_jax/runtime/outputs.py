@@ -22,7 +22,7 @@ from promptmad_jax.runtime.paths import absolute
 
 MARKER = ".promptmad.json"
 TRAIN, EVALUATE, PREDICT, COMPARE, FIGURES = "train", "evaluate", "predict", "compare", "report"
-EXPORT = "export"
+EXPORT, EXAMPLES = "export", "prepare"
 _STAGE = ".promptmad-stage-"
 # By these files a folder of an older version, without a marker, is recognized; the first counts.
 _SIGNS = (
@@ -40,6 +40,7 @@ _HOLDS = {
     COMPARE: "a comparison",
     EXPORT: "an exported detector",
     FIGURES: "figures",
+    EXAMPLES: "example images",
 }
 _RUN_FOLDERS = ("checkpoints", "evaluations", "profile", "report", "tensorboard")
 _LOGS = (".err", ".log", ".out")  # A shell makes them before the command starts.

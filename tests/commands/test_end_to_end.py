@@ -38,6 +38,7 @@ def data(tmp_path_factory):
         "prepare",
         "--dataset=synthetic_mvtec",
         f"--data_dir={directory}",
+        f"--examples={directory / 'examples'}",
         "--image_size=64",
         "--train_per_class=6",
         "--test_good_per_class=2",
@@ -225,18 +226,19 @@ def test_predict_mistakes(finished, tmp_path):
     assert not out.exists()
 
 
-def test_the_python_example_of_the_readme(finished):
+def test_the_python_example_of_the_readme(finished, data):
     [code] = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    code = code.replace("docs/", f"{ROOT}/docs/").replace("workdir/quickstart/run", str(finished))
+    for name, folder in (("run", finished), ("examples", data / "examples")):
+        code = code.replace(f"workdir/quickstart/{name}", str(folder))
     shown = "\nprint(result.map.shape, result.map.dtype, detector.class_names)"
     done = subprocess.run(
         [sys.executable, "-c", code + shown], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0, done.stderr
-    assert re.match(r"(normal|defective) \S+ \S+ \(", done.stdout)
-    assert "(128, 128) float32 ('hex_bolt', 'wood_board')" in done.stdout
+    assert re.match(r"(normal|defective|unknown) \S+ \S+ \(", done.stdout)
+    assert "(64, 64) float32 ('hex_bolt', 'wood_board')" in done.stdout
 
 
 def test_onenip_and_its_weights_in_a_file(finished, data, tmp_path):

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from promptmad_jax.commands import prepare as prepare_module
+from promptmad_jax.commands.examples import check_examples, write_examples
 from promptmad_jax.commands.prepare import prepare
 from promptmad_jax.data.builders.synthetic_mvtec import SyntheticMvtec
 from promptmad_jax.data.image_set import load_image_set
@@ -21,6 +23,18 @@ TINY = {
     "test_per_defect": 1,
     "class_names": ["grained_leather"],
 }
+
+
+def test_examples_are_files_of_every_type(tmp_path):
+    prepare("synthetic_mvtec", str(tmp_path / "data"), arguments=TINY)
+    for _ in range(2):
+        write_examples(str(tmp_path / "data"), str(tmp_path / "examples"))
+    names = sorted(path.stem for path in (tmp_path / "examples" / "grained_leather").iterdir())
+    assert names == ["cut_000", "fold_000", "glue_000", "good_000", "poke_000"]
+    with Image.open(tmp_path / "examples" / "grained_leather" / "cut_000.png") as picture:
+        assert picture.size == (64, 64)
+    with pytest.raises(UserError, match="are files already"):
+        check_examples("mvtec_ad")
 
 
 @pytest.fixture

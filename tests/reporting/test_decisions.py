@@ -21,13 +21,10 @@ THRESHOLDS = {"nut": (0.9, 0.4), "tile": (2.0, 9.0)}
 def result():
     """All of `nut` raises an alarm, nothing of `tile`."""
     result = evaluate(make_class("nut"), make_class("tile"), thresholds=THRESHOLDS)
-    images = {"nut": 20, "tile": 3}
-    result["protocol"]["calibrated"] = {
-        "source": "held-out",
-        "image_fpr": 0.05,
-        "pixel_fpr": 0.01,
-        "images": images,
-    }
+    rates = {"rate": 0.048, "interval": [0.001, 0.17], "comparable": True}
+    classes = {"nut": rates | {"images": 20}, "tile": rates | {"images": 3, "rate": None}}
+    calibrated = {"image_fpr": 0.05, "pixel_fpr": 0.01, "classes": classes}
+    result["protocol"]["calibrated"] = calibrated
     return result
 
 
@@ -43,21 +40,20 @@ def test_sentences(result):
     nut, tile = class_decisions(result).values()
     assert nut.sentence == (
         "100 % of defects found (7 of 7; 95 % interval 59 to 100 %), 100 % false alarms (4 of 4; "
-        "95 % interval 40 to 100 %), thresholds from 20 held-out images"
+        "95 % interval 40 to 100 %), thresholds from 20 normal images"
     )
+    assert (nut.promise, tile.promise) == ("5 % false alarms expected, 0.1 to 17 %", "")
     assert (tile.found, tile.alarms) == (Proportion(0, 7), Proportion(0, 4))
     both = all_decisions(result)
     assert both.found == Proportion(7, 14) and both.alarms == Proportion(4, 8)
-    assert both.sentence.endswith("from 3 to 20 held-out images per class")
+    assert both.sentence.endswith("from 3 to 20 normal images per class")
     plain = evaluate(make_class("nut", defective=0), thresholds=THRESHOLDS)
     assert class_decisions(plain)["nut"].sentence.startswith("no defect to find, 100 % false")
 
 
 def test_warnings(result):
     few, images, pixels = run_warnings(result, MANIFEST)
-    assert few.startswith("too few held-out images") and few.endswith(
-        "takes 20 per class or more (tile 3)"
-    )
+    assert few.startswith("too few normal images") and few.endswith("20 per class (tile 3)")
     assert images == "more good images raise an alarm than the 5 % asked for: nut 100 %"
     assert "1 % asked for: nut" in pixels and "tile" not in pixels
 

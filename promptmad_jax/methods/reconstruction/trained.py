@@ -141,12 +141,7 @@ class TrainedDetector:
             "checkpoint": "the newest",
         }
         if calibration.thresholds:
-            choices["calibrated"] = {
-                "source": calibration.source,
-                "image_fpr": config.eval.image_fpr,
-                "pixel_fpr": config.eval.pixel_fpr,
-                "images": {name: own.images for name, own in calibration.thresholds.items()},
-            }
+            choices["calibrated"] = _promises(calibration)
         if calibration.weights:
             choices["weights"] = calibration.weights
         if config.memory.patches:
@@ -171,6 +166,18 @@ class TrainedDetector:
         """Scores new images of the run's classes."""
         settings, names = self.config.eval, self.assembly.class_names
         return ClassPredictor(self.maker, names, calibration, settings.fusion, settings.image_pool)
+
+
+def _promises(calibration: Calibration) -> dict:
+    """The rates asked for and, for each class, what its thresholds stand for."""
+    fields = ("images", "rate", "interval")
+    classes = {
+        name: {field: getattr(own, field) for field in fields}
+        | {"comparable": calibration.scores[name].comparable}
+        for name, own in calibration.thresholds.items()
+    }
+    rates = calibration.rates
+    return {"image_fpr": rates.image, "pixel_fpr": rates.pixel, "classes": classes}
 
 
 def _origin(calibration: Calibration, settings: EvalConfig) -> str:
