@@ -29,7 +29,9 @@ class Decisions:
         """Defects found and false alarms with their intervals, and what the thresholds rest on."""
         found = _with_interval(self.found, "of defects found", "no defect to find")
         alarms = _with_interval(self.alarms, "false alarms", "no normal image to raise an alarm")
-        return ", ".join(filter(None, [found, alarms, self.source and f"thresholds {self.source}"]))
+        return ", ".join(
+            filter(None, [found, alarms, self.source and f"thresholds from {self.source}"])
+        )
 
 
 def class_decisions(result: Mapping) -> dict[str, Decisions]:
@@ -74,7 +76,7 @@ def calibration(result: Mapping) -> Mapping:
 
 def rounded(share: float) -> str:
     """A share in percent without decimals, with one close to 0 and 1."""
-    return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}"
+    return f"{100 * share:.{0 if 0.01 <= share <= 0.99 else 1}f}".removesuffix(".0")
 
 
 def interval_words(proportion: Proportion) -> str:
@@ -96,14 +98,14 @@ def _with_interval(proportion: Proportion | None, what: str, without: str) -> st
 def _counted(images: Sequence[int]) -> str:
     low, high = min(images), max(images)
     number = f"{low}" if low == high else f"{low} to {high}"
-    return f"from {number} normal image{'' if high == 1 else 's'}"
+    return f"{number} normal image{'' if high == 1 else 's'}"
 
 
 def _promise(own: Mapping) -> str:
     if own["rate"] is None:
         return ""
     low, high = map(rounded, own["interval"])
-    return f"{rounded(own['rate'])} % false alarms expected, {low} to {high} %"
+    return f"expected {low} to {high} %"
 
 
 def _proportion(share: float | None, total: int) -> Proportion | None:
