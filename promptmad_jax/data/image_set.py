@@ -51,6 +51,14 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def ignored_by_id(self) -> np.ndarray | None:
+        """`ignored` as bool [K, S, S]; None if no class has some."""
+        if not self.ignored:
+            return None
+        none = np.zeros(self.images.shape[1:3], bool)
+        return np.stack([self.ignored.get(name, none) for name in self.class_names])
+
     def select(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
         """The images at `indices` (int [M]), in that order; adjacent ones stay memory-mapped."""
         order = np.asarray(indices, np.int64).reshape(-1)

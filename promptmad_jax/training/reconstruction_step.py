@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from promptmad_jax.data.pipeline import TrainBatch
@@ -64,6 +65,13 @@ def join(clean: Features, pseudo: Features) -> Features:
     )
 
 
+def restore(
+    images: jax.Array, pseudo: jax.Array, masks: jax.Array, where: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Takes pseudo-anomalies [B, S, S, 3] and their masks away where bool [B, S, S] is true."""
+    return jnp.where(where[..., None], images.astype(pseudo.dtype), pseudo), masks * ~where
+
+
 def make_train_step(
     detector: Detector,
     optimizer: Optimizer,
@@ -71,8 +79,12 @@ def make_train_step(
     loss_config: LossConfig,
     mesh: Mesh,
     state_shardings: Any,
+    ignored: np.ndarray | None = None,
 ) -> StepFunction:
     """Returns the jitted step; see `make_update`.
+
+    Args:
+        ignored: bool [K, S, S], pixels of each class that get no pseudo-anomaly.
 
     Only pseudo-anomalous images pass through the backbone. Clean images are not augmented and the
     backbone is frozen, so their features come with the batch.
@@ -91,6 +103,10 @@ def make_train_step(
         stream = jax.random.fold_in(key, Stream.PSEUDO_ANOMALY)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(stream, batch.image_ids)
         pseudo, masks = paste(keys, batch.images, batch.textures)
+        if ignored is not None:
+            pseudo, masks = restore(
+                batch.images, pseudo, masks, jnp.asarray(ignored)[batch.class_ids]
+            )
         return Examples(batch, pseudo, interleave(jnp.zeros_like(masks), masks))
 
     def loss(params: Params, stats: Stats, frozen: Frozen, examples: Examples, key: jax.Array):

@@ -211,6 +211,7 @@ def test_a_mask_of_what_does_not_count_lies_in_the_class_folder(tmp_path, name):
     image_set = load_image_set(name, str(tmp_path / "data"), "train", 8)
     assert list(image_set.ignored) == ["widget"] and "widget/ignore.png" not in image_set.filenames
     assert image_set.ignored["widget"][:2].all() and not image_set.ignored["widget"][2:].any()
+    assert image_set.ignored_by_id.shape == (1, 8, 8) and image_set.ignored_by_id[0, :2].all()
     write_image(source / "widget" / "ignore.png", mask * 0)
     with pytest.raises(UserError, match=r"ignore.png: nothing is painted"):
         build(tmp_path / "again", source, name)

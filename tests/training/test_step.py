@@ -20,7 +20,7 @@ from promptmad_jax.runtime.mesh import (
 )
 from promptmad_jax.training.memory import make_memory
 from promptmad_jax.training.optimizer import make_optimizer
-from promptmad_jax.training.reconstruction_step import Clean, make_train_step
+from promptmad_jax.training.reconstruction_step import Clean, make_train_step, restore
 from promptmad_jax.training.state import create_state
 
 STEPS, BATCH, SIDE = 2, 8, 64
@@ -54,13 +54,24 @@ def train(mesh_config, name):
     optimizer = make_optimizer(config.optimizer, STEPS, STEPS)
     rules = partition_rules(mesh_config)
     state, shardings = create_state(detector.network, optimizer.tx, 0, mesh, rules)
-    step = make_train_step(detector, optimizer, config.pseudo_anomaly, config.loss, mesh, shardings)
+    ignored = np.arange(2 * SIDE * SIDE).reshape(2, SIDE, SIDE) < SIDE
+    losses = config.pseudo_anomaly, config.loss
+    step = make_train_step(detector, optimizer, *losses, mesh, shardings, ignored)
     frozen, history = jax.device_put(frozen, replicated(mesh)), []
     compiled = step.lower(state, frozen, batch).compile()
     for _ in range(STEPS):
         state, metrics = compiled(state, frozen, batch)
         history.append({name: float(value) for name, value in metrics.items()})
     return history, find_collectives(compiled.as_text())
+
+
+def test_no_pseudo_anomaly_is_left_where_pixels_do_not_count():
+    where = np.array([[[True, False]], [[False, False]]])
+    pseudo, masks = restore(
+        np.full((2, 1, 2, 3), 7, np.uint8), np.ones((2, 1, 2, 3)), np.ones((2, 1, 2)), where
+    )
+    np.testing.assert_array_equal(pseudo, np.where(where[..., None], 7, 1) + np.zeros(3))
+    np.testing.assert_array_equal(masks, ~where)
 
 
 def test_eight_devices_search_a_memory_without_sending_a_batch():

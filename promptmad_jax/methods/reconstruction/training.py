@@ -138,9 +138,8 @@ class ReconstructionTraining:
     def step_function(self, optimizer: Optimizer, shardings: Any) -> StepFunction:
         """See `Training`."""
         config, detector = self.config, self.assembly.detector
-        return make_train_step(
-            detector, optimizer, config.pseudo_anomaly, config.loss, self.mesh, shardings
-        )
+        settings, ignored = (config.pseudo_anomaly, config.loss), self._splits.train.ignored_by_id
+        return make_train_step(detector, optimizer, *settings, self.mesh, shardings, ignored)
 
     def evaluate(self, state: TrainState) -> dict:
         """See `Training`."""

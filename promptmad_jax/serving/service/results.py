@@ -7,10 +7,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from promptmad_jax.reporting.overlay import overlay
+from promptmad_jax.serving.picture import draw
 from promptmad_jax.serving.prediction import Prediction
+from promptmad_jax.serving.result import Result, make_result
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,20 +23,18 @@ class Kept:
     def map_bytes(self) -> bytes:
         """The anomaly map of the image's size, float32, as a .npy file."""
         content = io.BytesIO()
-        np.save(content, self._map())
+        np.save(content, self._result.map)
         return content.getvalue()
 
     def overlay_bytes(self) -> bytes:
-        """The image under heat colours, as a PNG."""
+        """The image with its regions, as a PNG."""
         content = io.BytesIO()
-        colours = overlay(self.image, self._map(), *self.prediction.score_range)
-        Image.fromarray(colours).save(content, "PNG")
+        draw(self.image, self.prediction, self._result, marked=False).save(content, "PNG")
         return content.getvalue()
 
-    def _map(self) -> np.ndarray:
-        height, width, _ = self.image.shape
-        values = Image.fromarray(self.prediction.anomaly_map)
-        return np.asarray(values.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    @property
+    def _result(self) -> Result:
+        return make_result(self.prediction, *self.image.shape[:2])
 
 
 class RecentResults:
