@@ -53,9 +53,12 @@ def _write(picture: Image.Image, result: Result) -> None:
     text = f"{result.verdict}  {result.score:.3g} {sign} {result.threshold:.3g}"
     if result.verdict == "unknown":
         text = f"unknown  {result.novelty:.1f} times the limit"
-    draw, size = ImageDraw.Draw(picture), max(_LEAST_TEXT, picture.height // 16)
-    full = draw.textlength(text, _font(size))
-    size = max(_LEAST_TEXT, min(size, int(0.95 * size * picture.width / full)))
+    draw = ImageDraw.Draw(picture)
+    size = max(_LEAST_TEXT, round((picture.width * picture.height) ** 0.5 / 16))
+    fits = lambda text: int(0.95 * size * picture.width / draw.textlength(text, _font(size)))
+    if fits(text) < _LEAST_TEXT:
+        text = result.verdict
+    size = max(_LEAST_TEXT, min(size, fits(text)))
     margin = size // 4
     width, height = draw.textlength(text, _font(size)) + 2 * margin, size + 2 * margin
     bottom = picture.height - height
