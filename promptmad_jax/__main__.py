@@ -10,7 +10,10 @@ import promptmad_jax
 from promptmad_jax.runtime import interrupts
 
 COMMANDS = tuple(
-    "prepare train evaluate predict calibrate export serve report compare convert benchmark".split()
+    (
+        "prepare train evaluate predict enroll calibrate export serve report compare convert "
+        "benchmark"
+    ).split()
 )
 
 

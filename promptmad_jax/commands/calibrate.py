@@ -49,10 +49,16 @@ def changed(calibration: Calibration, rates: Rates, values: Mapping[str, float])
     return replace(set_anew.by_hand(values), history=history)
 
 
-def show(calibration: Calibration) -> None:
-    """Prints the thresholds with the rates that they stand for; warns of unsupported rates."""
+def show(calibration: Calibration, only: str = "") -> None:
+    """Prints the thresholds with the rates that they stand for; warns of unsupported rates.
+
+    Args:
+        only: the class to show; all if empty.
+    """
     table = Table("class", "threshold", "false alarms", "95 % interval", "rests on")
     for name, thresholds in calibration.thresholds.items():
+        if only not in ("", name):
+            continue
         rate, interval = "unknown", "-"
         if thresholds.rate is not None:
             rate = f"{100 * thresholds.rate:.1f} %"

@@ -155,3 +155,24 @@ def _only(image_set: ImageSet, classes: tuple[str, ...], where: str) -> ImageSet
     kept = image_set.select(np.flatnonzero(np.isin(image_set.class_ids, kept_ids)))
     ids = np.searchsorted(kept_ids, kept.class_ids).astype(np.int32)
     return dataclasses.replace(kept, class_ids=ids, class_names=names)
+
+
+def normal_set(
+    images: np.ndarray,
+    class_ids: np.ndarray,
+    class_names: tuple[str, ...],
+    filenames: tuple[str, ...],
+) -> ImageSet:
+    """A set of normal images uint8 [N, S, S, 3] that come from no prepared data set."""
+    count = len(images)
+    return ImageSet(
+        images=images,
+        masks=np.zeros(images.shape[:3], bool),
+        labels=np.zeros(count, np.int32),
+        class_ids=np.asarray(class_ids, np.int32),
+        class_names=class_names,
+        defect_types=("good",) * count,
+        filenames=filenames,
+        original_sizes=np.full((count, 2), images.shape[1:3], np.int32),
+        fingerprint="",
+    )

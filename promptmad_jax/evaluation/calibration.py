@@ -13,7 +13,7 @@ from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.constants import Calibration
-from promptmad_jax.evaluation.fusion import Maps, final_map, normal_maps
+from promptmad_jax.evaluation.fusion import Maps, normal_maps
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.metrics.metrics import check_finite, pixel_metrics
 from promptmad_jax.evaluation.novelty import ClassGallery
@@ -46,9 +46,11 @@ class Probe:
     class_names: tuple[str, ...]
 
     def by_class(self) -> Iterator[tuple[str, Maps, Maps, np.ndarray]]:
-        """Yields name, normal maps, anomalous maps and masks of each class."""
+        """Yields name, normal maps, anomalous maps and masks of each class that has images."""
         for k, name in enumerate(self.class_names):
             own = self.class_ids == k
+            if not own.any():
+                continue
             normal, anomalous = (
                 {key: values[own] for key, values in maps.items()}
                 for maps in (self.normal, self.anomalous)
@@ -63,11 +65,11 @@ class Probe:
 
 
 class NormalImages(NamedTuple):
-    """Normal images to calibrate with, at least one per class.
+    """Normal images to calibrate with.
 
     Attributes:
-        source: "held-out" or "training".
-        image_ids: int [n], their rows of the training set; None where they are held out of it.
+        source: what they are, in words: "held-out", "training", "enrolled".
+        image_ids: int [n], the rows by which the memory knows them; None where it does not.
         comparable: they score as new normal images do.
     """
 
@@ -75,6 +77,11 @@ class NormalImages(NamedTuple):
     source: str
     image_ids: np.ndarray | None
     comparable: bool = True
+
+    def select(self, rows: np.ndarray) -> "NormalImages":
+        """Some of them."""
+        ids = None if self.image_ids is None else self.image_ids[rows]
+        return self._replace(images=self.images.select(rows), image_ids=ids)
 
 
 def make_probe(
@@ -107,29 +114,45 @@ def calibrate(probe: Probe, source: str, config: EvalConfig, step: int = 0) -> C
     """
     maps = [m["reconstruction"] for m in (probe.normal, probe.anomalous) if "reconstruction" in m]
     scale = float((np.max(maps) + np.min(maps)) / 2) if maps else 0.0
+    untuned = Calibration(source, scale, {}, {}, {}, step)
     moments = {name: normal_maps(normal) for name, normal, _, _ in probe.by_class()}
-    untuned = Calibration(source, scale, moments, {}, {}, step)
-    weights = _weights(probe, untuned) if config.fusion == "weighted" else {}
+    weights = {}
+    if config.fusion == "weighted":
+        weights = _weights(probe, replace(untuned, normal=moments))
+    return add_classes(replace(untuned, weights=weights), probe, config)
+
+
+def add_classes(calibration: Calibration, probe: Probe, config: EvalConfig) -> Calibration:
+    """Adds moments and ranges of the probe's classes; how maps are fused stays."""
+    moments = {name: normal_maps(normal) for name, normal, _, _ in probe.by_class()}
+    grown = replace(calibration, normal=calibration.normal | moments)
     ranges = {}
     for name, normal, anomalous, masks in probe.by_class():
         final, damaged = (
-            final_map(maps, config.fusion, scale, [moments[name]] * len(masks), weights)
+            grown.final_map(maps, config.fusion, [name] * len(masks))
             for maps in (normal, anomalous)
         )
         ranges[name] = float(np.median(final)), float(np.quantile(damaged, _DRAWING_QUANTILE))
-    return replace(untuned, score_range=ranges, weights=weights)
+    return replace(grown, score_range=calibration.score_range | ranges)
 
 
 def add_thresholds(
-    calibration: Calibration, maker: MapMaker, sets: Sequence[NormalImages], config: EvalConfig
+    calibration: Calibration,
+    maker: MapMaker,
+    class_names: Sequence[str],
+    sets: Sequence[NormalImages],
+    config: EvalConfig,
 ) -> Calibration:
-    """Scores normal images and sets the thresholds of each class that has some.
+    """Scores normal images of classes and sets the thresholds of each that has some.
+
+    Args:
+        class_names: by id.
 
     Raises:
         UserError: a map holds NaN or infinity; the message names the image.
     """
     scores, gallery = {}, {}
-    for k, name in enumerate(sets[0].images.class_names):
+    for k, name in enumerate(class_names):
         finals, descriptions, origins = [], [], []
         for images, source, image_ids, _ in sets:
             own = np.flatnonzero(images.class_ids == k)

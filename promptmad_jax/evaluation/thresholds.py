@@ -98,6 +98,24 @@ def normal_scores(
     )
 
 
+def joined_scores(
+    first: NormalScores, second: NormalScores, novelty: Iterable[float]
+) -> NormalScores:
+    """The scores of both sets of images.
+
+    Args:
+        novelty: of all of them, [n].
+    """
+    return NormalScores(
+        f"{first.origin} + {second.origin}",
+        first.image + second.image,
+        first.peak + second.peak,
+        tuple(map(float, novelty)),
+        _joined_levels(first, second),
+        first.comparable and second.comparable,
+    )
+
+
 def set_thresholds(scores: NormalScores, rates: Rates) -> Thresholds:
     """The lowest thresholds that keep to the rates, as far as the number of images allows."""
     count = len(scores.image)
@@ -156,6 +174,18 @@ def unsupported(count: int, rate: float) -> str:
         f"{100 * rate:g} % asked, but {count} normal images support no less than "
         f"{100 / (count + 1):.1f} %"
     )
+
+
+def _joined_levels(first: NormalScores, second: NormalScores) -> tuple[float, ...]:
+    """The levels of the pixels of both: each level stands for the share down to it."""
+    shares = np.asarray(PIXEL_SHARES)
+    levels = np.concatenate([first.pixel, second.pixel])
+    counts = [len(scores.image) for scores in (first, second)]
+    weights = np.outer(np.divide(counts, sum(counts)), np.diff(shares, prepend=0)).ravel()
+    order = np.argsort(-levels, kind="stable")
+    # The least slack keeps rounding from taking the next level.
+    places = np.searchsorted(weights[order].cumsum(), shares * (1 - 1e-9))
+    return tuple(map(float, levels[order][places]))
 
 
 def _exceeding(count: int, rate: float) -> int:

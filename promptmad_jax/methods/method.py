@@ -15,6 +15,7 @@ from promptmad_jax.config import Config
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.data.pipeline import BatchOrder, Source
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.methods.subject import Subject
 from promptmad_jax.models.reconstruction.weights.model_file import Canonical
 from promptmad_jax.reporting.compared_runs import ImageView, Key
@@ -145,6 +146,20 @@ class Method(Protocol):
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
         """Evaluates a run; writes metrics and report. Returns the metrics.json object."""
+        ...
+
+    def enroll(
+        self, files: Workdir, class_name: str, images: np.ndarray, filenames: tuple[str, ...]
+    ) -> tuple[str, Calibration]:
+        """Gives a run a class, or normal images uint8 [n, S, S, 3] of an old one, untrained.
+
+        Returns:
+            The class as the run spells it, and the run's constants with it.
+        """
+        ...
+
+    def remove(self, files: Workdir, class_name: str) -> tuple[str, Calibration]:
+        """Takes the enrolled images of a class out again."""
         ...
 
     def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> dict:

@@ -30,6 +30,25 @@ class TextTokens:
     sources: tuple[str, ...]
 
 
+def select_tokens(text: TextTokens, classes: list[int]) -> TextTokens:
+    """The tokens of some classes, by their places."""
+    names, sources = (tuple(values[k] for k in classes) for values in (text.names, text.sources))
+    return TextTokens(text.tokens[classes], text.mask[classes], names, sources)
+
+
+def join_tokens(first: TextTokens, second: TextTokens) -> TextTokens:
+    """The classes of both, with as many tokens as the longer."""
+    longest = max(text.mask.shape[1] for text in (first, second))
+
+    def padded(array: np.ndarray) -> np.ndarray:
+        rest = [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, [(0, 0), (0, longest - array.shape[1]), *rest])
+
+    tokens = np.concatenate([padded(first.tokens), padded(second.tokens)])
+    mask = np.concatenate([padded(first.mask), padded(second.mask)])
+    return TextTokens(tokens, mask, first.names + second.names, first.sources + second.sources)
+
+
 def encode_classes(
     config: TextConfig, class_names: tuple[str, ...], cache_dir: epath.PathLike | None
 ) -> TextTokens:

@@ -42,12 +42,17 @@ def write_memory(files: Workdir, trained: TrainMemory, made_from: str) -> Stored
     Raises:
         UserError: the run has a checkpoint that was trained with another one.
     """
-    arrays = trained.memory._asdict() | {_NEAREST: trained.nearest}
-    arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-    content = safetensors.numpy.save(arrays, {_SOURCE: made_from})
+    content = memory_bytes(trained, made_from)
     _check(files, content)
     write_bytes_atomic(files.path / MEMORY_FILE, content)
     return StoredMemory(trained, made_from, hashlib.sha256(content).hexdigest())
+
+
+def memory_bytes(trained: TrainMemory, made_from: str) -> bytes:
+    """The content of the file."""
+    arrays = trained.memory._asdict() | {_NEAREST: trained.nearest}
+    arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+    return safetensors.numpy.save(arrays, {_SOURCE: made_from})
 
 
 def read_memory(files: Workdir) -> StoredMemory | None:

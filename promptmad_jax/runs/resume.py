@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from promptmad_jax.config import Config, absolute_paths
+from promptmad_jax.runs.enrolled import enrolled_names
 from promptmad_jax.runs.frozen_weights import ENTRY, FrozenWeights, check_frozen, noted
 from promptmad_jax.runs.manifest import code_versions, same_files
 from promptmad_jax.runs.workdir import Workdir
@@ -84,8 +85,15 @@ def check_settings(config: Config, files: Workdir) -> None:
     """Compares a configuration with that of the run in its directory; reads no data.
 
     Raises:
-        UserError: a setting that decides the result has changed.
+        UserError: a setting that decides the result has changed, or the run has enrolled images,
+            of which training knows nothing.
     """
+    if enrolled := enrolled_names(files):
+        raise UserError(
+            f"images of {', '.join(enrolled)} were enrolled in {files.path}: set its thresholds "
+            "with `promptmad calibrate`, evaluate it with `promptmad evaluate`; train in another "
+            "--workdir, or take the images out with `promptmad enroll --remove`"
+        )
     if newest_step(files) is None:
         return
     stored = _stored_config(files)

@@ -3,6 +3,7 @@
 checkpoints/       training states and the configuration that made them
 bank.npz           class names, prompt images, text tokens and moments of features, for inference
 memory.safetensors the memory of normal patches; see memory_file.py
+enrolled/          images that classes were given without training; see enrolled.py
 calibration.json   constants and thresholds read off normal images, with their step
 normal_images.npz  descriptions of these images
 metrics.jsonl, tensorboard/, manifest.json, metrics.json, report/index.html
@@ -23,10 +24,13 @@ from promptmad_jax.data.levels import PIXEL_RANGE, Levels
 from promptmad_jax.evaluation.constants import Calibration, fits, from_json, to_json
 from promptmad_jax.evaluation.novelty import GALLERY_FILE, Gallery, gallery_bytes, gallery_of
 from promptmad_jax.prompts.embeddings import TextTokens
+from promptmad_jax.runs.change import finish_change
 from promptmad_jax.runs.stored import MANIFEST_FILE, read_manifest
 from promptmad_jax.runtime.checkpoint import CONFIG_FILE, Checkpoints
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.files import write_bytes_atomic, write_text_atomic
+from promptmad_jax.runtime.files import write_bytes_atomic
+
+BANK_FILE, CALIBRATION_FILE = "bank.npz", "calibration.json"
 
 # Settings of older runs that changed speed alone, and that the platform now decides.
 _RETIRED = (("reconstructor", "attention_pass"), ("segmentor", "fine_pass"))
@@ -55,6 +59,7 @@ class Workdir:
         Raises:
             UserError: there is no run here.
         """
+        finish_change(self.path)
         path = self.path / "checkpoints" / CONFIG_FILE
         if not path.exists():
             raise UserError(
@@ -82,26 +87,9 @@ class Workdir:
         manifest = self.read_manifest() or {}
         return Levels.from_json(manifest.get(PIXEL_RANGE))
 
-    def write_bank(
-        self,
-        class_names: tuple[str, ...],
-        prompts: np.ndarray,
-        text: TextTokens | None,
-        moments: np.ndarray | None = None,
-    ) -> None:
-        """Writes bank.npz; prompts uint8 [K, S, S, 3], moments of features as in `Frozen`."""
-        arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
-        if text is not None:
-            arrays |= {
-                "text_tokens": text.tokens,
-                "text_mask": text.mask,
-                "text_words": np.array(json.dumps([text.names, text.sources])),
-            }
-        if moments is not None:
-            arrays["feature_moments"] = np.asarray(moments)
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
-        write_bytes_atomic(self.path / "bank.npz", file.getvalue())
+    def write_bank(self, *parts: Any) -> None:
+        """Writes bank.npz; see `bank_bytes`."""
+        write_bytes_atomic(self.path / BANK_FILE, bank_bytes(*parts))
 
     def read_bank(
         self,
@@ -111,7 +99,7 @@ class Workdir:
         Raises:
             UserError: the file is missing or damaged.
         """
-        path = self.path / "bank.npz"
+        path = self.path / BANK_FILE
         way_out = f"run `promptmad train` again on {self.path}, which writes it"
         if not path.exists():
             raise UserError(f"{path} is missing: {way_out}")
@@ -130,11 +118,8 @@ class Workdir:
 
     def write_calibration(self, calibration: Calibration) -> None:
         """Writes calibration.json and normal_images.npz."""
-        content = gallery_bytes(calibration.gallery)
-        # The gallery first: constants without theirs are noticed.
-        write_bytes_atomic(self.path / GALLERY_FILE, content)
-        values = to_json(calibration) | {"normal_images": hashlib.sha256(content).hexdigest()}
-        write_text_atomic(self.path / "calibration.json", json.dumps(values, indent=2) + "\n")
+        for name, content in calibration_contents(calibration).items():
+            write_bytes_atomic(self.path / name, content)
 
     def _read_gallery(self, digest: str) -> Gallery:
         path = self.path / GALLERY_FILE
@@ -152,7 +137,8 @@ class Workdir:
         Raises:
             UserError: the file is missing, damaged, or of an older version.
         """
-        path = self.path / "calibration.json"
+        finish_change(self.path)
+        path = self.path / CALIBRATION_FILE
         way_out = f"write it with `promptmad evaluate --workdir={self.path}`"
         if not path.exists():
             raise UserError(
@@ -169,3 +155,32 @@ class Workdir:
     def _fusion(self) -> str:
         path = self.path / "checkpoints" / CONFIG_FILE
         return self.config().eval.fusion if path.exists() else ""
+
+
+def bank_bytes(
+    class_names: tuple[str, ...],
+    prompts: np.ndarray,
+    text: TextTokens | None,
+    moments: np.ndarray | None = None,
+) -> bytes:
+    """The content of bank.npz; prompts uint8 [K, S, S, 3], moments of features as in `Frozen`."""
+    arrays: dict[str, Any] = {"class_names": np.array(class_names), "prompts": prompts}
+    if text is not None:
+        arrays |= {
+            "text_tokens": text.tokens,
+            "text_mask": text.mask,
+            "text_words": np.array(json.dumps([text.names, text.sources])),
+        }
+    if moments is not None:
+        arrays["feature_moments"] = np.asarray(moments)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def calibration_contents(calibration: Calibration) -> dict[str, bytes]:
+    """The contents of normal_images.npz and calibration.json by their names."""
+    gallery = gallery_bytes(calibration.gallery)
+    values = to_json(calibration) | {"normal_images": hashlib.sha256(gallery).hexdigest()}
+    # The gallery first: constants without theirs are noticed.
+    return {GALLERY_FILE: gallery, CALIBRATION_FILE: (json.dumps(values, indent=2) + "\n").encode()}

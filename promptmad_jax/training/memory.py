@@ -67,16 +67,46 @@ def _class_memory(patches, rows, class_id, config):
     """The arrays of one class: patches, their images, mean and deviation."""
     mean, deviation = channel_moments(patches, rows)
     rng = np.random.default_rng([config.seed, class_id])
+    candidates, image = _pool(patches, rows, rng, config.pool)
+    return *_chosen((candidates - mean) / deviation, image, rng, config), mean, deviation
+
+
+def grown_memory(
+    memory: Memory, patches: np.ndarray, rows: np.ndarray, config: MemoryConfig
+) -> Memory:
+    """The memory of one class with patches of further images, as many as before.
+
+    The moments stay, so that distances keep their scale.
+
+    Args:
+        memory: K = 1.
+        patches: features [n, h, w, C] of the images.
+        rows: int [n], by which their patches are known.
+    """
+    rng = np.random.default_rng([config.seed, 0])
+    new, image = _pool(patches, np.arange(len(patches)), rng, config.pool)
+    old = np.asarray(memory.patches[0], np.float32)
+    candidates = np.concatenate([old, (new - memory.mean[0]) / memory.deviation[0]])
+    origin = np.concatenate([memory.images[0], rows[image]])
+    stored, images = _chosen(candidates, origin, rng, config)
+    return memory._replace(patches=stored[None], images=images[None])
+
+
+def _pool(patches, rows, rng, limit):
+    """At most `limit` patches of these images, float32 [n, C], and the images they are of."""
     cells = patches.shape[1] * patches.shape[2]
-    pool = rng.permutation(len(rows) * cells)[: config.pool]
+    pool = rng.permutation(len(rows) * cells)[:limit]
     pool.sort()  # reads the memory map once, front to back
     image, cell = rows[pool // cells], pool % cells
     flat = patches.reshape(len(patches), cells, -1)
-    candidates = (np.asarray(flat[image, cell], np.float32) - mean) / deviation
+    return np.asarray(flat[image, cell], np.float32), image
+
+
+def _chosen(candidates, image, rng, config):
+    """The patches that a memory keeps of standardised ones, and their images."""
     directions = rng.standard_normal((candidates.shape[1], config.projection), np.float32)
     chosen = np.asarray(k_centre(candidates @ directions, config.patches))
-    stored = candidates[chosen].astype(jnp.dtype(config.dtype))
-    return stored, image[chosen].astype(np.int32), mean, deviation
+    return candidates[chosen].astype(jnp.dtype(config.dtype)), image[chosen].astype(np.int32)
 
 
 def _moments_of(distances: np.ndarray) -> np.ndarray:

@@ -146,16 +146,6 @@ def test_killed_told_to_stop_and_damaged_a_run_ends_as_an_uninterrupted_one(
     assert (workdir / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
 
 
-def test_a_memory_alone_is_a_training_free_detector(data, tmp_path):
-    config = "--config=quickstart.py:smoke", f"--config.data.data_dir={data}"
-    text = run("train", *config, f"--workdir={tmp_path}", "--config.train.steps=0")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["protocol"]["step"] == 0 and metrics["protocol"]["weights"] == {"memory": 1.0}
-    assert metrics["maps"]["memory"]["mean"]["pixel_ap"] == metrics["mean"]["pixel_ap"]
-    assert "making the memory of 10 normal images" in text
-    assert "a training-free detector" in (tmp_path / "report" / "index.html").read_text()
-
-
 def test_predict_files_and_folders(finished, tmp_path):
     folder = tmp_path / "parts"
     (folder / "sub").mkdir(parents=True)

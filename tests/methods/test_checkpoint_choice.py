@@ -71,6 +71,7 @@ def assembly_of(checkpoint):
     settings = dataclasses.replace(config.eval, checkpoint=checkpoint, fusion="reconstruction")
     return types.SimpleNamespace(
         config=dataclasses.replace(config, eval=settings),
+        class_names=("bolt", "tile"),
         programs=None,
         mesh=make_mesh(MeshConfig()),
         network=types.SimpleNamespace(init=lambda key: ({"skill": jnp.float32(0)}, {})),

@@ -10,9 +10,11 @@ from promptmad_jax.config import Config, relocated
 from promptmad_jax.data.image_set import ImageSet
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
 from promptmad_jax.methods.reconstruction.assembly import reassemble
+from promptmad_jax.methods.reconstruction.enrolling import enroll, enrolled_images, remove
 from promptmad_jax.methods.reconstruction.evaluation import finish
 from promptmad_jax.methods.reconstruction.exporting import ExportedReconstruction
 from promptmad_jax.methods.reconstruction.splits import load_splits, load_test_images
@@ -59,7 +61,17 @@ class Reconstruction:
         splits = load_splits(config)
         _check_levels(files.levels(), splits.test.levels)
         detector = _restore(config, files)
+        names = detector.assembly.class_names
+        splits = splits._replace(enrolled=enrolled_images(files, names))
         return finish(detector, splits, files, request.output, request.prompts)
+
+    def enroll(
+        self, files: Workdir, class_name: str, images: np.ndarray, filenames: tuple[str, ...]
+    ) -> tuple[str, Calibration]:
+        return enroll(self.config, files, class_name, images, filenames)
+
+    def remove(self, files: Workdir, class_name: str) -> tuple[str, Calibration]:
+        return remove(self.config, files, class_name)
 
     def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> dict:
         from promptmad_jax.methods.reconstruction.weight_file import evaluate_weights

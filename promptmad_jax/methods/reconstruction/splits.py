@@ -7,6 +7,7 @@ import numpy as np
 from promptmad_jax.config import Config
 from promptmad_jax.data.holdout import hold_out
 from promptmad_jax.data.image_set import ImageSet, load_image_set
+from promptmad_jax.evaluation.calibration import NormalImages
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -17,11 +18,13 @@ class Splits(NamedTuple):
     Attributes:
         held: normal images held out of training; none where `data.holdout` is 0.
         test: none where the data set holds good parts alone.
+        enrolled: images that the run was given later; their class names are all of the run's.
     """
 
     train: ImageSet
     held: ImageSet
     test: ImageSet
+    enrolled: NormalImages | None = None
 
 
 def load_splits(config: Config) -> Splits:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 from etils import epath
 
 from promptmad_jax.data.image_set import ImageSet
@@ -10,6 +11,7 @@ from promptmad_jax.evaluation.calibration import (
     CHOICE,
     NormalImages,
     Probe,
+    add_classes,
     add_thresholds,
     calibrate,
     make_probe,
@@ -43,8 +45,9 @@ class TrainedDetector:
         self.maker = MapMaker(assembly.programs, weights.params, weights.stats)
 
     def with_prompts(self, prompts) -> "TrainedDetector":
-        """The same weights with other prompt images uint8 [K, S, S, 3]."""
-        return TrainedDetector(self.assembly.with_prompts(prompts), self.weights)
+        """The same weights with other prompt images uint8 [k, S, S, 3] of the first classes."""
+        others = np.concatenate([prompts, self.assembly.prompts[len(prompts) :]])
+        return TrainedDetector(self.assembly.with_prompts(others), self.weights)
 
     def probe(self, normal: NormalImages) -> Probe:
         """Maps of normal images; every state of a run sees the same pseudo-anomalies."""
@@ -64,13 +67,32 @@ class TrainedDetector:
     def add_thresholds(self, calibration: Calibration, splits: Splits) -> Calibration:
         """Thresholds from all normal images that are comparable with new ones, and the pixels that
         do not count."""
-        calibration = replace(calibration, ignored=splits.train.ignored)
+        calibration = replace(calibration, ignored=calibration.ignored | splits.train.ignored)
         settings = self.config.eval
         sets = [NormalImages(splits.held, "held-out", None)] if len(splits.held) else []
-        if self.config.memory.patches or not sets:
+        if len(splits.train) and (self.config.memory.patches or not sets):
             count = settings.threshold_images * len(splits.train.class_names)
             sets.append(self._training_images(splits, count))
-        return add_thresholds(calibration, self.maker, sets, settings)
+        if splits.enrolled is not None:
+            calibration = self.add_enrolled_classes(calibration, splits.enrolled)
+            sets.append(self._spread(splits.enrolled, settings.threshold_images))
+        names = self.assembly.class_names
+        return add_thresholds(calibration, self.maker, names, sets, settings)
+
+    def add_enrolled_classes(self, calibration: Calibration, normal: NormalImages) -> Calibration:
+        """Constants, without thresholds, of the classes that were not trained."""
+        names = normal.images.class_names
+        unknown = [k for k, name in enumerate(names) if name not in calibration.normal]
+        rows = np.flatnonzero(np.isin(normal.images.class_ids, unknown))
+        if not len(rows):
+            return calibration
+        settings = self.config.eval
+        few = self._spread(normal.select(rows), settings.calibration_images)
+        return add_classes(calibration, self.probe(few), settings)
+
+    def _spread(self, normal: NormalImages, per_class: int) -> NormalImages:
+        count = per_class * len(normal.images.class_names)
+        return normal.select(spread_over(normal.images, count))
 
     def _training_images(self, splits: Splits, count: int) -> NormalImages:
         rows = spread_over(splits.train, count)

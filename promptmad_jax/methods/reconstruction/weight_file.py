@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from promptmad_jax.config import Config
-from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.data.image_set import normal_set
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.data.preprocess import decode_image, resize_image
 from promptmad_jax.methods.reconstruction.assembly import (
@@ -120,7 +120,8 @@ def load_weights_predictor(
         raise UserError("--class_name=auto needs a trained run; name the class of the prompt image")
     prompts = _prompt(prompt_image, config, levels)[None]
     detector = load_weights(config, path, (class_name,), prompts)
-    images = _normal_images(prompts, class_name, prompt_image)
+    ids, names = np.zeros(1, np.int32), (Path(prompt_image).name,)
+    images = normal_set(prompts, ids, (class_name,), names)
     calibration = detector.calibrate(Splits(images, images.select([]), images))
     return detector.predictor(replace(calibration, thresholds={}, scores={}, gallery={}))
 
@@ -141,17 +142,3 @@ def run_weights(assembly: Assembly, weights: Weights) -> Canonical:
 
 def _prompt(path: str, config: Config, levels: Levels | None) -> np.ndarray:
     return resize_image(decode_image(path, levels), config.data.image_size)
-
-
-def _normal_images(images: np.ndarray, class_name: str, filename: str) -> ImageSet:
-    return ImageSet(
-        images=images,
-        masks=np.zeros(images.shape[:3], bool),
-        labels=np.zeros(len(images), np.int32),
-        class_ids=np.zeros(len(images), np.int32),
-        class_names=(class_name,),
-        defect_types=("good",) * len(images),
-        filenames=(Path(filename).name,),
-        original_sizes=np.array([images.shape[1:3]], np.int32),
-        fingerprint="",
-    )

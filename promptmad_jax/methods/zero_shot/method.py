@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import NoReturn
 
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
@@ -52,6 +53,14 @@ class ZeroShot:
         config = on_other_data(self.config, request.dataset, request.data_dir, request.taxonomy)
         target = load_target(config)
         return _restore(config, files).finish(target, files, request.output)
+
+    def enroll(
+        self, files: Workdir, class_name: str, images: np.ndarray, filenames: tuple[str, ...]
+    ) -> NoReturn:
+        _refuse("enroll")
+
+    def remove(self, files: Workdir, class_name: str) -> NoReturn:
+        _refuse("enroll")
 
     def evaluate_weights(self, path: str, prompt_images: list[str], output: Workdir) -> NoReturn:
         _refuse("--weights")

@@ -1,0 +1,121 @@
+"""The images that a run was given without training: `enrolled/CLASS.npz`.
+
+images            uint8 [n, S, S, 3], resized
+filenames         [n], as they were given
+trained           of a class that was trained: its constants before, as in calibration.json
+trained_patches, trained_images, trained_descriptions: its memory and its gallery before
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promptmad_jax.evaluation.constants import Calibration, from_json, to_json
+from promptmad_jax.evaluation.novelty import ClassGallery
+from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.errors import UserError
+
+FOLDER = "enrolled"
+# Rows of enrolled images in a memory, far beyond those of the training set.
+FIRST_ROW = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedClass:
+    """A trained class as it was before images were enrolled.
+
+    Attributes:
+        patches, images: [M, C] and [M], of its memory; see `Memory`.
+        calibration: its constants alone.
+    """
+
+    patches: np.ndarray
+    images: np.ndarray
+    calibration: Calibration
+
+
+@dataclass(frozen=True, eq=False)
+class EnrolledClass:
+    """The enrolled images uint8 [n, S, S, 3] of a class with their file names.
+
+    Attributes:
+        trained: None for a class that was not trained.
+    """
+
+    images: np.ndarray
+    filenames: tuple[str, ...]
+    trained: TrainedClass | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Their rows in the memory, int [n]."""
+        return FIRST_ROW + np.arange(len(self.images))
+
+    def with_images(self, images: np.ndarray, filenames: tuple[str, ...]) -> "EnrolledClass":
+        """Adds images; those that are there already, to the pixel, count once."""
+        pictures = np.concatenate([self.images, images])
+        names = (*self.filenames, *filenames)
+        first: dict[bytes, int] = {}
+        for i, picture in enumerate(pictures):
+            first.setdefault(picture.tobytes(), i)
+        kept = list(first.values())
+        return replace(self, images=pictures[kept], filenames=tuple(names[i] for i in kept))
+
+
+def file_of(class_name: str) -> str:
+    """The file of a class, relative to the run's folder."""
+    return f"{FOLDER}/{class_name}.npz"
+
+
+def enrolled_names(files: Workdir) -> tuple[str, ...]:
+    """The classes with enrolled images, in the order of the file names."""
+    folder = files.path / FOLDER
+    if not folder.exists():
+        return ()
+    return tuple(sorted(p.name[:-4] for p in folder.iterdir() if p.name.endswith(".npz")))
+
+
+def read_enrolled(files: Workdir, class_name: str) -> EnrolledClass | None:
+    """The enrolled images of a class; None without any.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = files.path / file_of(class_name)
+    if not path.exists():
+        return None
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            filenames = tuple(map(str, arrays["filenames"]))
+            return EnrolledClass(arrays["images"], filenames, _trained(arrays, class_name))
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): restore it from a copy of the run"
+        ) from error
+
+
+def enrolled_bytes(enrolled: EnrolledClass) -> bytes:
+    """The content of the file."""
+    arrays = {"images": enrolled.images, "filenames": np.array(enrolled.filenames, str)}
+    if (trained := enrolled.trained) is not None:
+        [gallery] = trained.calibration.gallery.values()
+        arrays |= {
+            "trained": np.array(json.dumps(to_json(trained.calibration))),
+            "trained_patches": trained.patches,
+            "trained_images": trained.images,
+            "trained_descriptions": gallery.descriptions,
+        }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def _trained(arrays, class_name: str) -> TrainedClass | None:
+    if "trained" not in arrays:
+        return None
+    gallery = {class_name: ClassGallery(arrays["trained_descriptions"])}
+    calibration = from_json(json.loads(str(arrays["trained"])), gallery)
+    return TrainedClass(arrays["trained_patches"], arrays["trained_images"], calibration)
