@@ -23,7 +23,9 @@ _BACKBONE_WEIGHTS = define_path(
 _DATASET = flags.DEFINE_string(
     "dataset", "", "zero-shot runs: a prepared data set other than that of the configuration"
 )
-_TAXONOMY = define_path("taxonomy", "zero-shot runs: replaces data.taxonomy")
+_TAXONOMY = define_path(
+    "taxonomy", "zero-shot runs: replaces data.taxonomy, or says where it has moved"
+)
 _CONFIG = define_config_flag("configuration of the model that --weights are for")
 _WEIGHTS = define_path("weights", "a file of weights in place of a trained run")
 _PROMPTS = flags.DEFINE_integer(

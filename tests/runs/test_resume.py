@@ -84,6 +84,21 @@ def test_every_changed_setting_is_named_before_the_data_are_read(files):
     assert "(--config.data.image_size=224 --config.train.seed=0)" in str(caught.value)
 
 
+def test_a_file_may_move_but_not_change(files, tmp_path):
+    old, new = (tmp_path / name / "words.yaml" for name in ("old", "new"))
+    for path in (old, new):
+        path.parent.mkdir()
+        path.write_text("bolt: {}")
+    begun, moved = (changed(text__vocabulary=str(path)) for path in (old, new))
+    (tmp_path / "checkpoints" / "config.json").write_text(json.dumps(to_dict(begun)))
+    digests = {"files": manifest.file_digests(to_dict(begun))}
+    (tmp_path / "manifest.json").write_text(json.dumps(files.read_manifest() | digests))
+    check(moved, files)
+    new.write_text("bolt: {normal: [new]}")
+    with pytest.raises(UserError, match=r"text\.vocabulary was .*old.* and is .*new"):
+        check(moved, files)
+
+
 def test_without_a_checkpoint_everything_may_change(files):
     (files.path / "checkpoints" / "5").rename(files.path / "checkpoints" / "5.damaged")
     check(changed(train__seed=1), files, "other")

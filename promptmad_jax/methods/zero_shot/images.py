@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from promptmad_jax.config import Config, check_apart
+from promptmad_jax.config import Config, absolute_paths, check_apart
 from promptmad_jax.data.defect_types.images import (
     DefectTypeImages,
     load_defect_type_images,
@@ -110,6 +110,7 @@ def on_other_data(
     """
     given = {"dataset": dataset, "data_dir": data_dir, "taxonomy": taxonomy}
     given = {name: value for name, value in given.items() if value}
+    given = absolute_paths({"data": given})["data"]
     if dataset:
         given = {"taxonomy": "", "classes": ()} | given
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, **given))

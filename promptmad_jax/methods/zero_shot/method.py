@@ -18,8 +18,10 @@ from promptmad_jax.methods.zero_shot.trained import TrainedZeroShot, make_report
 from promptmad_jax.methods.zero_shot.training import ZeroShotTraining
 from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.manifest import same_files
 from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.zero_shot_predictor import ZeroShotPredictor, parse_defects
 from promptmad_jax.training.state import Weights
@@ -46,11 +48,14 @@ class ZeroShot:
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
         if request.prompts > 1:
             raise UserError("--prompts: a zero-shot detector takes no prompt image; leave it out")
-        if (request.dataset or request.taxonomy) and request.output.path == files.path:
+        config = on_other_data(self.config, request.dataset, request.data_dir, request.taxonomy)
+        then = files.read_manifest() or {}
+        moved = "data.taxonomy" in same_files(then, to_dict(config))
+        other = request.dataset or (request.taxonomy and not moved)
+        if other and request.output.path == files.path:
             raise UserError(
                 "--dataset and --taxonomy go with --output, so that the run keeps its own figures"
             )
-        config = on_other_data(self.config, request.dataset, request.data_dir, request.taxonomy)
         target = load_target(config)
         return _restore(config, files).finish(target, files, request.output)
 

@@ -90,9 +90,9 @@ def test_mistakes_end_in_one_clear_sentence(change, message):
 
 def test_another_target_has_classes_and_types_of_its_own():
     config = parse(get("dapo_visa_to_mvtec", "smoke"))
-    other = on_other_data(config, "mpdd", taxonomy="own.yaml").data
-    assert (other.dataset, other.classes, other.taxonomy) == ("mpdd", (), "own.yaml")
-    moved = on_other_data(config, data_dir="elsewhere").data
-    assert moved == replace(config.data, data_dir="elsewhere")
+    other = on_other_data(config, "mpdd", taxonomy="/own.yaml").data
+    assert (other.dataset, other.classes, other.taxonomy) == ("mpdd", (), "/own.yaml")
+    moved = on_other_data(config, data_dir="/elsewhere").data
+    assert moved == replace(config.data, data_dir="/elsewhere")
     with pytest.raises(UserError, match="all its classes would be trained on and tested"):
         on_other_data(config, "synthetic_mvtec")
