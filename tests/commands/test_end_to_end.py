@@ -154,27 +154,18 @@ def test_predict_files_and_folders(finished, tmp_path):
     Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).save(folder / "sub" / "a.jpg")
     (folder / "bad.png").write_text("not an image")
     output = tmp_path / "out"
-    text = run(
-        "predict",
-        f"--workdir={finished}",
-        "--class_name=wood_board",
-        f"--output={output}",
-        str(folder),
-    )
+    flags = f"--workdir={finished}", "--class_name=wood_board", f"--output={output}"
+    text = run("predict", *flags, str(folder))
     assert "bad.png" in text and "2 images scored" in text
-    rows = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
-    good = [row for row in rows if "score" in row]
-    assert len(rows) == 3 and len(good) == 2
-    for row, shape in zip(good, [(50, 70), (40, 30)], strict=True):
+    lines = (output / "scores.jsonl").read_text().splitlines()
+    first, bad, second = map(json.loads, lines)
+    assert "not an image" in bad["error"]
+    for row, shape in ((first, (50, 70)), (second, (40, 30))):
         anomaly_map = np.load(output / row["map"])
         assert anomaly_map.dtype == np.float32 and anomaly_map.shape == shape
         assert Image.open(output / row["overlay"]).size == shape[::-1]
-        assert np.isfinite(row["score"])
         verdict = "defective" if row["score"] > row["threshold"] else "normal"
         assert row["verdict"] == ("unknown" if row["novelty"] > 1 else verdict) and row["reason"]
-        assert bool(row["regions"]) == (row["verdict"] == "defective")
-        for region in row["regions"]:
-            assert region["area"] >= 1 and anomaly_map.min() < region["peak"]
 
 
 def test_an_exported_run_needs_no_model_code(finished, tmp_path):
