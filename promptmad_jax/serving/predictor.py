@@ -73,10 +73,10 @@ class ClassPredictor:
 
     def adjusted(self, thresholds: Sequence[str], ignored: np.ndarray | None) -> "ClassPredictor":
         """See `Predictor`."""
-        known = self._calibration.thresholds
+        known = self.calibration.thresholds
         if thresholds and not known:
             raise UserError("--threshold: a detector from a file of weights has no thresholds")
-        calibration = self._calibration.by_hand(parse_thresholds(thresholds, known))
+        calibration = self.calibration.by_hand(parse_thresholds(thresholds, known))
         if ignored is not None:
             calibration = calibration.ignoring(resize_mask(ignored, self._maker.image_size))
         settings = self._fusion, self._image_pool
