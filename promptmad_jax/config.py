@@ -16,7 +16,7 @@ from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.losses.defect_types import DefectTypeLossConfig
 from promptmad_jax.losses.objective import LossConfig
-from promptmad_jax.models.backbone.backbone import BackboneConfig
+from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone
 from promptmad_jax.models.reconstruction.diffusion import DiffusionConfig
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
 from promptmad_jax.models.reconstruction.memory import MemoryConfig
@@ -96,14 +96,47 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 def _check_size(config: Config) -> None:
     size = config.data.image_size
-    if size % 16 or size < 32:
+    backbone = build_backbone(config.backbone)
+    step = backbone.image_multiple
+    if size % step or size < 2 * step:
+        below = max(size // step, 2) * step
         raise UserError(
-            f"config.data.image_size is {size}; it must be a multiple of 16, at least 32"
+            f"config.data.image_size is {size}; {backbone.name} takes multiples of {step}, at "
+            f"least {2 * step}: {below} or {below + step}"
         )
     if config.eval.image_pool > size:
         raise UserError(
             f"config.eval.image_pool is {config.eval.image_pool}, more than data.image_size, "
             f"{size}: the image score would average more pixels than the map has"
+        )
+
+
+def _check_laterals(config: Config) -> None:
+    backbone = build_backbone(config.backbone)
+    last = backbone.strides[-1]
+    missing = [f"{s:g}" for s in (last / 2, last / 4) if s not in backbone.strides]
+    if config.segmentor.laterals and missing:
+        raise UserError(
+            f"config.segmentor.laterals is True, but {backbone.name} has no level at stride "
+            f"{' or '.join(missing)}: set it to False"
+        )
+
+
+def _check_levels(config: Config) -> None:
+    backbone, memory = build_backbone(config.backbone), config.memory
+    if not memory.patches:
+        return
+    last, known = backbone.strides[-1], sorted(set(backbone.strides))
+    if not set(memory.levels) <= set(known):
+        raise UserError(
+            f"config.memory.levels is {memory.levels}; {backbone.name} has levels at stride "
+            f"{', '.join(map(str, known))}"
+        )
+    fitting = [last // part for part in (1, 2, 4) if last % part == 0]
+    if memory.stride not in fitting:
+        raise UserError(
+            f"config.memory.stride is {memory.stride}; with {backbone.name} it must be "
+            f"{' or '.join(map(str, fitting))}"
         )
 
 
@@ -220,15 +253,30 @@ def check_apart(config: Config) -> None:
 
 
 _CHECKS = {
-    "promptmad": (_check_size, _check_norm_group, _check_checkpoint, _check_memory),
+    "promptmad": (
+        _check_size,
+        _check_laterals,
+        _check_levels,
+        _check_norm_group,
+        _check_checkpoint,
+        _check_memory,
+    ),
     "onenip": (
         _check_size,
+        _check_levels,
         _check_norm_group,
         _check_checkpoint,
         _check_memory,
         _check_reconstruction,
     ),
-    "uniad": (_check_size, _check_checkpoint, _check_memory, _check_reconstruction, _check_fusion),
+    "uniad": (
+        _check_size,
+        _check_levels,
+        _check_checkpoint,
+        _check_memory,
+        _check_reconstruction,
+        _check_fusion,
+    ),
     "zero_shot": (_check_zero_shot, check_apart),
 }
 

@@ -26,8 +26,8 @@ from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.data.synthetic.scenes import CLASS_NAMES, GOOD, render_sample
 from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
-from promptmad_jax.models.backbone.backbone import Backbone
 from promptmad_jax.models.backbone.efficientnet import Architecture, Block
+from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone
 from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.layers.basic import conv, linear
 from promptmad_jax.models.layers.resize import resize_align_corners
@@ -98,7 +98,7 @@ def _render(job: tuple[int, str, int, int]) -> np.ndarray:
 
 
 def pretrain(
-    backbone: Backbone,
+    backbone: EfficientNetBackbone,
     params: Params,
     pictures: np.ndarray,
     class_ids: np.ndarray,
@@ -143,7 +143,9 @@ def pretrain(
     return balance_levels(backbone.architecture, weights["backbone"], deviations)
 
 
-def _deviations(backbone: Backbone, params: Params, pictures: np.ndarray) -> list[np.ndarray]:
+def _deviations(
+    backbone: EfficientNetBackbone, params: Params, pictures: np.ndarray
+) -> list[np.ndarray]:
     """Standard deviation of every channel of the levels on up to 128 of the pictures."""
     shown = pictures[:: -(-len(pictures) // 128)]
     levels = jax.jit(lambda params, x: backbone(params, normalize(x)))(params, shown)
@@ -162,7 +164,10 @@ def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, 
 
 
 def _make_step(
-    backbone: Backbone, head: Network, tx: optax.GradientTransformation, config: PretrainingConfig
+    backbone: EfficientNetBackbone,
+    head: Network,
+    tx: optax.GradientTransformation,
+    config: PretrainingConfig,
 ) -> Callable[..., Any]:
     pseudo = PseudoAnomalyConfig()
 

@@ -12,8 +12,8 @@ from promptmad_jax.clip.weights import clip
 from promptmad_jax.clip.weights.config_file import config_of, config_path, write_config
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.models.backbone import efficientnet as networks
-from promptmad_jax.models.backbone.backbone import layer_shapes
-from promptmad_jax.models.backbone.weights import efficientnet
+from promptmad_jax.models.backbone.efficientnet_backbone import layer_shapes
+from promptmad_jax.models.backbone.weights import efficientnet, vit
 from promptmad_jax.models.reconstruction.weights import model_file, onenip
 from promptmad_jax.models.reconstruction.weights.model_file import OURS, Canonical
 from promptmad_jax.runs.workdir import Workdir
@@ -160,6 +160,10 @@ def _write_efficientnet(ours: Tensors, format: str) -> Canonical:
     return efficientnet.write_format(ours, _layers(ours, OURS, "the weights to write"), format)
 
 
+def _read_vit(tensors: Tensors, origin: str, format: str) -> Canonical:
+    return vit.read_canonical(tensors, vit.infer_shapes(tensors, origin, format), origin, format)
+
+
 def _read_clip(tensors: Tensors, origin: str, format: str) -> Canonical:
     config = clip.infer_config(tensors, origin, format)
     return clip.read_canonical(tensors, config, origin, format)
@@ -186,4 +190,5 @@ FAMILIES = (
         _read_efficientnet,
         _write_efficientnet,
     ),
+    Family("DINO", tuple(vit.FORMATS), vit.detect, _read_vit, vit.write_format),
 )

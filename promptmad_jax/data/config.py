@@ -14,7 +14,8 @@ class DataConfig:
         dataset: name of a prepared TFDS data set.
         data_dir: folder that `prepare` wrote it to.
         cache_dir: folder for resized images and features; empty for `data_dir`.
-        image_size: side S of the images in pixels, a multiple of 16; they are resized to S x S.
+        image_size: side S of the images in pixels, a multiple of what the backbone takes (16 for
+            EfficientNets); they are resized to S x S.
         classes: names of the classes to keep; empty keeps all.
         texture_dir: folder of texture images (for example DTD) for the pseudo-anomalies; empty
             takes the training images.

@@ -17,8 +17,9 @@ from promptmad_jax.clip.config import (
 from promptmad_jax.clip.loading import load_clip
 from promptmad_jax.clip.weights import clip
 from promptmad_jax.commands.convert import convert, describe_formats
-from promptmad_jax.models.backbone.backbone import layer_shapes
+from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone
 from promptmad_jax.models.backbone.efficientnet import EFFICIENTNET_B4
+from promptmad_jax.models.backbone.efficientnet_backbone import layer_shapes
 from promptmad_jax.models.backbone.weights import efficientnet
 from promptmad_jax.models.functional import Network
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
@@ -36,6 +37,7 @@ NETWORKS = {
     "onenip": Network.create(lambda rngs: OneNIP(SMALL, RefinerConfig(8), 272, (4, 4), rngs)),
     "uniad": Network.create(lambda rngs: UniAD(SMALL, 272, (4, 4), rngs)),
 }
+B4 = build_backbone(BackboneConfig())
 
 
 def filled(shapes, seed=0):
@@ -80,7 +82,7 @@ def test_a_checkpoint_there_and_back(tmp_path, name):
     ours = read_tensors(paths[1])
     assert_equal(read_tensors(paths[3]), ours)
     for path in paths[:2]:
-        model, backbone = read_model(str(path), NETWORKS[name], EFFICIENTNET_B4)
+        model, backbone = read_model(str(path), NETWORKS[name], B4)
         assert_equal(model | {BACKBONE + k: v for k, v in backbone.items()}, ours)
 
 
@@ -88,10 +90,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     tensors, _ = checkpoint("uniad")
     write_tensors(tmp_path / "w.safetensors", tensors)
     with pytest.raises(UserError, match=r"set config\.model=uniad"):
-        read_model(str(tmp_path / "w.safetensors"), NETWORKS["onenip"], EFFICIENTNET_B4)
+        read_model(str(tmp_path / "w.safetensors"), NETWORKS["onenip"], B4)
     convert(str(tmp_path / "w.safetensors"), str(tmp_path / "o.safetensors"), "auto", "promptmad")
     with pytest.raises(UserError, match=r"o\.safetensors, read as.*missing.*unexpected"):
-        read_model(str(tmp_path / "o.safetensors"), NETWORKS["onenip"], EFFICIENTNET_B4)
+        read_model(str(tmp_path / "o.safetensors"), NETWORKS["onenip"], B4)
 
 
 def test_backbone_through_every_format(tmp_path):

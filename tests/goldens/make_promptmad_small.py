@@ -22,7 +22,7 @@ from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorC
 from promptmad_jax.training.reconstruction_step import step_rngs
 
 TEXT_WIDTH, BATCH = 12, 2
-SIZES = InputSizes((4, 6, 8, 10), (4, 4), TEXT_WIDTH)
+SIZES = InputSizes({2: 4, 4: 6, 8: 8, 16: 10}, (4, 4), TEXT_WIDTH)
 RECONSTRUCTOR = ReconstructorConfig(
     width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32
 )

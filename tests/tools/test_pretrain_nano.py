@@ -7,13 +7,12 @@ import pytest
 
 from promptmad_jax.data.preprocess import normalize
 from promptmad_jax.models.backbone.backbone import (
-    Backbone,
     BackboneConfig,
     build_backbone,
-    layer_shapes,
     load_backbone,
 )
 from promptmad_jax.models.backbone.efficientnet import Architecture, Stage
+from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone, layer_shapes
 from promptmad_jax.models.backbone.random_weights import calibrated_params
 from tools.pretrain_nano import PretrainingConfig, balance_levels, pretrain
 
@@ -33,7 +32,7 @@ TINY = Architecture(
 
 def tiny_backbone():
     params = calibrated_params(TINY, layer_shapes(TINY), 0)
-    return Backbone(TINY, "same", "auto", "float32"), jax.tree.map(jnp.asarray, params)
+    return EfficientNetBackbone(TINY, "same", "auto", "float32"), jax.tree.map(jnp.asarray, params)
 
 
 def test_channels_are_divided_and_nothing_else_changes():

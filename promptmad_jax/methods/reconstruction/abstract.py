@@ -16,7 +16,7 @@ from promptmad_jax.clip.config import PUBLISHED, read_config
 from promptmad_jax.config import Config
 from promptmad_jax.data.pipeline import TrainBatch
 from promptmad_jax.methods.reconstruction.assembly import has_text, make_detector
-from promptmad_jax.models.backbone.backbone import build_backbone, parameter_shapes
+from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
@@ -67,11 +67,11 @@ def abstract_training(
     detector = make_detector(config, backbone, text)
     memory = None
     if detector.memory is not None:
-        memory = memory_shapes(detector.memory, CLASSES, backbone.channels)
+        memory = memory_shapes(detector.memory, CLASSES, backbone)
     moments = None
     if config.reconstructor.standardize:
         moments = shape((2, sum(backbone.channels)), jnp.float32)
-    frozen = Frozen(parameter_shapes(backbone), text, memory, moments)
+    frozen = Frozen(backbone.parameter_shapes(), text, memory, moments)
     # The schedule's length is not part of the program's shape.
     optimizer = make_optimizer(config.optimizer, 1000, 1000)
     state = state_shapes(detector.network, optimizer.tx, mesh, partition_rules(config.mesh))

@@ -12,11 +12,11 @@ from jax.sharding import Mesh
 from promptmad_jax.config import Config
 from promptmad_jax.evaluation.inference import InferencePrograms
 from promptmad_jax.models.backbone.backbone import (
-    Backbone,
     build_backbone,
     load_backbone,
     weights_digest,
 )
+from promptmad_jax.models.backbone.protocol import Backbone, level_channels
 from promptmad_jax.models.functional import Network, Params
 from promptmad_jax.models.layers.attention import Text, limit_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
@@ -166,17 +166,17 @@ def make_detector(
     """The static detector of a configuration; of the text only the width is read."""
     text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
-    grid = (size // 16, size // 16)
-    reconstructor, channels = config.reconstructor, backbone.channels
+    grid = (size // backbone.strides[-1],) * 2
+    reconstructor, channels = config.reconstructor, sum(backbone.channels)
     memory = config.memory if config.memory.patches else None
     match config.model:
         case "uniad":
-            build = lambda rngs: UniAD(reconstructor, sum(channels), grid, rngs)
+            build = lambda rngs: UniAD(reconstructor, channels, grid, rngs)
         case "onenip":
-            build = lambda rngs: OneNIP(reconstructor, config.refiner, sum(channels), grid, rngs)
+            build = lambda rngs: OneNIP(reconstructor, config.refiner, channels, grid, rngs)
         case "promptmad":
             settings = reconstructor, config.segmentor, config.diffusion
-            sizes = InputSizes(channels, grid, text_width)
+            sizes = InputSizes(level_channels(backbone), grid, text_width)
             build = lambda rngs: PromptMAD(*settings, sizes, rngs, memory)
     network = Network.create(lambda rngs: limit_attention(build(rngs), chunking.attention))
     fine = config.model == "promptmad" and config.segmentor.laterals

@@ -82,7 +82,7 @@ class RandomDetector:
         """See `Subject`."""
         return {
             "model": self.config.model,
-            "backbone": self.detector.backbone.architecture.name,
+            "backbone": self.detector.backbone.name,
             "image_size": self.detector.image_size,
             "dtype": self.detector.backbone.dtype,
             "classes": self._classes,
@@ -202,8 +202,7 @@ class RandomDetector:
 def _random_memory(assembly: Assembly) -> Memory:
     """Memories with random patches: the cost of a search does not depend on what they hold."""
     config, rng = assembly.config.memory, np.random.default_rng(0)
-    channels, classes = assembly.detector.backbone.channels, len(assembly.class_names)
-    shapes = memory_shapes(config, classes, channels)
+    shapes = memory_shapes(config, len(assembly.class_names), assembly.detector.backbone)
     arrays = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
     patches = rng.standard_normal(shapes.patches.shape, np.float32)
     return arrays._replace(patches=patches.astype(shapes.patches.dtype))

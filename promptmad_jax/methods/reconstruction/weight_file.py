@@ -19,8 +19,7 @@ from promptmad_jax.methods.reconstruction.assembly import (
 from promptmad_jax.methods.reconstruction.evaluation import finish
 from promptmad_jax.methods.reconstruction.splits import Splits, class_prompts, load_splits
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
-from promptmad_jax.models.backbone.backbone import build_backbone, layer_shapes
-from promptmad_jax.models.backbone.weights.efficientnet import fold, read_canonical
+from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.reconstruction.weights.model_file import BACKBONE, Canonical, read_model
 from promptmad_jax.models.reconstruction.weights.onenip import join_params_stats, split_params_stats
 from promptmad_jax.runs.manifest import write_manifest
@@ -57,10 +56,8 @@ def load_weights(
         )
     backbone, text = build_backbone(config.backbone), class_text(config, class_names)
     network = make_detector(config, backbone, text).network
-    model, own = read_model(path, network, backbone.architecture)
-    frozen = None
-    if own:
-        frozen = fold(own, layer_shapes(backbone.architecture), config.backbone.norm_epsilon)
+    model, own = read_model(path, network, backbone)
+    frozen = backbone.to_params(own) if own else None
     assembly = assemble(config, class_names, text, prompts, frozen)
     params, stats = replicate(jax.tree.map(np.float32, split_params_stats(model)), assembly.mesh)
     return TrainedDetector(assembly, Weights(0, params, stats))
@@ -133,8 +130,7 @@ def run_weights(assembly: Assembly, weights: Weights) -> Canonical:
         backbone = join_params_stats(assembly.frozen.backbone, {})
     else:
         path = resolve_file(setting, "model.safetensors", setting="backbone.weights")
-        shapes = layer_shapes(assembly.detector.backbone.architecture)
-        backbone = read_canonical(read_tensors(path), shapes, str(path))
+        backbone = assembly.detector.backbone.read_canonical(read_tensors(path), str(path))
     model = join_params_stats(weights.params, weights.stats)
     model |= {BACKBONE + name: value for name, value in backbone.items()}
     return {name: np.asarray(value) for name, value in model.items()}

@@ -1,31 +1,23 @@
-"""The frozen backbone: a hashable callable and a pure tree of parameters."""
+"""The configured backbone, and its weights from files or drawn."""
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from promptmad_jax.models.backbone.efficientnet import (
-    ARCHITECTURES,
-    EFFICIENTNET_B4,
-    Architecture,
-    EfficientNet,
-    Geometry,
-    Padding,
-)
-from promptmad_jax.models.backbone.random_weights import calibrated_params
-from promptmad_jax.models.backbone.weights.efficientnet import NORM_EPSILON, load_efficientnet
+from promptmad_jax.models.backbone.efficientnet import ARCHITECTURES, EFFICIENTNET_B4, Padding
+from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone
+from promptmad_jax.models.backbone.protocol import Backbone, Params
+from promptmad_jax.models.backbone.vit import VITS
+from promptmad_jax.models.backbone.vit_backbone import Positions, ViTBackbone
+from promptmad_jax.models.backbone.weights.efficientnet import NORM_EPSILON
 from promptmad_jax.models.layers.convolution import Lowering
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.field_types import PositiveFloat, Seed
+from promptmad_jax.runtime.field_types import NonNegativeInt, PositiveFloat, Seed
 from promptmad_jax.weights.hub import resolve_file
-
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,8 @@ class BackboneConfig:
     """The frozen network that extracts features, and its weights.
 
     Attributes:
-        name: architecture; "efficientnetv2_nano" is the project's own.
+        name: architecture; "efficientnetv2_nano" is the project's own, "dinov2_vitb14_reg" DINOv2's
+            ViT-B with registers.
         weights: "random", "shipped" (nano only), a .safetensors or .npz file, a folder with
             `model.safetensors`, or a hub id such as `timm/tf_efficientnet_b4.aa_in1k`.
         seed: of the "random" weights.
@@ -46,77 +39,68 @@ class BackboneConfig:
             sides, also with a stride: timm's `efficientnet_b4` and torchvision's.
         norm_epsilon: of the BatchNorms that are folded while loading: 1e-3, but 1e-5 for timm's
             `efficientnet_b4` and torchvision's. Weights that are folded already do without.
+        groups: blocks of a ViT, counted from 0, whose states each level averages; empty takes two
+            groups of four, ((2, 3, 4, 5), (6, 7, 8, 9)) of twelve blocks, as Dinomaly does.
+        norm: applies a ViT's last LayerNorm to the state of each of these blocks.
+        positions: how DINOv2's position table is resized to other images than of 518 pixels:
+            "transformers", "dinov2" (its authors' code, with an offset of 0.1 where there are no
+            registers) or "timm" (antialiased always; the others only with registers).
         depthwise: lowering of the depthwise convolutions; "auto" takes "shifted" on a CPU, else
             "conv".
         dtype: of the computation and the features; parameters stay float32.
 
     Raises:
-        ValueError: symmetric padding for a network that is not EfficientNet-B4.
+        ValueError: symmetric padding for a network that is not EfficientNet-B4; groups that are
+            empty, or of blocks that the network does not have.
     """
 
-    name: Literal["efficientnet_b4", "efficientnetv2_b0", "efficientnetv2_nano"] = "efficientnet_b4"
+    name: Literal[
+        "efficientnet_b4",
+        "efficientnetv2_b0",
+        "efficientnetv2_nano",
+        "dinov2_vits14",
+        "dinov2_vits14_reg",
+        "dinov2_vitb14",
+        "dinov2_vitb14_reg",
+        "dinov2_vitl14",
+        "dinov2_vitl14_reg",
+        "dinov2_vitg14",
+        "dinov2_vitg14_reg",
+        "dinov3_vits16",
+        "dinov3_vits16plus",
+        "dinov3_vitb16",
+        "dinov3_vitl16",
+    ] = "efficientnet_b4"
     weights: str = "random"
     seed: Seed = 0
     padding: Padding = "onenip_static380"
     norm_epsilon: PositiveFloat = NORM_EPSILON
+    groups: tuple[tuple[NonNegativeInt, ...], ...] = ()
+    norm: bool = False
+    positions: Positions = "transformers"
     depthwise: Literal["auto", Lowering] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
         if self.padding == "symmetric" and self.name != "efficientnet_b4":
             raise ValueError(f"padding 'symmetric' is for efficientnet_b4; {self.name} pads 'same'")
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """`taps = backbone(params, images)`: a pure function of its two arguments.
-
-    Images are float32 [B, H, W, 3], normalised with the ImageNet mean and deviation, H and W
-    multiples of 16. The four taps are [B, H/s, W/s, C] at strides s = 2, 4, 8, 16.
-    """
-
-    architecture: Architecture
-    padding: Padding
-    lowering: Literal["auto", Lowering]
-    dtype: str
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of the four taps."""
-        return self.architecture.channels
-
-    def __call__(self, params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
-        def forward(lowering: Lowering):
-            def run(params: Params, images: jax.Array) -> tuple[jax.Array, ...]:
-                network = nnx.merge(_graph(self.architecture)[0], params)
-                geometry = Geometry(lowering, self.padding)
-                return network(images.astype(self.dtype), geometry)
-
-            return run
-
-        if self.lowering != "auto":
-            return forward(self.lowering)(params, images)
-        return jax.lax.platform_dependent(
-            params, images, cpu=forward("shifted"), default=forward("conv")
-        )
+        blocks = VITS[self.name].layers if self.name in VITS else 0
+        if any(not group or max(group) >= blocks for group in self.groups):
+            has = f"blocks 0 to {blocks - 1}" if blocks else "no such blocks"
+            raise ValueError(f"groups={self.groups}: {self.name} has {has}")
 
 
 def load_backbone(config: BackboneConfig) -> tuple[Backbone, Params]:
-    """Builds the network and loads or draws its parameters.
-
-    Returns:
-        The backbone and its parameters: nested dicts of float32 arrays, BatchNorm folded.
+    """Builds the network and loads or draws its parameters, nested dicts of float32 arrays.
 
     Raises:
         UserError: the weights cannot be found, cannot be read, or do not fit.
     """
-    backbone = build_backbone(config)
-    shapes = layer_shapes(backbone.architecture)
-    path = _weight_file(config)
-    if path is None:
-        params = calibrated_params(backbone.architecture, shapes, config.seed)
-    else:
-        params = load_efficientnet(path, shapes, config.norm_epsilon)
+    backbone, path = build_backbone(config), _weight_file(config)
+    if path is not None and not Path(config.weights).expanduser().exists():
+        for name in backbone.companions:
+            resolve_file(config.weights, name, setting="backbone.weights")
+    params = backbone.random_params(config.seed) if path is None else backbone.read_params(path)
     return backbone, jax.tree.map(jnp.asarray, params)
 
 
@@ -154,29 +138,11 @@ def _shipped(name: str) -> Path:
 
 def build_backbone(config: BackboneConfig) -> Backbone:
     """The network of a configuration, without its parameters."""
+    if config.name in VITS:
+        net = VITS[config.name]
+        groups = config.groups or net.groups
+        return ViTBackbone(net, groups, config.norm, config.positions, config.dtype)
     padding = config.padding if config.name == EFFICIENTNET_B4.name else "same"
-    return Backbone(ARCHITECTURES[config.name], padding, config.depthwise, config.dtype)
-
-
-def parameter_shapes(backbone: Backbone) -> Params:
-    """`jax.ShapeDtypeStruct`s of the parameters, as `load_backbone` returns them."""
-    return nnx.to_pure_dict(_graph(backbone.architecture)[1])
-
-
-@cache
-def _graph(architecture: Architecture) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: EfficientNet(architecture)))
-
-
-def layer_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Kernel shape (HWIO) of every layer by its path, in the order of the network."""
-    shapes = {}
-    tree = nnx.to_pure_dict(_graph(architecture)[1])
-    for name in ("stem", *(block.name for block in architecture.blocks)):
-        layers = (
-            {name: tree[name]}
-            if name == "stem"
-            else {f"{name}/{role}": layer for role, layer in tree[name].items()}
-        )
-        shapes |= {path: tuple(layer["kernel"].shape) for path, layer in layers.items()}
-    return shapes
+    return EfficientNetBackbone(
+        ARCHITECTURES[config.name], padding, config.depthwise, config.dtype, config.norm_epsilon
+    )

@@ -12,9 +12,10 @@ class Features(NamedTuple):
     """Features of images, the input of a model.
 
     Attributes:
-        neck: [B, h, w, C], all levels resized to stride 16 and concatenated, float32.
-        stride8: [B, 2h, 2w, C8], the backbone's level at stride 8; None if the model has no use.
-        stride4: [B, 4h, 4w, C4], the level at stride 4, or None.
+        neck: [B, h, w, C], all levels resized to the last one's grid and concatenated, float32.
+        stride8: [B, 2h, 2w, C8], the backbone's level on twice the grid (EfficientNets' stride 8);
+            None if the model has no use.
+        stride4: [B, 4h, 4w, C4], the level on four times the grid, or None.
         patches: what a memory compares, see `memory.patch_features`; None without a memory.
     """
 
@@ -25,13 +26,16 @@ class Features(NamedTuple):
 
 
 def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
-    """Resizes levels at strides 2, 4, 8, 16 to the last one's grid and concatenates channels."""
+    """Resizes all levels to the last one's grid and concatenates channels."""
     height, width = levels[-1].shape[1:3]
     *fine, last = levels
     return jnp.concatenate([*(resize_align_corners(x, height, width) for x in fine), last], axis=-1)
 
 
 def features_from_levels(levels: tuple[jax.Array, ...], fine: bool) -> Features:
-    """Features of backbone levels at strides 2, 4, 8, 16; `fine` keeps those at 4 and 8."""
-    _, stride4, stride8, _ = levels
-    return Features(neck(levels), stride8 if fine else None, stride4 if fine else None)
+    """Features of backbone levels; `fine` keeps those on twice and four times the last grid."""
+    if not fine:
+        return Features(neck(levels), None, None)
+    by_height = {level.shape[1]: level for level in levels}
+    height = levels[-1].shape[1]
+    return Features(neck(levels), by_height[2 * height], by_height[4 * height])

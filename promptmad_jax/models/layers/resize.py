@@ -1,4 +1,4 @@
-"""Bilinear resizing with aligned corners, by two small constant matrices.
+"""Bilinear resizing with aligned corners and averaging over areas, by two constant matrices.
 
 `jax.image.resize` samples at half-pixel centres and antialiases when it shrinks; OneNIP resizes
 with the corners aligned and reads two taps per axis, also when shrinking.
@@ -23,6 +23,17 @@ def align_corners_matrix(size_in: int, size_out: int) -> np.ndarray:
     np.add.at(matrix, (rows, low), 1 - weight)
     np.add.at(matrix, (rows, high), weight)
     return matrix.astype(np.float32)
+
+
+@functools.cache
+def area_matrix(size_in: int, size_out: int) -> np.ndarray:
+    """Returns float32 [size_out, size_in]: output o averages inputs from o to o + 1 times in / out,
+    those at the ends in part."""
+    edges = np.arange(size_out + 1) * (size_in / size_out)
+    inputs = np.arange(size_in)[None]
+    low, high = edges[:-1, None], edges[1:, None]
+    overlap = np.minimum(high, inputs + 1) - np.maximum(low, inputs)
+    return (np.maximum(overlap, 0) * (size_out / size_in)).astype(np.float32)
 
 
 def resize_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:

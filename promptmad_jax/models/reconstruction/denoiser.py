@@ -83,7 +83,7 @@ class Films(NamedTuple):
 
 
 class Denoiser(nnx.Module):
-    """A two-level U-Net on the stride-4 map folded to stride 8, FiLM by time and pooled text."""
+    """A two-level U-Net on the folded map, FiLM by time and pooled text."""
 
     def __init__(self, config: SegmentorConfig, rngs: KeyStreams, text: bool, residual: bool):
         width, deep, hidden = config.denoiser_width, config.denoiser_deep_width, 128

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from promptmad_jax.data.preprocess import normalize
-from promptmad_jax.models.backbone.backbone import Backbone
 from promptmad_jax.models.backbone.neck import Features, features_from_levels
+from promptmad_jax.models.backbone.protocol import Backbone
 from promptmad_jax.models.functional import Network, Params, Stats
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.reconstruction import memory
@@ -49,7 +49,7 @@ class Detector:
         backbone: images to levels.
         network: features to maps.
         image_size: S, pixels.
-        uses_fine_levels: the model reads the levels at strides 4 and 8.
+        uses_fine_levels: the model reads the levels on twice and four times the token grid.
         memory: settings of the memory, or None without one.
         chunking: how much of a batch is computed at once.
     """
@@ -69,7 +69,8 @@ class Detector:
             features = features_from_levels(levels, self.uses_fine_levels)
             if self.memory is None:
                 return features
-            return features._replace(patches=memory.patch_features(levels, self.memory))
+            strides = self.backbone.strides
+            return features._replace(patches=memory.patch_features(levels, strides, self.memory))
 
         return map_chunks(of_chunk, self.chunking.backbone, images)
 
@@ -163,7 +164,7 @@ class Detector:
         class_ids: jax.Array,
         image_ids: jax.Array,
     ) -> jax.Array:
-        """The mask's logit after each diffusion step, [T, B, S / 4, S / 4]; see `maps`."""
+        """The mask's logit after each diffusion step, [T, B, 4h, 4w]; see `maps`."""
         inputs = images, class_ids, image_ids
         model, *inputs = self._inputs(params, stats, frozen, bank, *inputs)
         return model.diffusion_steps(*inputs)

@@ -4,16 +4,17 @@ Each class keeps a coreset of patch features of its normal images (PatchCore, Ro
 2022). An image is compared with the nearest patches of its class; nothing is learned.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from promptmad_jax.models.backbone.protocol import Backbone, level_channels
 from promptmad_jax.runtime.cpu.chunking import map_chunks
 from promptmad_jax.runtime.field_types import PositiveInt, Range, Seed, Width
 
-STRIDES = (2, 4, 8, 16)
 # Standard deviations up to which a distance counts as it is; beyond, its logarithm does, so that a
 # glaring defect does not outweigh all others in a loss.
 _KNEE = 4.0
@@ -25,35 +26,35 @@ class MemoryConfig:
 
     Attributes:
         patches: patches M per class; 0 leaves the memory out, as the publication does.
-        levels: strides of the backbone's levels that describe a patch.
-        stride: of the grid of patches.
+        levels: strides of the backbone's levels that describe a patch, in rising order.
+        stride: of the grid of patches: that of the backbone's last level, a half or a quarter.
         projection: numbers that a patch is projected to at random, to choose patches.
         pool: patches of a class that the M are chosen from.
         dtype: of the stored patches.
         seed: of the pool and the projection.
 
     Raises:
-        ValueError: levels are empty, repeated or no strides of a backbone; or the pool is smaller
-            than the memory.
+        ValueError: levels are empty, repeated or not in order; or the pool is smaller than the
+            memory.
     """
 
     patches: Annotated[int, Range(0, 1_000_000)] = 0
     levels: tuple[PositiveInt, ...] = (4, 8, 16)
-    stride: Literal[4, 8] = 8
+    stride: PositiveInt = 8
     projection: Width = 64
     pool: Annotated[int, Range(1, 100_000_000)] = 40_000
     dtype: Literal["float16", "float32"] = "float16"
     seed: Seed = 0
 
     def __post_init__(self):
-        if not self.levels or sorted(set(self.levels) & set(STRIDES)) != list(self.levels):
-            raise ValueError(f"levels={self.levels} must be some of {STRIDES}, in this order")
+        if not self.levels or sorted(set(self.levels)) != list(self.levels):
+            raise ValueError(f"levels={self.levels} must be strides in rising order")
         if self.pool < self.patches:
             raise ValueError(f"pool={self.pool} must be at least patches={self.patches}")
 
-    def channels(self, backbone: tuple[int, ...]) -> int:
-        """Channels C of a patch, of those of the backbone's four levels."""
-        return sum(c for s, c in zip(STRIDES, backbone, strict=True) if s in self.levels)
+    def channels(self, by_stride: Mapping[int, int]) -> int:
+        """Channels C of a patch, of those of the backbone's levels; see `level_channels`."""
+        return sum(by_stride[stride] for stride in self.levels)
 
 
 class Memory(NamedTuple):
@@ -74,9 +75,9 @@ class Memory(NamedTuple):
     normal: jax.Array
 
 
-def memory_shapes(config: MemoryConfig, classes: int, channels: tuple[int, ...]) -> Memory:
-    """`jax.ShapeDtypeStruct`s of K = `classes` memories; channels are of the backbone's levels."""
-    shape, width = jax.ShapeDtypeStruct, config.channels(channels)
+def memory_shapes(config: MemoryConfig, classes: int, backbone: Backbone) -> Memory:
+    """`jax.ShapeDtypeStruct`s of K = `classes` memories."""
+    shape, width = jax.ShapeDtypeStruct, config.channels(level_channels(backbone))
     moments = shape((classes, width), jnp.float32)
     return Memory(
         shape((classes, config.patches, width), jnp.dtype(config.dtype)),
@@ -100,15 +101,16 @@ class Match(NamedTuple):
     distance: jax.Array
 
 
-def patch_features(levels: tuple[jax.Array, ...], config: MemoryConfig) -> jax.Array:
-    """Backbone levels at strides 2 to 16 to patch features [B, h, w, C].
+def patch_features(
+    levels: tuple[jax.Array, ...], strides: tuple[int, ...], config: MemoryConfig
+) -> jax.Array:
+    """Backbone levels at these strides to patch features [B, h, w, C].
 
     Each level is averaged over 3x3 with zeros outside, so that the border stays recognisable, and
     resized to one grid.
     """
-    image_size = levels[0].shape[1] * STRIDES[0]
-    side = image_size // config.stride
-    used = [x for stride, x in zip(STRIDES, levels, strict=True) if stride in config.levels]
+    side = levels[-1].shape[1] * strides[-1] // config.stride
+    used = [x for stride, x in zip(strides, levels, strict=True) if stride in config.levels]
     return jnp.concatenate([_resize(_average(x), side) for x in used], axis=-1)
 
 

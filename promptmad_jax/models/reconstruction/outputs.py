@@ -14,8 +14,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         reconstruction: [B, h, w, C], the rebuilt features; None for a model without one.
-        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit at stride 4; None for a model
-            without segmentation.
+        coarse_logit: [B, 4h, 4w], the refiner's or segmentor's logit; None for a model without
+            segmentation.
         refined_logit: [B, 4h, 4w] after the diffusion; None for a model without one. In training
             the denoiser's prediction at one random step.
         noise_error: [B, 4h, 4w], predicted minus true noise, in training with the epsilon objective
@@ -37,7 +37,7 @@ def reconstruction_map(reconstruction: jax.Array, features: jax.Array, size: int
 
 
 def full_size_logit(logit: jax.Array, size: int) -> jax.Array:
-    """A stride-4 logit enlarged to the input size, corners aligned: [B, size, size]."""
+    """A logit enlarged to the input size, corners aligned: [B, size, size]."""
     return resize_align_corners(logit, size, size)
 
 
@@ -50,8 +50,9 @@ def anomaly_maps(
     if outputs.reconstruction is not None:
         maps["reconstruction"] = reconstruction_map(outputs.reconstruction, features, size)
     if match is not None:
-        # By way of stride 4, as the corrected map, which it equals before any training.
-        fine = resize_align_corners(match.distance, size // 4, size // 4)
+        # By way of four times the grid, as the corrected map, which it equals before any training.
+        rows, columns = (4 * side for side in features.shape[1:3])
+        fine = resize_align_corners(match.distance, rows, columns)
         maps["memory"] = resize_align_corners(fine, size, size)
     if outputs.corrected is not None:
         maps["corrected"] = resize_align_corners(outputs.corrected, size, size)

@@ -7,6 +7,7 @@ from flax import nnx
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
 from promptmad_jax.models.layers.pixel_shuffle import fold, unfold
+from promptmad_jax.models.layers.resize import area_matrix
 from promptmad_jax.models.reconstruction import diffusion
 from promptmad_jax.models.reconstruction.correction import Correction
 from promptmad_jax.models.reconstruction.denoiser import Condition, Denoiser
@@ -28,6 +29,10 @@ from promptmad_jax.runtime.key_streams import KeyStreams
 def shrink_mask(mask: jax.Array, height: int, width: int) -> jax.Array:
     """Averages masks [B, S, S] in 0..1 to [B, height, width]: thin scars are not lost."""
     batch, rows, columns = mask.shape
+    if rows % height or columns % width:
+        return jnp.einsum(
+            "Hh,bhw,Ww->bHW", area_matrix(rows, height), mask, area_matrix(columns, width)
+        )
     blocks = mask.reshape(batch, height, rows // height, width, columns // width)
     return blocks.mean((2, 4))
 
@@ -47,10 +52,10 @@ class PromptMAD(nnx.Module):
         rngs: KeyStreams,
         memory: MemoryConfig | None = None,
     ):
-        channels, grid, text_width = sizes
+        grid, channels, text_width = sizes.grid, sum(sizes.channels.values()), sizes.text_width
         self.diffusion, self.reconstructs = diffusion_config, reconstructor.enabled
         if self.reconstructs:
-            self.reconstructor = Reconstructor(reconstructor, sum(channels), grid, text_width, rngs)
+            self.reconstructor = Reconstructor(reconstructor, channels, grid, text_width, rngs)
         self.segmentor = Segmentor(segmentor, sizes, rngs, memory, self.reconstructs)
         if diffusion_config.steps:
             residual = segmentor.residual and diffusion_config.objective == "x0"

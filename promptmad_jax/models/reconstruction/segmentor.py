@@ -1,6 +1,7 @@
 """PromptMAD's text-guided segmentor: coarse map, then a denoiser for its diffusion refinement."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -24,10 +25,11 @@ class SegmentorConfig:
     """PromptMAD's segmentor and its denoiser; the publication gives no sizes, so these are ours.
 
     Attributes:
-        width: channels at strides 16 and 8.
-        fine_width: channels at stride 4, twice as many before the last convolution.
-        laterals: add 1x1 convolutions of the frozen backbone's strides 8 and 4.
-        attention_layers: Transformer layers on the stride-16 grid; 0 leaves the Transformer out.
+        width: channels on the token grid and on twice the grid.
+        fine_width: channels on four times the grid, twice as many before the last convolution.
+        laterals: add 1x1 convolutions of the frozen backbone's levels on twice and four times the
+            token grid (EfficientNets' strides 8 and 4).
+        attention_layers: Transformer layers on the token grid; 0 leaves the Transformer out.
         heads: attention heads of the Transformer and of the attention to the text.
         text: the Transformer's cross-attention to the text tokens, and the text in the denoiser.
         norm_group: images that share BatchNorm statistics; 0 for the whole batch.
@@ -91,12 +93,12 @@ class InputSizes(NamedTuple):
     """Sizes of what the model reads.
 
     Attributes:
-        channels: of the backbone's four levels.
-        grid: (h, w) at stride 16.
+        channels: of the backbone's levels by their stride, in rising order.
+        grid: (h, w) of the tokens, at the last stride.
         text_width: width d of the text tokens; 0 without text.
     """
 
-    channels: tuple[int, int, int, int]
+    channels: Mapping[int, int]
     grid: tuple[int, int]
     text_width: int
 
@@ -107,7 +109,7 @@ class Evidence(NamedTuple):
     Attributes:
         error: [B, h, w, C], of the reconstruction.
         stride8, stride4: [B, 2h, 2w, C8] and [B, 4h, 4w, C4], levels of the backbone.
-        match: with the memory, at stride 8 or 4.
+        match: with the memory, on the grid, twice or four times it.
     """
 
     error: jax.Array | None
@@ -117,7 +119,7 @@ class Evidence(NamedTuple):
 
 
 class Segmentor(nnx.Module):
-    """Reconstruction error, fine backbone levels and a memory to a coarse logit at stride 4.
+    """Reconstruction error, fine backbone levels and a memory to a coarse logit [B, 4h, 4w].
 
     Args:
         memory: settings of the memory, None without one.
@@ -134,12 +136,13 @@ class Segmentor(nnx.Module):
     ):
         channels, grid, text_width = sizes
         self.config, self.grid = config, grid
-        self.folds_match = memory is not None and memory.stride == 4
+        last = max(channels)
+        self.match_scale = 0 if memory is None else last // memory.stride
         width, fine = config.width, config.fine_width
         text = bool(text_width) and config.text
         norm = lambda features: BatchNorm(features, group_size=config.norm_group)
         patch = 0 if memory is None else memory.channels(channels) + 1
-        coarse = sum(channels) if reconstruction else patch
+        coarse = sum(channels.values()) if reconstruction else patch
         self.has_trunk = reconstruction or config.attention_layers > 0
         if self.has_trunk:
             self.conv1, self.norm1 = conv(coarse, width, rngs, use_bias=False), norm(width)
@@ -158,8 +161,8 @@ class Segmentor(nnx.Module):
         self.predictor.bias[...] = jnp.full(1, math.log(prior / (1 - prior)), jnp.float32)
         if config.laterals:
             self.lateral8, self.lateral4 = (
-                linear(channels[2], width, rngs),
-                linear(channels[1], 2 * fine, rngs),
+                linear(channels[last // 2], width, rngs),
+                linear(channels[last // 4], 2 * fine, rngs),
             )
             self.lateral8_norm, self.lateral4_norm = norm(width), norm(2 * fine)
         if text:
@@ -169,8 +172,10 @@ class Segmentor(nnx.Module):
             )
         self.has_text = text
         if memory is not None:
-            patch *= 4 if self.folds_match else 1
+            patch *= 4 if self.match_scale == 4 else 1
             self.match_conv = conv(patch, width, rngs, use_bias=False)
+            if self.match_scale == 1:
+                self.match_up = ConvTranspose2x2(width, width, rngs)
             self.match_norm = norm(width)
             self.scale, self.offset = nnx.Param(jnp.ones(())), nnx.Param(self.predictor.bias[0])
             self.predictor.kernel[...] = jnp.zeros_like(self.predictor.kernel[...])
@@ -189,8 +194,9 @@ class Segmentor(nnx.Module):
             x = jax.nn.relu(self.norm1(self.conv1(coarse), train))
             branches.append(self.up1(self._spatial(x, text)))
         if matched is not None:
-            matched = space_to_depth(matched) if self.folds_match else matched
-            branches.append(jax.nn.relu(self.match_norm(self.match_conv(matched), train)))
+            matched = space_to_depth(matched) if self.match_scale == 4 else matched
+            matched = jax.nn.relu(self.match_norm(self.match_conv(matched), train))
+            branches.append(self.match_up(matched) if self.match_scale == 1 else matched)
         x = self._add_lateral(sum(branches), stride8, "lateral8", train)
         x = jax.nn.relu(self.norm2(self.conv2(x), train))
         x = self._add_lateral(self.up2(x), stride4, "lateral4", train)

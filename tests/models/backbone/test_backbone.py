@@ -6,12 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.models.backbone.backbone import (
-    Backbone,
-    BackboneConfig,
-    layer_shapes,
-    load_backbone,
-)
+from promptmad_jax.models.backbone.backbone import BackboneConfig, load_backbone
 from promptmad_jax.models.backbone.efficientnet import (
     ARCHITECTURES,
     EFFICIENTNET_B4,
@@ -20,6 +15,7 @@ from promptmad_jax.models.backbone.efficientnet import (
     Padding,
     Stage,
 )
+from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone, layer_shapes
 from promptmad_jax.models.backbone.random_weights import calibrated_params, procedural_images
 
 CHANNELS = {"efficientnet_b4": (24, 32, 56, 160), "efficientnetv2_b0": (16, 32, 48, 112)}
@@ -68,7 +64,7 @@ def images():
 @pytest.mark.parametrize("name", CHANNELS)
 @pytest.mark.parametrize("padding", get_args(Padding))
 def test_tap_shapes(padding, name, size):
-    backbone = Backbone(ARCHITECTURES[name], padding, "conv", "float32")
+    backbone = EfficientNetBackbone(ARCHITECTURES[name], padding, "conv", "float32")
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     taps = jax.eval_shape(backbone, parameter_shapes(ARCHITECTURES[name]), images)
     assert backbone.channels == CHANNELS[name]
@@ -96,7 +92,7 @@ def test_parameter_counts():
 @pytest.mark.parametrize("padding", get_args(Padding))
 def test_lowerings_agree(tiny_params, images, padding):
     conv, shifted, auto = (
-        jax.jit(Backbone(TINY, padding, lowering, "float32"))(tiny_params, images)
+        jax.jit(EfficientNetBackbone(TINY, padding, lowering, "float32"))(tiny_params, images)
         for lowering in ("conv", "shifted", "auto")
     )
     for one, other, chosen in zip(conv, shifted, auto, strict=True):
@@ -105,7 +101,7 @@ def test_lowerings_agree(tiny_params, images, padding):
 
 
 def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
-    jitted = jax.jit(Backbone(TINY, "same", "auto", "float32"))
+    jitted = jax.jit(EfficientNetBackbone(TINY, "same", "auto", "float32"))
     for platform, expected in (("tpu", True), ("cuda", True), ("cpu", False)):
         text = jitted.trace(tiny_params, images).lower(lowering_platforms=(platform,)).as_text()
         assert ("feature_group_count = 16" in text) == expected, platform
@@ -113,7 +109,7 @@ def test_auto_lowers_to_convolutions_on_accelerators(tiny_params, images):
 
 def test_static_padding_changes_the_taps_behind_the_strided_5x5(tiny_params, images):
     static, same = (
-        jax.jit(Backbone(TINY, padding, "shifted", "float32"))(tiny_params, images)
+        jax.jit(EfficientNetBackbone(TINY, padding, "shifted", "float32"))(tiny_params, images)
         for padding in ("onenip_static380", "same")
     )
     for tap in (0, 1):
@@ -151,7 +147,9 @@ def test_symmetric_padding_differs_from_same_in_every_stride():
 
 def test_random_weights_are_calibrated(tiny_params):
     """Taps without a skip or swish are normalised over the images of the calibration."""
-    taps = jax.jit(Backbone(TINY, "same", "conv", "float32"))(tiny_params, procedural_images(3))
+    taps = jax.jit(EfficientNetBackbone(TINY, "same", "conv", "float32"))(
+        tiny_params, procedural_images(3)
+    )
     last = np.asarray(taps[3])
     np.testing.assert_allclose(last.mean(axis=(0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(last.std(axis=(0, 1, 2)), 1, atol=1e-2)
@@ -169,7 +167,7 @@ def test_random_weights_follow_the_seed():
 
 def test_computation_in_bfloat16(tiny_params, images):
     full, half = (
-        jax.jit(Backbone(TINY, "same", "shifted", dtype))(tiny_params, images)
+        jax.jit(EfficientNetBackbone(TINY, "same", "shifted", dtype))(tiny_params, images)
         for dtype in ("float32", "bfloat16")
     )
     assert {tap.dtype for tap in half} == {jnp.dtype("bfloat16")}

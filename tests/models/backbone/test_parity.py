@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from promptmad_jax.models.backbone.backbone import Backbone, layer_shapes
 from promptmad_jax.models.backbone.efficientnet import EFFICIENTNET_B4
+from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone, layer_shapes
 from promptmad_jax.models.backbone.weights.efficientnet import fold, read_canonical
 from tests.goldens import efficientnet as golden
 
@@ -35,7 +35,7 @@ B4 = {"width_coefficient": 1.4, "depth_coefficient": 1.8, "hidden_dim": 1792}
 
 @functools.cache
 def compiled(architecture, padding):
-    return jax.jit(Backbone(architecture, padding, "conv", "float32"))
+    return jax.jit(EfficientNetBackbone(architecture, padding, "conv", "float32"))
 
 
 def taps_of(architecture, tensors, epsilon, padding, images):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from promptmad_jax.models.backbone.backbone import BackboneConfig, layer_shapes, load_backbone
+from promptmad_jax.models.backbone.backbone import BackboneConfig, load_backbone
 from promptmad_jax.models.backbone.efficientnet import ARCHITECTURES
+from promptmad_jax.models.backbone.efficientnet_backbone import layer_shapes
 from promptmad_jax.models.backbone.weights.efficientnet import (
     FORMATS,
     canonical_shapes,

@@ -25,7 +25,8 @@ from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.goldens import make_promptmad_small
 
 GOLDEN = make_promptmad_small.__file__.replace("make_promptmad_small.py", "promptmad_small.npz")
-CHANNELS, GRID = (4, 6, 8, 10), (4, 4)
+CHANNELS, GRID = {2: 4, 4: 6, 8: 8, 16: 10}, (4, 4)
+STRIDES = tuple(CHANNELS)
 MEMORY = MemoryConfig(patches=5, levels=(4, 8, 16), stride=8)
 WITHOUT_RECONSTRUCTION = ReconstructorConfig(enabled=False)
 SEGMENTOR = SegmentorConfig(
@@ -46,11 +47,11 @@ def test_without_a_memory_nothing_has_changed():
 
 def test_patch_features_by_hand():
     """Zeros outside count in the average; a finer level is averaged over pairs of cells."""
-    levels = [np.zeros((1, 16 // s, 16 // s, 1), np.float32) for s in memory.STRIDES]
+    levels = [np.zeros((1, 16 // s, 16 // s, 1), np.float32) for s in STRIDES]
     levels[1][:] = 9.0
     levels[2][0, 0, 0] = 9.0
     config = MemoryConfig(levels=(4, 8), stride=8)
-    patches = memory.patch_features(tuple(map(jnp.asarray, levels)), config)
+    patches = memory.patch_features(tuple(map(jnp.asarray, levels)), STRIDES, config)
     # Of 4 x 4 cells a corner sees 4 of 9, an edge 6, the middle 9.
     np.testing.assert_allclose(patches[0, ..., 0], (4 + 6 + 6 + 9) / 4)
     np.testing.assert_allclose(patches[0, ..., 1], 1.0)

@@ -21,7 +21,7 @@ from promptmad_jax.models.reconstruction.segmentor import InputSizes, SegmentorC
 from promptmad_jax.training.reconstruction_step import step_rngs
 from tests.trees import count_params
 
-CHANNELS, GRID, TEXT_WIDTH, BATCH = (4, 6, 8, 10), (4, 4), 12, 2
+CHANNELS, GRID, TEXT_WIDTH, BATCH = {2: 4, 4: 6, 8: 8, 16: 10}, (4, 4), 12, 2
 RECONSTRUCTOR = ReconstructorConfig(
     width=16, heads=2, encoder_layers=1, decoder_layers=1, mlp_width=32
 )
@@ -199,7 +199,7 @@ def test_a_denoiser_step_at_full_size_costs_three_megaflop():
             ReconstructorConfig(),
             SegmentorConfig(),
             DiffusionConfig(),
-            InputSizes((24, 32, 56, 160), (14, 14), 512),
+            InputSizes({2: 24, 4: 32, 8: 56, 16: 160}, (14, 14), 512),
             rngs,
         )
     )

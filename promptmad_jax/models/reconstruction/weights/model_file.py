@@ -6,8 +6,10 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from promptmad_jax.models.backbone.backbone import layer_shapes
-from promptmad_jax.models.backbone.efficientnet import EFFICIENTNET_B4, Architecture
+from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone
+from promptmad_jax.models.backbone.efficientnet import EFFICIENTNET_B4
+from promptmad_jax.models.backbone.efficientnet_backbone import layer_shapes
+from promptmad_jax.models.backbone.protocol import Backbone
 from promptmad_jax.models.backbone.weights import efficientnet
 from promptmad_jax.models.functional import Network
 from promptmad_jax.models.reconstruction.encoder import ReconstructorConfig
@@ -26,13 +28,11 @@ _BACKBONE_FORMAT = "efficientnet_pytorch"  # of the backbone in a OneNIP or UniA
 Canonical = dict[str, np.ndarray]
 
 
-def read_model(
-    path: str, network: Network, architecture: Architecture
-) -> tuple[Canonical, Canonical]:
+def read_model(path: str, network: Network, backbone: Backbone) -> tuple[Canonical, Canonical]:
     """A whole model's file, of any format: its own arrays and its backbone's, under our names.
 
     Args:
-        network: the configured model. architecture: the configured backbone.
+        network: the configured model. backbone: the configured one.
 
     Returns:
         (model, backbone); the second is empty where the file holds no backbone.
@@ -44,13 +44,10 @@ def read_model(
     format = onenip.detect(tensors)
     if format:
         model = onenip.read_canonical(tensors, shapes, path, format)
-        return model, _checkpoint_backbone(tensors, architecture, path)
-    model, backbone = _split(tensors)
+        return model, _checkpoint_backbone(tensors, backbone, path)
+    model, frozen = _split(tensors)
     model = key_table.to_ours(_identity(shapes), model, shapes, f"{path}, read as a {OURS} file")
-    if backbone:
-        layers = layer_shapes(architecture)
-        backbone = efficientnet.read_canonical(backbone, layers, path, OURS)
-    return model, backbone
+    return model, backbone.read_canonical(frozen, path, OURS) if frozen else {}
 
 
 def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -69,11 +66,10 @@ def _split(tensors: Tensors) -> tuple[Canonical, Canonical]:
     return model, rest
 
 
-def _checkpoint_backbone(tensors: Tensors, architecture: Architecture, origin: str) -> Canonical:
+def _checkpoint_backbone(tensors: Tensors, backbone: Backbone, origin: str) -> Canonical:
     if not any(key.removeprefix(onenip.WRAPPER).startswith("backbone.") for key in tensors):
         return {}
-    layers = layer_shapes(architecture)
-    return efficientnet.read_canonical(tensors, layers, origin, _BACKBONE_FORMAT)
+    return backbone.read_canonical(tensors, origin, _BACKBONE_FORMAT)
 
 
 def read_checkpoint(tensors: Tensors, origin: str, format: str) -> Canonical:
@@ -88,7 +84,7 @@ def read_checkpoint(tensors: Tensors, origin: str, format: str) -> Canonical:
         return dict(tensors)
     network = _network_of(tensors, origin, format)
     model = onenip.read_canonical(tensors, _shapes(network), origin, format)
-    backbone = _checkpoint_backbone(tensors, EFFICIENTNET_B4, origin)
+    backbone = _checkpoint_backbone(tensors, build_backbone(BackboneConfig()), origin)
     return model | {BACKBONE + path: value for path, value in backbone.items()}
 
 
