@@ -5,8 +5,26 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from promptmad_jax.config import Config
+from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
+
+# Repositories of the Hugging Face hub; docs/weights.md has their licences.
+_SIZES = {"s": "small", "b": "base", "l": "large", "g": "giant"}
+BACKBONES = {
+    "efficientnet_b4": "timm/tf_efficientnet_b4.aa_in1k",
+    "efficientnetv2_b0": "timm/tf_efficientnetv2_b0.in1k",
+    **{f"dinov2_vit{s}14": f"facebook/dinov2-{size}" for s, size in _SIZES.items()},
+    **{
+        f"dinov2_vit{s}14_reg": f"facebook/dinov2-with-registers-{size}"
+        for s, size in _SIZES.items()
+    },
+    **{
+        f"dinov3_vit{size}16{plus}": f"facebook/dinov3-vit{size}16{plus}-pretrain-lvd1689m"
+        for size, plus in (("s", ""), ("s", "plus"), ("b", ""), ("l", ""))
+    },
+}
+_TOKENS = 32  # along a side, for backbones with a single grid
 
 
 def defaults() -> ConfigDict:
@@ -48,6 +66,32 @@ def _convert(name: str, text: str, default: Any) -> Any:
         ) from error
 
 
+def use_backbone(config: ConfigDict, name: str) -> None:
+    """Takes another backbone and what fits its levels; "" leaves the configuration as it is.
+
+    A backbone with a single grid has no levels for the laterals, so its images are larger, and its
+    features are standardised, since a few channels of a Transformer are far larger than the rest.
+    The learning rates stay: what learns has the same widths.
+
+    Raises:
+        UserError: there is no such backbone, or none with published weights.
+    """
+    if not name:
+        return
+    if name not in BACKBONES:
+        raise UserError(
+            f"config argument backbone={name!r}: it must be one of {', '.join(BACKBONES)}"
+        )
+    config.backbone.update(name=name, weights=BACKBONES[name])
+    strides = build_backbone(BackboneConfig(name)).strides
+    if len(set(strides)) == 1:
+        config.data.image_size = _TOKENS * strides[-1]
+        config.segmentor.laterals = False
+        config.reconstructor.standardize = True
+        # Between its tokens are none to compare, and a finer grid would be searched for longer.
+        config.memory.update(levels=strides[-1:], stride=strides[-1])
+
+
 def use_memory(config: ConfigDict) -> None:
     """Starts PromptMAD from a memory of normal patches, which the segmentor corrects.
 
@@ -66,8 +110,12 @@ def use_memory(config: ConfigDict) -> None:
 
 def shrink(config: ConfigDict) -> None:
     """Shrinks a configuration to a smoke test: tiny widths, a few steps, random weights."""
-    config.data.image_size = 64
     config.backbone.weights = "random"
+    settings = config.backbone.to_dict()
+    backbone = build_backbone(BackboneConfig(**settings))
+    config.data.image_size = 4 * backbone.image_multiple
+    if len(set(backbone.strides)) == 1:
+        config.backbone.groups = ((0,), (1,))
     config.text.source = "random"
     config.reconstructor.update(width=32, heads=4, encoder_layers=1, decoder_layers=1, mlp_width=64)
     config.memory.patches = min(config.memory.patches, 64)

@@ -12,12 +12,12 @@ from promptmad_jax.configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg)
+    arg = common.parse_arg(arg, backbone="")
     config = common.defaults()
     config.name = "onenip_mvtec"
     config.model = "onenip"
     config.data.dataset = "mvtec_ad"
-    config.backbone.weights = "timm/tf_efficientnet_b4.aa_in1k"
+    common.use_backbone(config, arg.backbone or "efficientnet_b4")
     config.loss.focal = 0.0
     config.train.seed = arg.seed
     if arg.smoke:

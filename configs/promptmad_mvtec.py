@@ -5,18 +5,19 @@
     promptmad train --config=promptmad_mvtec.py --workdir=runs/promptmad_mvtec
 
 The paper reports 97.62 image AUROC, 98.35 pixel AUROC and 66.54 pixel AP. Not run by this project:
-MVTec-AD, EfficientNet-B4's and CLIP's weights are downloads.
+MVTec-AD, EfficientNet-B4's and CLIP's weights are downloads. `:memory` starts from a memory of
+normal patches, `:backbone=dinov2_vitb14` takes DINOv2's features at 448 px (docs/weights.md).
 """
 
 from promptmad_jax.configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, memory=False)
+    arg = common.parse_arg(arg, memory=False, backbone="")
     config = common.defaults()
     config.name = "promptmad_mvtec"
     config.data.dataset = "mvtec_ad"
-    config.backbone.weights = "timm/tf_efficientnet_b4.aa_in1k"
+    common.use_backbone(config, arg.backbone or "efficientnet_b4")
     config.text.source = "clip"
     config.text.weights = "openai/clip-vit-base-patch32"
     config.train.seed = arg.seed

@@ -12,12 +12,12 @@ from promptmad_jax.configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg)
+    arg = common.parse_arg(arg, backbone="")
     config = common.defaults()
     config.name = "uniad_mvtec"
     config.model = "uniad"
     config.data.dataset = "mvtec_ad"
-    config.backbone.weights = "timm/tf_efficientnet_b4.aa_in1k"
+    common.use_backbone(config, arg.backbone or "efficientnet_b4")
     # At every image size; OneNIP takes half the grid.
     config.reconstructor.neighbor_size = 7
     config.eval.fusion = "reconstruction"

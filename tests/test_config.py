@@ -37,6 +37,38 @@ def test_a_row_of_the_study_differs_from_its_base_as_stated(base, row):
     assert smoke.train.steps == (0 if row == "memory" else 4)
 
 
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_another_backbone_by_one_word(name):
+    """The fitting sizes come with it; what its levels do not have is refused."""
+    config = load_config(f"{name}.py:backbone=dinov2_vitb14")
+    parsed = parse(config)
+    assert (parsed.data.image_size, parsed.memory.stride) == (448, 14)
+    assert parsed.backbone.weights == "facebook/dinov2-base"
+    assert parse(load_config(f"{name}.py:backbone=dinov3_vits16,smoke")).data.image_size == 64
+    config.data.image_size = 449
+    with pytest.raises(UserError, match="dinov2_vitb14 takes multiples of 14, at least 28: 448 or"):
+        parse(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("segmentor.laterals", True, "dinov2_vitb14 has no level at stride 7 or 3.5: set it to"),
+        ("memory.levels", (4, 8), "(4, 8); dinov2_vitb14 has levels at stride 14"),
+        ("memory.stride", 8, "is 8; with dinov2_vitb14 it must be 14 or 7"),
+        ("backbone.groups", ((3, 12),), "groups=((3, 12),): dinov2_vitb14 has blocks 0 to 11"),
+    ],
+)
+def test_settings_that_a_backbone_does_not_have(path, value, message):
+    config = load_config("promptmad_mvtec.py:memory,backbone=dinov2_vitb14")
+    config.update_from_flattened_dict({path: value})
+    with pytest.raises(UserError) as error:
+        parse(config)
+    assert message in str(error.value)
+    with pytest.raises(UserError, match="backbone='resnet': it must be one of efficientnet_b4, "):
+        load_config("promptmad_mvtec.py:backbone=resnet")
+
+
 @pytest.mark.parametrize("model", ["onenip", "uniad"])
 def test_the_baselines_on_a_folder(model):
     parsed = parse(load_config(f"promptmad_folder:{model}"))

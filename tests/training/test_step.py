@@ -83,6 +83,12 @@ def test_eight_devices_search_a_memory_without_sending_a_batch():
         np.testing.assert_allclose(eight["loss"], one["loss"], rtol=2e-3)
 
 
+def test_a_transformer_as_backbone():
+    """One grid of tokens: no laterals, and the memory's patches are the tokens."""
+    history, _ = train(MeshConfig(1, 1), "promptmad_mvtec.py:memory,backbone=dinov3_vits16,smoke")
+    assert all(np.isfinite(value) for value in history[-1].values()) and history[0]["dice"] > 0
+
+
 def test_eight_devices_agree_with_one():
     """Losses and gradients are sums over the batch: eight partial sums round otherwise than one.
     AdamW's first steps divide each gradient by its own size, so that where it is almost zero the

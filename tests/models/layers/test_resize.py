@@ -4,7 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptmad_jax.models.layers.resize import align_corners_matrix, resize_align_corners
+from promptmad_jax.models.layers.resize import (
+    align_corners_matrix,
+    area_matrix,
+    resize_align_corners,
+)
 
 
 def test_enlarging_three_to_five_by_hand():
@@ -38,3 +42,8 @@ def test_live_against_torch():
     )
     ours = resize_align_corners(jnp.asarray(x), 14, 56)
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_areas_are_averaged_by_hand():
+    np.testing.assert_allclose(area_matrix(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(area_matrix(448, 128).sum(1), 1, rtol=1e-6)

@@ -110,7 +110,7 @@ def inputs(rows=4, stride=8, seed=0):
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize("stride", [4, 8, 16])
 def test_before_training_the_maps_are_the_memorys(steps, stride):
     config = MemoryConfig(patches=5, levels=(4, 8, 16), stride=stride)
     network, (features, prompt, text, match) = make(steps=steps, config=config), inputs(2, stride)
