@@ -21,7 +21,7 @@ from promptmad_jax.evaluation.thresholds import (
     Rates,
     normal_scores,
 )
-from promptmad_jax.runtime.console import warn
+from promptmad_jax.runtime.console import track, warn
 from promptmad_jax.runtime.errors import UserError
 
 _DRAWING_QUANTILE = 0.999
@@ -152,7 +152,8 @@ def add_thresholds(
         UserError: a map holds NaN or infinity; the message names the image.
     """
     scores, gallery = {}, {}
-    for k, name in enumerate(class_names):
+    names = track(class_names, "setting thresholds from normal images")
+    for k, name in enumerate(names):
         finals, descriptions, origins = [], [], []
         for images, source, image_ids, _ in sets:
             own = np.flatnonzero(images.class_ids == k)

@@ -11,6 +11,7 @@ from promptmad_jax.evaluation.config import EvalConfig
 from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.inference import MapMaker
 from promptmad_jax.evaluation.protocol import Evaluator
+from promptmad_jax.runtime.console import track
 from promptmad_jax.runtime.processes import ALONE, Communicator, this_run
 
 
@@ -29,7 +30,8 @@ def class_maps(
         shared: the processes that each take every `count`-th image of a class, possibly none. By
             default each process gets all maps, whichever of them made them.
     """
-    for k, name in enumerate(test.class_names):
+    names = track(test.class_names, f"mapping {len(test)} test images")
+    for k, name in enumerate(names):
         members = np.flatnonzero(test.class_ids == k)
         if not len(members):
             continue

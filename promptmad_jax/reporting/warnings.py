@@ -68,9 +68,10 @@ def _training(result: Mapping, manifest: Mapping) -> Iterator[str]:
         yield manifest["trained_on_test_split"]["warning"]
     if "config" in manifest:
         config = manifest["config"]
-        yield from setting_warnings(config, step)
+        settings = list(setting_warnings(config, step))
+        yield from settings
         images = manifest.get("train_images", 0)
-        if step and step * config["train"]["batch_size"] < images:
+        if not settings and step and step * config["train"]["batch_size"] < images:
             yield f"{step} training steps see only some of the {images} training images"
     if not step and "memory" in result["protocol"]:
         yield "nothing is trained: the figures are those of the memory of normal patches alone"

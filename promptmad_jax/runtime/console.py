@@ -102,7 +102,9 @@ class Progress:
 def _make_display(label: str, total: int, start: int, interval: float) -> _Display:
     if jax.process_index():
         return _Nothing()
-    return _Bar(label, total, start) if sys.stdout.isatty() else _Lines(label, total, interval)
+    if sys.stdout.isatty() and not _Bar.alive:
+        return _Bar(label, total, start)
+    return _Lines(label, total, interval)
 
 
 class _Nothing:
@@ -135,6 +137,8 @@ class _Lines:
 
 
 class _Bar:
+    alive = False  # A terminal shows one at a time: an evaluation within a training has none.
+
     def __init__(self, label: str, total: int, start: int):
         from rich import progress
 
@@ -147,12 +151,14 @@ class _Bar:
         )
         self._task = self._progress.add_task("", total=total, completed=start, status="")
         self._progress.start()
+        _Bar.alive = True
 
     def show(self, done: int, status: str) -> None:
         self._progress.update(self._task, completed=done, status=status)
 
     def close(self) -> None:
         self._progress.stop()
+        _Bar.alive = False
 
 
 def _clock(seconds: float) -> str:

@@ -77,7 +77,7 @@ MOMENTS = {
     "import of jax": after(1.5),
     "data": found("data/resized/*/.building-*"),
     "feature cache": found("data/feature_cache/*.partial-*"),
-    "compile": said("the first is compiled"),
+    "compile": said("compiling the training step"),
     "step": lambda run: run.training.step() >= 8,
     "save": found("{}/checkpoints/*.orbax-checkpoint-tmp"),
     "evaluation on the way": found("{}/checkpoints/21"),
@@ -121,7 +121,7 @@ def two(options, root, expected):
         training = kill_many.Training(options, root, f"two_{number}")
         first = Run(training)
         if order == "while it compiles":
-            first.until(said("the first is compiled"))
+            first.until(said("compiling the training step"))
         if "save" in order:
             first.until(found("{}/checkpoints/*.orbax-checkpoint-tmp"))
         if order == "first killed":

@@ -133,6 +133,7 @@ def test_a_bar_moves_each_step(clock, monkeypatch, capsys):
         for step in range(1, 76):
             clock[0] = 60.0 + 0.2 * step  # a minute of compiling is left out
             progress.step(step)
+        assert list(console.track("ab", "evaluating")) == ["a", "b"]  # without a bar of its own
         progress.loss(0.25)
     out = capsys.readouterr().out
     assert "75/100" in out

@@ -7,7 +7,6 @@ from promptmad_jax.methods.reconstruction.splits import Splits, further_prompts
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
 from promptmad_jax.methods.results import write_results
 from promptmad_jax.runs.workdir import Workdir
-from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.processes import is_writer
 
 
@@ -27,7 +26,6 @@ def finish(
             are those of the first; `prompts` in metrics.json has the spread over all.
         origin: entries of the protocol where they are not those of a run.
     """
-    say(f"setting thresholds, then measuring {len(splits.test)} test images")
     others = further_prompts(detector.config, splits.train, prompts)
     detector, calibration = detector.choose(splits, files)
     report = detector.report(output.path / "report")

@@ -72,6 +72,7 @@ def _environment() -> jinja2.Environment:
         "plain": plain,
         "reasons": explain_undefined,
         "rounded": rounded,
+        "sentence": lambda words: words[:1].upper() + words[1:],
         "signed": signed,
         "span": span,
         "verdict": verdict,
