@@ -53,7 +53,9 @@ def make_memory(
         )
     banks = [
         _class_memory(patches, np.flatnonzero(class_ids == k), k, config)
-        for k in track(range(len(class_names)), f"making the memory of {len(class_ids)} images")
+        for k in track(
+            range(len(class_names)), f"making the memory of {len(class_ids)} normal images"
+        )
     ]
     stacked = [np.stack(part) for part in zip(*banks, strict=True)]
     unknown = np.tile(np.array([0, 1], np.float32), (len(class_names), 1))
