@@ -85,8 +85,10 @@ def _result_shapes(result: str, kind: str, started: bool) -> Shapes:
         (dtype, tuple(int(size) for size in dimensions.split(",") if size))
         for dtype, dimensions in _ARRAY.findall(result)
     )
-    # The start of an asynchronous pair returns its operands before the results.
-    return shapes[len(shapes) // 2 :] if started and kind != "all-reduce" else shapes
+    # The start of an asynchronous pair returns its operands before the results, but an all-reduce
+    # only where XLA writes two tuples, as it does for several arrays on GPUs.
+    both = started and (kind != "all-reduce" or result.startswith("(("))
+    return shapes[len(shapes) // 2 :] if both else shapes
 
 
 def _group_size(line: str) -> int:

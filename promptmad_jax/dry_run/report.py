@@ -64,6 +64,8 @@ def find_devices(name: str) -> list[jax.Device] | None:
         # Keeps JAX from searching for a TPU and from asking Google's metadata server.
         jax.config.update("jax_platforms", "cpu")
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        # Compiling takes no chip: several processes may do so at once.
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         return topologies.get_topology_desc(platform="tpu", topology_name=which).devices
     raise UserError(f"--dry_run_on={name}: it must be cpu:NUMBER or tpu:SLICE, such as tpu:v5e:2x4")
 

@@ -87,7 +87,7 @@ def focal_of_types(
 
 def dice_of_map(probabilities: jax.Array, masks: jax.Array) -> jax.Array:
     """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of each image, [B, H, W] twice to [B]."""
-    overlap = jnp.einsum("bhw,bhw->b", probabilities, masks)
+    overlap = jnp.einsum("bhw,bhw->b", probabilities, masks, precision=jax.lax.Precision.HIGHEST)
     total = probabilities.sum((1, 2)) + masks.sum((1, 2))
     return 1 - (2 * overlap + 1) / (total + 1)
 

@@ -24,6 +24,6 @@ def dice_loss(logits: jax.Array, masks: jax.Array, *, factor: float = 1.0) -> ja
     `factor` is 1 in OneNIP, where a perfect prediction scores 0.5; 2 gives the usual Dice.
     """
     p = jax.nn.sigmoid(logits.astype(jnp.float32))
-    overlap = jnp.einsum("bhw,bhw->b", p, masks)
+    overlap = jnp.einsum("bhw,bhw->b", p, masks, precision=jax.lax.Precision.HIGHEST)
     total = jnp.square(p).sum((1, 2)) + jnp.square(masks).sum((1, 2))
     return 1 - (factor * overlap + 1) / (total + 1)

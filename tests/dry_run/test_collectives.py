@@ -32,6 +32,18 @@ replica_groups=mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'},
 """
 
 
+def test_what_starts_is_counted_once():
+    arrays = "f32[16]{0}, f32[4]{0}"
+    groups = "replica_groups={{0,1}}, to_apply=%add"
+    texts = (
+        f"%a = (({arrays}), ({arrays})) all-reduce-start(%x, %y), {groups}",
+        f"%a = ({arrays}) all-reduce-start(%x, %y), {groups}",
+    )
+    for text in texts:
+        (found,) = find_collectives(text)
+        assert found.shapes == (("f32", (16,)), ("f32", (4,)))
+
+
 def test_every_form_is_read():
     inner, one, two, three, four = find_collectives(PROGRAM)
     shapes = (("f32", (16, 4)), ("bf16", (3,)), ("f32", ()))

@@ -37,9 +37,13 @@ def area_matrix(size_in: int, size_out: int) -> np.ndarray:
 
 
 def resize_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:
-    """Resizes [B, h, w] or [B, h, w, C] to [B, height, width(, C)], bilinear, corners aligned."""
+    """Resizes [B, h, w] or [B, h, w, C] to [B, height, width(, C)], bilinear, corners aligned.
+
+    In full float32 on every platform: with one pass in bfloat16, which accelerators take by
+    default, a constant map would become a grid.
+    """
     if x.shape[1:3] == (height, width):
         return x
     rows = jnp.asarray(align_corners_matrix(x.shape[1], height), x.dtype)
     columns = jnp.asarray(align_corners_matrix(x.shape[2], width), x.dtype)
-    return jnp.einsum("Hh,bhw...,Ww->bHW...", rows, x, columns)
+    return jnp.einsum("Hh,bhw...,Ww->bHW...", rows, x, columns, precision=jax.lax.Precision.HIGHEST)

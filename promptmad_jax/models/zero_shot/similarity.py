@@ -54,9 +54,10 @@ def _for_each(x: jax.Array, ndim: int, batch: int) -> jax.Array:
 
 def pair(states: States) -> States:
     """The normal state, and the mean of the allowed abnormal ones scaled to length 1: [B, 2, d]."""
-    abnormal = jnp.einsum(
-        "bkd,bk->bd", states.vectors[:, 1:], states.allowed[:, 1:].astype(jnp.float32)
-    )
+    with jax.default_matmul_precision("highest"):
+        abnormal = jnp.einsum(
+            "bkd,bk->bd", states.vectors[:, 1:], states.allowed[:, 1:].astype(jnp.float32)
+        )
     vectors = jnp.stack([states.vectors[:, 0], unit(abnormal)], axis=1)
     return States(vectors, jnp.ones(vectors.shape[:2], bool))
 

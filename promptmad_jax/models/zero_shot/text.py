@@ -60,4 +60,8 @@ def written_states(tower: ClipText, tokens: PromptTokens) -> jax.Array:
 
     texts = (jnp.asarray(tokens.ids), jnp.asarray(tokens.end))
     vectors = unit(jax.lax.map(encode, texts, batch_size=_CHUNK))
-    return unit(jnp.einsum("sr,rd->sd", jnp.asarray(tokens.shares), vectors))
+    return unit(
+        jnp.einsum(
+            "sr,rd->sd", jnp.asarray(tokens.shares), vectors, precision=jax.lax.Precision.HIGHEST
+        )
+    )

@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _INFO = Path("/proc/cpuinfo")
+# NVIDIA's GPUs, also under WSL; TPUs of both kinds; AMD's GPUs.
+_FOLDER = Path("/dev")
+_DEVICES = ("nvidia[0-9]*", "dxg", "accel[0-9]*", "vfio/[0-9]*", "kfd")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -15,7 +18,9 @@ def computes_alone() -> bool:
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms:
         return platforms == "cpu"
-    return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
+    # A package alone computes nothing: without its device JAX falls back on the CPU.
+    installed = bool(entry_points(group="jax_plugins")) or find_spec("libtpu") is not None
+    return not installed or not any(path for name in _DEVICES for path in _FOLDER.glob(name))
 
 
 @cache

@@ -1,5 +1,6 @@
 """Bilinear resizing with aligned corners."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,6 +26,15 @@ def test_shrinking_reads_two_taps_and_does_not_average():
 @pytest.mark.parametrize(("size_in", "size_out"), [(28, 14), (14, 224), (7, 7), (1, 4), (5, 1)])
 def test_rows_sum_to_one(size_in, size_out):
     np.testing.assert_allclose(align_corners_matrix(size_in, size_out).sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_resize_in_full_float32(platform):
+    """Whatever the default precision of products is."""
+    with jax.default_matmul_precision("bfloat16"):
+        traced = jax.jit(lambda x: resize_align_corners(x, 224, 224)).trace(jnp.ones((1, 28, 28)))
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("dot_general") == text.count("precision = [HIGHEST, HIGHEST]") == 2
 
 
 def test_channels_are_resized_alike():

@@ -25,10 +25,19 @@ def forget():
 
 
 @pytest.mark.parametrize(
-    ("platforms", "plugins", "alone"),
-    [("cpu", ["cuda"], True), ("tpu", [], False), ("", [], True), ("", ["cuda"], False)],
+    ("platforms", "plugins", "device", "alone"),
+    [
+        ("cpu", ["cuda"], "nvidia0", True),
+        ("tpu", [], "", False),
+        ("", [], "nvidia0", True),
+        ("", ["cuda"], "nvidia0", False),
+        ("", ["cuda"], "", True),  # installed, without the hardware
+    ],
 )
-def test_where_the_cpu_computes_alone(monkeypatch, platforms, plugins, alone):
+def test_where_the_cpu_computes_alone(monkeypatch, tmp_path, platforms, plugins, device, alone):
+    if device:
+        (tmp_path / device).touch()
+    monkeypatch.setattr(processor, "_FOLDER", tmp_path)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setattr(processor, "entry_points", lambda group: plugins)
     monkeypatch.setattr(processor, "find_spec", lambda name: None)
