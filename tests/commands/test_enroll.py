@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     assert metrics["undefined"]["bolt"]["image_auroc"] == "no test image"
     assert metrics["protocol"]["step"] == 0 and metrics["protocol"]["weights"] == {"memory": 1.0}
     page = (root / "run" / "report" / "index.html").read_text()
-    assert "a training-free detector" in page and "no test images of bolt, tile" in page
+    assert "a training-free detector" in page and "No test images of bolt, tile" in page
     return root
 
 
