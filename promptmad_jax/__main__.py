@@ -11,7 +11,7 @@ from promptmad_jax.runtime import interrupts
 
 COMMANDS = tuple(
     (
-        "prepare train evaluate predict enroll calibrate export serve report compare convert "
+        "prepare train evaluate predict enroll calibrate drift export serve report compare convert "
         "benchmark"
     ).split()
 )

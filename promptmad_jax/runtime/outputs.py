@@ -22,7 +22,7 @@ from promptmad_jax.runtime.paths import absolute
 
 MARKER = ".promptmad.json"
 TRAIN, EVALUATE, PREDICT, COMPARE, FIGURES = "train", "evaluate", "predict", "compare", "report"
-EXPORT, EXAMPLES = "export", "prepare"
+EXPORT, EXAMPLES, DRIFT = "export", "prepare", "drift"
 _STAGE = ".promptmad-stage-"
 # By these files a folder of an older version, without a marker, is recognized; the first counts.
 _SIGNS = (
@@ -41,6 +41,7 @@ _HOLDS = {
     EXPORT: "an exported detector",
     FIGURES: "figures",
     EXAMPLES: "example images",
+    DRIFT: "a report on drift",
 }
 _RUN_FOLDERS = ("checkpoints", "evaluations", "profile", "report", "tensorboard")
 _LOGS = (".err", ".log", ".out")  # A shell makes them before the command starts.

@@ -106,26 +106,37 @@ def _curve_chart(panel: Panel, curves: Mapping[int, Points], names: Sequence[str
 
 
 def histogram_chart(
-    name: str, scores: np.ndarray, labels: np.ndarray, threshold: float | None
+    name: str,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    threshold: float | None,
+    kinds: tuple[str, str] = ("normal", "defective"),
+    quantity: str = "image score",
 ) -> Chart:
-    """The image scores of a class: normal images above the line, defective ones below it."""
+    """The image scores of a class: normal images above the line, defective ones below it.
+
+    Args:
+      kinds: what images are called whose label is 0 and 1.
+    """
     edges, normal, defective = histogram(scores, labels, threshold)
     top = 1.08 * max(1, normal.max(), defective.max())
     frame = Frame((edges[0], edges[-1]), (-top, top))
     marks = []
-    for kind, counts, sign in (("normal", normal, 1), ("defective", defective, -1)):
+    bars = ("normal", normal, 1), ("defective", defective, -1)
+    for kind, (style, counts, sign) in zip(kinds, bars, strict=True):
         for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
             if count:
                 hint = f"{count} {kind}, {left:.3g} to {right:.3g}"
                 x = np.array([left, left, right, right])
                 bar = frame.path(x, sign * np.array([0, count, count, 0]))
-                marks.append(Mark(f"bar {kind}", bar, hint))
+                marks.append(Mark(f"bar {style}", bar, hint))
     marks.append(Mark("axis", frame.path(edges[[0, -1]], np.zeros(2))))
     if threshold is not None:
         line = frame.path(np.full(2, threshold), np.array(frame.y))
         marks.append(Mark("threshold", line, f"threshold {threshold:.4g}"))
     x_ticks = [(frame.across(x), number(x)) for x in ticks(*frame.x, 3)]
-    return Chart(f"Image scores of {name}", frame, "image score", "images", x_ticks, [], marks)
+    title = f"Histogram of the {quantity} of {name}"
+    return Chart(title, frame, quantity, "images", x_ticks, [], marks)
 
 
 def training_chart(name: str, series: Mapping[str, Series]) -> Chart:
