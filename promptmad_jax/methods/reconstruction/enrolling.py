@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,10 +15,14 @@ from promptmad_jax.evaluation.constants import Calibration, Change
 from promptmad_jax.evaluation.novelty import ClassGallery
 from promptmad_jax.evaluation.thresholds import joined_scores, set_thresholds
 from promptmad_jax.methods.reconstruction.assembly import Assembly, assemble, class_text
+from promptmad_jax.methods.reconstruction.classes import (
+    Classes,
+    joined_constants,
+    only_class,
+    without_class,
+)
 from promptmad_jax.methods.reconstruction.splits import Splits
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
-from promptmad_jax.models.reconstruction.memory import Memory
-from promptmad_jax.prompts.embeddings import TextTokens, join_tokens, select_tokens
 from promptmad_jax.runs.change import replace_files
 from promptmad_jax.runs.enrolled import (
     FIRST_ROW,
@@ -35,43 +38,11 @@ from promptmad_jax.runs.stored import MANIFEST_FILE
 from promptmad_jax.runs.workdir import BANK_FILE, Workdir, bank_bytes, calibration_contents
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.names import matching, nearest
+from promptmad_jax.runtime.names import nearest
 from promptmad_jax.training.memory import grown_memory, make_memory
 
 _BATCH = 16
 _ENTRY = "enrolled"  # of the manifest
-
-
-class Classes(NamedTuple):
-    """The arrays of a run that have an entry per class."""
-
-    names: tuple[str, ...]
-    prompts: np.ndarray
-    text: TextTokens | None
-    memory: Memory
-
-    def place(self, name: str) -> int | None:
-        """The id of a class, in any spelling; None if it is unknown."""
-        known = [matching(other) for other in self.names]
-        return known.index(matching(name)) if matching(name) in known else None
-
-    def select(self, ids: list[int]) -> "Classes":
-        """Some of them."""
-        text = self.text and select_tokens(self.text, ids)
-        memory = Memory(*(np.asarray(part)[ids] for part in self.memory))
-        return Classes(tuple(self.names[k] for k in ids), self.prompts[ids], text, memory)
-
-    def with_class(self, new: "Classes") -> "Classes":
-        """Adds a class at the end, or replaces the memory of a known one."""
-        k = self.place(*new.names)
-        end = len(self.names) if k is None else k
-        pairs = zip(self.memory, new.memory, strict=True)
-        memory = Memory(*(np.concatenate([a[:end], b, a[end + 1 :]]) for a, b in pairs))
-        if k is not None:
-            return self._replace(memory=memory)
-        text = self.text and join_tokens(self.text, new.text)
-        prompts = np.concatenate([self.prompts, new.prompts])
-        return Classes(self.names + new.names, prompts, text, memory)
 
 
 def enroll(
@@ -126,10 +97,10 @@ def remove(config: Config, files: Workdir, class_name: str) -> tuple[str, Calibr
     name = run.names[k]
     if enrolled.trained is None:
         run = run.select([i for i in range(len(run.names)) if i != k])
-        calibration = _without(calibration, name)
+        calibration = without_class(calibration, name)
     else:
         run = run.with_class(_as_trained(run.select([k]), enrolled.trained))
-        calibration = _joined(calibration, enrolled.trained.calibration)
+        calibration = joined_constants(calibration, enrolled.trained.calibration)
     change = Change.now("enroll --remove", name)
     return name, _write(files, run, calibration, change, {file_of(name): None})
 
@@ -163,7 +134,7 @@ def _begin(run: Classes, k: int | None, calibration: Calibration, size: int) -> 
     trained = None
     if k is not None:
         memory = run.select([k]).memory
-        own = _only(calibration, run.names[k])
+        own = only_class(calibration, run.names[k])
         trained = TrainedClass(memory.patches[0], memory.images[0], own)
     return EnrolledClass(np.zeros((0, size, size, 3), np.uint8), (), trained)
 
@@ -223,10 +194,10 @@ def _constants(
 ) -> Calibration:
     """The run's constants with those of the class anew; those of the others stay."""
     [name] = normal.images.class_names
-    others = calibration if trained is not None else _without(calibration, name)
+    others = calibration if trained is not None else without_class(calibration, name)
     empty = normal.images.select([])
     fresh = detector.add_thresholds(others, Splits(empty, empty, empty, normal))
-    own = _only(fresh, name)
+    own = only_class(fresh, name)
     if trained is not None:
         before = trained.calibration
         _warn_of_unlike(before, own, name)
@@ -235,7 +206,7 @@ def _constants(
         scores = joined_scores(before.scores[name], own.scores[name], gallery.leave_one_out())
         own = dataclasses.replace(own, gallery={name: gallery}, scores={name: scores})
     thresholds = {name: set_thresholds(own.scores[name], calibration.rates)}
-    return _joined(calibration, dataclasses.replace(own, thresholds=thresholds))
+    return joined_constants(calibration, dataclasses.replace(own, thresholds=thresholds))
 
 
 def _warn_of_unlike(before: Calibration, own: Calibration, name: str) -> None:
@@ -249,35 +220,6 @@ def _warn_of_unlike(before: Calibration, own: Calibration, name: str) -> None:
             f"{unlike} of the images are unlike the normal images that class {name} was trained "
             "on: if they show something else, take them out with --remove"
         )
-
-
-_BY_CLASS = ("normal", "score_range", "thresholds", "scores", "ignored", "gallery")
-
-
-def _only(calibration: Calibration, name: str) -> Calibration:
-    """The constants of one class."""
-    by_class = {field: getattr(calibration, field) for field in _BY_CLASS}
-    own = {field: {name: values[name]} for field, values in by_class.items() if name in values}
-    return dataclasses.replace(calibration, **{field: {} for field in _BY_CLASS} | own)
-
-
-def _without(calibration: Calibration, name: str) -> Calibration:
-    """The constants of the other classes."""
-    return dataclasses.replace(
-        calibration,
-        **{
-            field: {k: v for k, v in getattr(calibration, field).items() if k != name}
-            for field in _BY_CLASS
-        },
-    )
-
-
-def _joined(calibration: Calibration, own: Calibration) -> Calibration:
-    """The constants with those of a class in place of, or beside, what was there."""
-    return dataclasses.replace(
-        calibration,
-        **{field: getattr(calibration, field) | getattr(own, field) for field in _BY_CLASS},
-    )
 
 
 def _write(
