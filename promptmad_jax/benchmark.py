@@ -74,6 +74,7 @@ def main(argv: list[str]) -> None:
             "available": PLAIN_CASES | dict(method.benchmark_cases),
             "training_batch": config.train.batch_size,
             "dtype_setting": method.dtype_setting,
+            "image_multiple": method.image_multiple,
         }
     selection = Selection(
         tuple(_WHAT.value),

@@ -85,7 +85,7 @@ def summed_elements(config: Config, run: AbstractReconstruction) -> Sums:
     sizes = {leaf_name(path): leaf.size for path, leaf in leaves}
     size = lambda pattern: sum(size for name, size in sizes.items() if re.search(pattern, name))
     # The tokens' positions [N, D], made of those of rows and columns, of encoder and decoder.
-    tokens = (config.data.image_size // 16) ** 2
+    tokens = (config.data.image_size // run.detector.backbone.strides[-1]) ** 2
     positions = 2 * tokens * config.reconstructor.width - size("(row|column)_embed$")
     # Projected for the prompts, and again for the images.
     text = size("reconstructor/text_(proj|norm)/")

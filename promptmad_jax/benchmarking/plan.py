@@ -24,7 +24,7 @@ class Selection:
         batch_sizes: by default those that suit each case.
         sweep: "resolution", "classes", "dtype", "devices" or None.
         available: groups of cases by name.
-        training_batch, dtype_setting: of the configuration; unused without one.
+        training_batch, dtype_setting, image_multiple: of the configuration; unused without one.
 
     Raises:
         UserError: a name is unknown, or the configuration does not have it.
@@ -37,6 +37,7 @@ class Selection:
     available: Mapping[str, tuple[str, ...]]
     training_batch: int = 1
     dtype_setting: str = ""
+    image_multiple: int = 1
 
     def __post_init__(self):
         for what in self.what:
@@ -94,8 +95,10 @@ def _batch_sizes(selection: Selection, case: str) -> tuple[int, ...]:
 
 
 def _points(selection: Selection) -> list[str]:
+    step = selection.image_multiple
+    sizes = tuple(size // step * step for size in (224, 256, 320, 448))
     sweeps = {
-        "resolution": ("--config.data.image_size", (224, 256, 320, 448)),
+        "resolution": ("--config.data.image_size", sizes),
         "classes": ("--classes", (15, 150, 1500)),
         "dtype": (f"--config.{selection.dtype_setting}", ("float32", "bfloat16")),
         "devices": ("--config.mesh.data", (1, 2, 4, 8)),

@@ -133,11 +133,13 @@ class Method(Protocol):
 
     Attributes:
         dtype_setting: the setting of the frozen part's compute dtype.
+        image_multiple: sides of images are multiples of it.
         benchmark_cases: `benchmark --what` to the cases that it runs.
     """
 
     config: Config
     dtype_setting: str
+    image_multiple: int
     benchmark_cases: Mapping[str, tuple[str, ...]]
 
     def training(self, files: Workdir) -> Training:

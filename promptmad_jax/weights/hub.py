@@ -55,7 +55,7 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     # HTTPError is that of the HTTP client in use, which changes between versions of the hub.
-    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HTTPError, RemoteEntryNotFoundError
 
     for name in names:
         cached = try_to_load_from_cache(repository, name, revision=revision)
@@ -66,6 +66,11 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
             return Path(hf_hub_download(repository, name, revision=revision))
         except RemoteEntryNotFoundError:
             continue
+        except GatedRepoError as error:
+            raise UserError(
+                f"{setting}={repository}: its owner asks for an agreement: accept the licence on "
+                f"the page of {repository} at Hugging Face, then `hf auth login` with your token"
+            ) from error
         except (OSError, ValueError, HTTPError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(

@@ -22,11 +22,10 @@ def run(*arguments, status=0):
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
-def select(what="inference", cases=(), batch_sizes=(), training_batch=8, sweep=None):
+def select(what="inference", cases=(), batch_sizes=(), training_batch=8, sweep=None, multiple=16):
     available = PLAIN_CASES | dict(Reconstruction.benchmark_cases)
-    return Selection(
-        (what,), cases, batch_sizes, sweep, available, training_batch, "backbone.dtype"
-    )
+    own = training_batch, "backbone.dtype", multiple
+    return Selection((what,), cases, batch_sizes, sweep, available, *own)
 
 
 def test_inference_in_a_process_of_its_own():
@@ -87,13 +86,15 @@ def test_cases_of_a_plan():
 
 
 def test_points_of_a_sweep():
-    def points(sweep):
-        selection = select(sweep=sweep, batch_sizes=(8,), cases=("inference",))
+    def points(sweep, **own):
+        selection = select(sweep=sweep, batch_sizes=(8,), cases=("inference",), **own)
         return [case.point for case in plan(selection)]
 
     assert points(None) == [""]
     sizes = [f"--config.data.image_size={size}" for size in (224, 256, 320, 448)]
     assert points("resolution") == sizes
+    fitting = points("resolution", multiple=14)
+    assert fitting == [f"--config.data.image_size={size}" for size in (224, 252, 308, 448)]
     assert points("classes") == [f"--classes={count}" for count in (15, 150, 1500)]
     dtypes = [f"--config.backbone.dtype={dtype}" for dtype in ("float32", "bfloat16")]
     assert points("dtype") == dtypes

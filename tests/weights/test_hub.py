@@ -1,7 +1,7 @@
 import functools
 
 import pytest
-from huggingface_hub.errors import RemoteEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
 
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights import hub
@@ -12,6 +12,13 @@ resolve = functools.partial(hub.resolve_file, setting="backbone.weights")
 
 class NotThereError(RemoteEntryNotFoundError):
     """What the hub raises for a 404, without the response of its HTTP client."""
+
+    def __init__(self):
+        pass
+
+
+class GatedError(GatedRepoError):
+    """What the hub raises for a repository with an agreement."""
 
     def __init__(self):
         pass
@@ -75,6 +82,15 @@ def test_cache_comes_first(cache, spec, reference, name):
     (repository / "refs" / reference).write_text("0" * 40)
     (snapshot / name).write_bytes(b"x")
     assert resolve(spec, *NAMES) == snapshot / name
+
+
+def test_a_gated_repository_says_how_to_get_in(monkeypatch):
+    def download(repository, name, revision):
+        raise GatedError
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(UserError, match=r"=facebook/dinov3: .*accept the licence .*hf auth login"):
+        resolve("facebook/dinov3", *NAMES)
 
 
 @pytest.mark.parametrize("held", [*NAMES, "pytorch_model.bin"])

@@ -21,6 +21,7 @@ from promptmad_jax.methods.reconstruction.splits import load_splits, load_test_i
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
 from promptmad_jax.methods.reconstruction.training import ReconstructionTraining
 from promptmad_jax.methods.subject import Subject
+from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.reconstruction.weights.model_file import Canonical
 from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.explanations import highest_window
@@ -48,6 +49,7 @@ class Reconstruction:
 
     def __init__(self, config: Config):
         self.config = config
+        self.image_multiple = build_backbone(config.backbone).image_multiple
 
     def training(self, files: Workdir) -> ReconstructionTraining:
         return ReconstructionTraining(self.config, files)

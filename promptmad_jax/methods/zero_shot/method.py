@@ -31,6 +31,7 @@ class ZeroShot:
     """See `Method`."""
 
     dtype_setting = "dapo.dtype"
+    image_multiple = 1
     benchmark_cases = MappingProxyType(
         {
             "inference": ("inference", "inference_device", "states"),

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from promptmad_jax.clip.positions import resize_patches
+from promptmad_jax.commands.convert import convert
 from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone, load_backbone
 from promptmad_jax.models.backbone.protocol import level_channels
 from promptmad_jax.models.backbone.vit import VITS, ViTArchitecture
@@ -148,6 +149,18 @@ def test_other_origins_get_the_same_network(name):
     again = backbone.read_canonical(write_format(ours, "transformers"), "written")
     expected = backbone.to_params(ours)
     jax.tree.map(np.testing.assert_array_equal, backbone.to_params(again), expected)
+
+
+def test_convert_knows_the_files(tmp_path):
+    tensors = stored("dinov2_reg/transformers/weights/")
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("theirs", "ours", "back")]
+    save_file(tensors, paths[0])
+    assert "DINO: 48 tensors, transformers to promptmad" in convert(*paths[:2], "auto", "promptmad")
+    convert(*paths[1:], "auto", "transformers")
+    back = load_file(paths[2])
+    assert tensors.keys() - back.keys() == {"embeddings.mask_token"}
+    for key, value in back.items():
+        np.testing.assert_array_equal(value, tensors[key])
 
 
 def test_wrong_files_are_refused():
