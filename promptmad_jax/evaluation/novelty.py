@@ -6,7 +6,7 @@ number in standard deviations of the class's normal images.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,18 @@ class ClassGallery(NamedTuple):
         if spread < 0.6 * contrast.min():
             return "flatter than all normal images"
         return "unlike all normal images as a whole"
+
+
+def nearest_class(descriptions: np.ndarray, galleries: Sequence[ClassGallery]) -> np.ndarray:
+    """The place int [m] of the gallery with the nearest description, for images [m, D].
+
+    Each number is in standard deviations over all galleries: one scale, in contrast to `novelty`.
+    """
+    owners = np.repeat(np.arange(len(galleries)), [len(g.descriptions) for g in galleries])
+    own = np.concatenate([gallery.descriptions for gallery in galleries])
+    scale = own.std(0) + 1e-6
+    own, other = own / scale, descriptions / scale
+    return owners[((own**2).sum(1)[None] - 2 * other @ own.T).argmin(1)]
 
 
 Gallery = Mapping[str, ClassGallery]

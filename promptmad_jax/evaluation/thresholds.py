@@ -22,6 +22,8 @@ from promptmad_jax.runtime.names import matching, nearest
 PIXEL_SHARES = tuple(float(f"{share:.3g}") for share in np.geomspace(1e-5, 0.5, 48))
 # Of the novelty of normal images: what is no picture of the class lies far beyond it.
 _NOVELTY_MARGIN = 1.25
+# In medians: so that one odd picture among the normal ones does not let everything pass.
+_NOVELTY_MOST = 2.5
 
 
 class Rates(NamedTuple):
@@ -123,7 +125,8 @@ def set_thresholds(scores: NormalScores, rates: Rates) -> Thresholds:
     ends = stats.beta.ppf((0.025, 0.975), exceeded, count + 1 - exceeded)
     novelty = None
     if scores.novelty:
-        novelty = _NOVELTY_MARGIN * _highest(scores.novelty, _exceeding(count, rates.unknown))
+        highest = _highest(scores.novelty, _exceeding(count, rates.unknown))
+        novelty = min(_NOVELTY_MARGIN * highest, _NOVELTY_MOST * float(np.median(scores.novelty)))
     return Thresholds(
         _pixel_threshold(scores.pixel, rates.pixel),
         _highest(scores.image, exceeded),

@@ -8,6 +8,7 @@ import numpy as np
 from promptmad_jax.data.preprocess import resize_image, resize_mask
 from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.evaluation.novelty import nearest_class
 from promptmad_jax.evaluation.thresholds import parse_thresholds
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.names import matching, nearest
@@ -131,11 +132,8 @@ class ClassPredictor:
         return np.full(len(images), self.class_names.index(self._exact(class_name)))
 
     def _nearest_class(self, images: np.ndarray) -> np.ndarray:
-        """The classes whose normal images are nearest, each by its own limit."""
-        descriptions = self._maker.descriptions(images)
-        thresholds, gallery = self.calibration.thresholds, self.calibration.gallery
-        distances = [
-            gallery[name].novelty(descriptions) / (thresholds[name].novelty or 1.0)
-            for name in self.class_names
-        ]
-        return np.argmin(distances, axis=0)
+        """The classes that the nearest of all normal images belong to."""
+        gallery = self.calibration.gallery
+        return nearest_class(
+            self._maker.descriptions(images), [gallery[name] for name in self.class_names]
+        )

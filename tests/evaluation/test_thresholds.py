@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from promptmad_jax.evaluation.novelty import ClassGallery
+from promptmad_jax.evaluation.novelty import ClassGallery, nearest_class
 from promptmad_jax.evaluation.thresholds import Rates, normal_scores, set_thresholds, unsupported
 
 RATES = Rates(0.05, 0.01, 0.01)
@@ -22,6 +22,8 @@ def test_the_stated_share_lies_above_each_threshold():
     assert 0.007 < (maps > thresholds.pixel).mean() <= 0.01
     assert (maps.max((1, 2)) > thresholds.region).sum() == 4 and thresholds.images == 99
     assert thresholds.novelty == 1.25 * 99
+    odd = found._replace(novelty=(*found.novelty[:-1], 1000.0))
+    assert set_thresholds(odd, RATES).novelty == 2.5 * 50
 
 
 def test_what_few_images_support():
@@ -67,3 +69,13 @@ def test_novelty_tells_pictures_of_another_kind():
     for level, words in ((0.1, "darker"), (0.9, "brighter")):
         other[-6:-3] = level
         assert gallery.reason(other).startswith(words)
+
+
+def test_the_nearest_class_has_the_nearest_image():
+    """A class of wide spread does not take the images of a narrow one."""
+    rng = np.random.default_rng(0)
+    wide = rng.normal(0, 5, (30, 8)).astype(np.float32)
+    narrow = rng.normal(6, 0.1, (30, 8)).astype(np.float32)
+    galleries = [ClassGallery(wide), ClassGallery(narrow)]
+    images = np.concatenate([narrow[:3] + 0.5, wide[:3] + 0.5])
+    assert nearest_class(images, galleries).tolist() == [1, 1, 1, 0, 0, 0]
