@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -143,29 +144,37 @@ def small_tree(root: pathlib.Path) -> None:
 
 
 def lost(case: Case, said: str) -> list[str]:
-    """Images of the source that were neither read nor named."""
+    """Images of the source that were neither read nor named, by themselves or with their folder."""
     if case.source is None:
         return []
-    known = said + "".join(sorted(_named(case.output)))
-    left = []
+    named, left = set(_named(case.output)), []
+    text = said + " ".join(named)
     for path in images(case.source):
         inside = path.relative_to(case.source)
         system = any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
-        names = (str(inside), *map(str, inside.parents))[:-1]
-        shown = [name.encode("utf-8", "backslashreplace").decode() for name in names]
-        if not system and not any(name in known for name in shown):
-            left.append(str(inside).encode("utf-8", "backslashreplace").decode())
+        # A data set leaves out the folders around its classes.
+        ends = [pathlib.Path(*inside.parts[i:]) for i in range(max(1, len(inside.parts) - 3))]
+        files = {_shown(end) for end in ends}
+        folders = {_shown(parent) for end in ends for parent in end.parents}
+        if not (system or (files | folders) & named or any(file in text for file in files)):
+            left.append(_shown(inside))
     return left
 
 
+def _shown(path: pathlib.Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _named(output: pathlib.Path) -> list[str]:
-    """All file names in the outputs: of the data set's rows, the report and scores.jsonl."""
+    """The files of the data set's rows, the report's problems and scores.jsonl, and its reasons."""
     found = []
     for path in output.rglob("report.json"):
-        found += [p["file"] + p["reason"] for p in json.loads(path.read_text())["problems"]]
+        for problem in json.loads(path.read_text())["problems"]:
+            found += [problem["file"], problem["reason"]]
         found += _filenames(path.parent)
     for path in output.rglob("scores.jsonl"):
-        found += [json.loads(line)["file"] for line in path.read_text().splitlines()]
+        rows = map(json.loads, path.read_text().splitlines())
+        found += [row["file"].removeprefix("parts/") for row in rows]
     return found
 
 

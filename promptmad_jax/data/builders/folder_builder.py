@@ -219,8 +219,10 @@ def _progress_bar(results, total: int):
 
 def _nothing_usable(source: str, inventory: Inventory) -> str:
     faults = [problem for problem in inventory.problems if problem.kind != "empty_class"]
-    first = f"; {len(faults)} faults, the first: {faults[0].file}: {faults[0].reason}"
-    return f"{source}: no usable training image (CLASS/train/good){first if faults else ''}"
+    first = ""
+    if faults:
+        first = f"; {len(faults)} faults, the first: {faults[0].file}: {faults[0].reason}"
+    return f"{source}: no usable training image (CLASS/train/good){first}"
 
 
 @functools.lru_cache(maxsize=16)
