@@ -6,23 +6,27 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Protocol, TypeVar
 
-import jax
-
 T = TypeVar("T")
 INTERVAL = 10.0  # seconds between lines where no bar can move
 # Steps that the shown rate is the mean of, and steps before it is shown.
 RECENT, WARM = 50, 3
 
 
+def _leads() -> bool:
+    """Returns True on process 0, and before JAX is imported, which reading data does without."""
+    jax = sys.modules.get("jax")
+    return jax is None or jax.process_index() == 0
+
+
 def say(message: str) -> None:
     """Prints a line; only process 0 does."""
-    if jax.process_index() == 0:
+    if _leads():
         print(message, flush=True)
 
 
 def warn(message: str) -> None:
     """Prints `warning: ...` on standard error; only process 0 does."""
-    if jax.process_index() == 0:
+    if _leads():
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
