@@ -104,7 +104,7 @@ class Progress:
 
 
 def _make_display(label: str, total: int, start: int, interval: float) -> _Display:
-    if jax.process_index():
+    if not _leads():
         return _Nothing()
     if sys.stdout.isatty() and not _Bar.alive:
         return _Bar(label, total, start)
