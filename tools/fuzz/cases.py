@@ -147,7 +147,7 @@ def lost(case: Case, said: str) -> list[str]:
     """Images of the source that were neither read nor named, by themselves or with their folder."""
     if case.source is None:
         return []
-    named, left = set(_named(case.output)), []
+    named, left = {name.rstrip("/") for name in _named(case.output)}, []
     text = said + " ".join(named)
     for path in images(case.source):
         inside = path.relative_to(case.source)
