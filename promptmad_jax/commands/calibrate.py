@@ -31,8 +31,10 @@ def calibrate(workdir: str, rates: Mapping[str, float], given: Iterable[str]) ->
             raise UserError(f"--{name}_fpr={rate:g}: it must be above 0 and below 1")
     values = parse_thresholds(given, calibration.thresholds)
     if rates or values:
-        calibration = changed(calibration, calibration.rates._replace(**rates), values)
         with locked(files.path):
+            # Anew: another command may have changed it before the lock was taken.
+            calibration = files.read_calibration()
+            calibration = changed(calibration, calibration.rates._replace(**rates), values)
             files.write_calibration(calibration)
     show(calibration)
     return calibration
