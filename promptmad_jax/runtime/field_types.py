@@ -48,7 +48,7 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]
 Width = Annotated[int, Range(1, 16_384)]
 Depth = Annotated[int, Range(0, 256)]
 Layers = Annotated[int, Range(1, 256)]
-ImageSize = Annotated[int, Range(16, 8192)]
+ImageSize = Annotated[int, Range(1, 8192)]
 # Smaller values vanish in float32.
 PositiveFloat = Annotated[float, Range(1e-12, 1_000_000)]
 NonNegativeFloat = Annotated[float, Range(0, 1_000_000)]

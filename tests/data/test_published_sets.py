@@ -26,7 +26,8 @@ from tests.data.published_trees import (
 
 
 def build(tmp_path, name: str, source: pathlib.Path, **kwargs) -> pathlib.Path:
-    return prepare(name, str(tmp_path / "data"), str(source), **kwargs)
+    options = {"overwrite": True} | kwargs
+    return prepare(name, str(tmp_path / "data"), str(source), **options)
 
 
 def records(folder: pathlib.Path, split: str) -> dict[str, dict]:
@@ -280,12 +281,12 @@ def test_visa_without_labels_or_with_another_layout(tmp_path, visa_source):
 
 
 def test_visa_is_built_again_when_its_labels_change(tmp_path, visa_source, capsys):
-    build(tmp_path, "visa", visa_source)
-    build(tmp_path, "visa", visa_source)
+    build(tmp_path, "visa", visa_source, overwrite=False)
+    build(tmp_path, "visa", visa_source, overwrite=False)
     assert "nothing to do" in capsys.readouterr().out
     labels = visa_source / "pcb1" / "image_anno.csv"
     labels.write_text(labels.read_text().replace("000.JPG,bent,", "000.JPG,extra,"))
-    folder = build(tmp_path, "visa", visa_source)
+    folder = build(tmp_path, "visa", visa_source, overwrite=False)
     types = {row["defect_type"] for row in records(folder, "test").values()}
     assert b"extra" in types
 

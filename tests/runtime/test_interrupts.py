@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_a_second_ctrl_c_ends_compiled_code_at_once(tmp_path):
 @pytest.mark.parametrize("what", ["prints", "--help"])
 def test_a_closed_pipe_says_nothing(tmp_path, what):
     if what == "--help":
-        command = f"{sys.executable} -m promptmad_jax --help | true"
+        command = f"{shlex.quote(sys.executable)} -m promptmad_jax --help | true"
         done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
         assert done.stderr == ""
         return
