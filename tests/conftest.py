@@ -24,6 +24,7 @@ hypothesis.settings.load_profile("project")
 
 from tests.disk import file_size_limit  # noqa: E402, F401
 from tests.object_store import bucket  # noqa: E402, F401
+from tests.reporting.browser import browser  # noqa: E402, F401
 
 # These begin first: a worker takes a file at a time, and a long one must not be the last.
 _LONG = ("test_end_to_end", "test_lowering", "test_topologies", "test_kills", "zero_shot")

@@ -12,7 +12,7 @@ from promptmad_jax.serving.prediction import Predictor
 
 
 def reading_of(workdir: str, bit_depth: int | None, max_megapixels: float) -> Reading:
-    """How image files are read: as those that the run was trained on, or by the given options."""
+    """Options for reading image files: those of the run's images, unless others are given."""
     if bit_depth:
         return Reading(Levels.of_bits(bit_depth), max_megapixels)
     return Reading(Workdir(workdir).levels() if workdir else None, max_megapixels)

@@ -1,4 +1,4 @@
-"""Where caches lie: beside the data, or where the data cannot be written, in the user's folder."""
+"""The place of caches: beside the data, or in the user's folder if the data cannot be written."""
 
 import errno
 import functools

@@ -30,7 +30,7 @@ Source = bytes | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read.
+    """Options for reading image files.
 
     Attributes:
       levels: the black and the white of images with more than 8 bits; None refuses these.
@@ -122,7 +122,7 @@ class ImageFile:
         return levels.scale(self.values)
 
     def remarks(self, levels: Levels | None) -> Iterator[str]:
-        """What a user should know of how the file is read."""
+        """Remarks for the user on the way the file is read."""
         if self.frames > 1:
             yield f"the first of its {self.frames} frames is read"
         values = measure(self.values)

@@ -1,4 +1,4 @@
-"""What is read off normal images to turn a model's maps into verdicts, and its way to JSON."""
+"""Constants from normal images that turn a model's maps into verdicts, and their way to JSON."""
 
 import base64
 import dataclasses

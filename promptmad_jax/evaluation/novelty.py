@@ -1,4 +1,4 @@
-"""How unlike a class's normal images a picture is as a whole: is it a picture of the class at all?
+"""Distance of a picture as a whole from a class's normal images: tells what is no picture of it.
 
 An image's description holds mean and deviation of each channel of its features and of its colours
 (`Detector.describe`). Its novelty is the distance from the nearest normal image's description, each
@@ -45,7 +45,7 @@ class ClassGallery(NamedTuple):
         return np.maximum(squares, 0) / own.shape[1]
 
     def reason(self, description: np.ndarray) -> str:
-        """What sets an image [D] apart, in words."""
+        """Says in words where an image [D] differs from the normal ones."""
         grey, contrast = _grey(self.descriptions)
         level, spread = (float(value[0]) for value in _grey(description[None]))
         if level < grey.min() - (grey.max() - grey.min()) and level < 0.8 * grey.min():

@@ -65,7 +65,7 @@ def all_decisions(result: Mapping) -> Decisions | None:
 
 
 def calibration(result: Mapping) -> Mapping:
-    """What the thresholds rest on, as `TrainedDetector` states it; empty if metrics.json lacks it.
+    """The images behind the thresholds, as `TrainedDetector` states them; empty if there are none.
 
     Returns:
       `image_fpr` and `pixel_fpr`, the rates asked for, and `classes`: class -> `images`, their

@@ -1,4 +1,4 @@
-"""What became of the scores of normal images since the thresholds were set, in words and charts."""
+"""The change of normal images' scores since the thresholds were set, in words and charts."""
 
 from collections.abc import Sequence
 

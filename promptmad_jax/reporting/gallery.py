@@ -76,7 +76,7 @@ def choose(scores: np.ndarray, labels: np.ndarray, rows: int = ROWS) -> dict[str
 
 
 def verdict(group: str, score: float, threshold: float) -> str:
-    """What the threshold makes of an image of a group: "missed", "false alarm" or a right one."""
+    """The word for an image of a group at the threshold: "missed", "false alarm" or a right one."""
     if group == NORMAL:
         return "false alarm" if score > threshold else "called normal"
     return "found" if score > threshold else "missed"

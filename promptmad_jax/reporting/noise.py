@@ -68,7 +68,7 @@ def seed_interval(own: Mapping, other: Mapping) -> Interval | None:
 
 
 def _draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How often each draw takes each image, int [DRAWS, n]."""
+    """The times that each draw takes each image, int [DRAWS, n]."""
     weights = np.empty((DRAWS, len(labels)), int)
     for members in (labels, ~labels):
         count = members.sum()

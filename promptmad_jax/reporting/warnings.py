@@ -36,7 +36,7 @@ def setting_warnings(config: Mapping, steps: int | None) -> Iterator[str]:
 
 
 def run_warnings(result: Mapping, manifest: Mapping) -> list[str]:
-    """What a reader must know of a run: its weights, its training, its thresholds."""
+    """Warnings for the reader of a run: its weights, its training, its thresholds."""
     return [
         *_untested(result),
         *_training(result, manifest),

@@ -1,4 +1,4 @@
-"""What a prediction writes: scores.jsonl, scores.csv, and maps and pictures of each image."""
+"""The files of a prediction: scores.jsonl, scores.csv, and maps and pictures of each image."""
 
 import csv
 import filecmp
@@ -30,7 +30,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Options:
-    """How images are read, judged and drawn.
+    """Options for reading, judging and drawing images.
 
     Attributes:
         marked: overlays have the verdict written into them.

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 FLAGS = (
@@ -124,3 +126,11 @@ class Browser:
             self._received += part
         message, _, self._received = self._received.partition(b"\0")
         return json.loads(message)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A tab for the tests of a file."""
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

@@ -3,7 +3,7 @@
 import pytest
 
 from promptmad_jax.commands.compare import compare_runs
-from tests.reporting.browser import PROGRAM, Browser
+from tests.reporting.browser import PROGRAM
 from tests.reporting.report_cases import (
     HISTORY,
     fake_steps,
@@ -72,13 +72,6 @@ COMPARISON = """(() => { %s
 })()"""
 EXTENT = "document.documentElement.scrollWidth"
 PICTURES = "[...document.images].map(image => image.complete && image.naturalWidth)"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -61,14 +61,14 @@ def huge():
     return b"\x89PNG\r\n\x1a\n" + chunk + png()[33:]
 
 
-def make(predictor=None, token="", saved=None, capacity=8, **options):
+def make(predictor=None, token="", saved=None, capacity=8, kept=10**6):
     predictor = predictor or Brightest()
     device = DeviceQueue(predictor, 4, 0.002, capacity)
     save = None
     if saved is not None:
         save = lambda name, value: saved.append((name, value)) or by_hand(THRESHOLDS, value)
-    limits, known = Limits(100_000, 2.0), dict.fromkeys(predictor.class_names, THRESHOLDS)
-    service = Service(predictor, device, Reading(None, 1), limits, known, token, save, **options)
+    limits, known = Limits(100_000, 2.0, kept), dict.fromkeys(predictor.class_names, THRESHOLDS)
+    service = Service(predictor, device, Reading(None, 1), limits, known, token, save)
     service.ready = True
     return service, device
 
@@ -194,7 +194,7 @@ def test_a_failure_belongs_to_its_request():
 
 
 def test_old_results_make_room():
-    service, _ = make(kept_bytes=1000)
+    service, _ = make(kept=1000)
     with TestClient(service.app()) as client:
         levels = (1, 2, 3, 4)
         old, *_, new = [client.post("/v1/predict", content=png(n)).json()["map"] for n in levels]

@@ -44,7 +44,7 @@ class _Member:
 
 @dataclass
 class _Unpacking:
-    """What has been unpacked of an archive.
+    """The part of an archive that is unpacked so far.
 
     Attributes:
       target: the folder for the members.

@@ -1,4 +1,4 @@
-"""What a class's images look like once they are scaled to 8 bits."""
+"""Checks of a class's images as scaled to 8 bits."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What a run keeps per class: its arrays, and the constants of its calibration."""
+"""The arrays of a run's classes, and the constants of their calibration."""
 
 import dataclasses
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What the project knows of a backbone: levels with stated strides and channels."""
+"""The protocol of a backbone: levels with stated strides and channels."""
 
 from collections.abc import Mapping
 from pathlib import Path

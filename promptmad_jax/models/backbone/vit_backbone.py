@@ -156,7 +156,7 @@ def check_config(net: ViTArchitecture, path: Path) -> None:
 
 
 def _document(net: ViTArchitecture) -> dict[str, object]:
-    """What config.json says of the network, where it says it."""
+    """The fields of config.json that describe the network, as far as they are there."""
     v2 = "dinov2_with_registers" if net.registers else "dinov2"
     v3 = not net.positions
     both = {

@@ -108,24 +108,9 @@ class Detector:
         neck = self.scale_neck(frozen, self.features(frozen, prompts).neck)
         return Bank(model.encode_prompt(neck, frozen.text), frozen.text)
 
-    def maps(
-        self,
-        params: Params,
-        stats: Stats,
-        frozen: Frozen,
-        bank: Bank,
-        images: jax.Array,
-        class_ids: jax.Array,
-        image_ids: jax.Array,
-    ) -> dict[str, jax.Array]:
-        """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B].
-
-        Args:
-            image_ids: int32 [B], rows of the training set, whose own patches in the memory do not
-                count; -1 for images that are not of it.
-        """
-
-        return self.described_maps(params, stats, frozen, bank, images, class_ids, image_ids)[0]
+    def maps(self, *inputs: Any) -> dict[str, jax.Array]:
+        """The maps of `described_maps` alone."""
+        return self.described_maps(*inputs)[0]
 
     def described_maps(
         self,
@@ -137,7 +122,15 @@ class Detector:
         class_ids: jax.Array,
         image_ids: jax.Array,
     ) -> tuple[dict[str, jax.Array], jax.Array]:
-        """As `maps`, and the images' descriptions float32 [B, D], see `describe`."""
+        """Anomaly maps [B, S, S] of images uint8 [B, S, S, 3] of classes int32 [B], by name.
+
+        Args:
+            image_ids: int32 [B], rows of the training set, whose own patches in the memory do not
+                count; -1 for images that are not of it.
+
+        Returns:
+            The maps, and the images' descriptions float32 [B, D], see `describe`.
+        """
 
         def of_chunk(*samples):
             model, *inputs = self._inputs(params, stats, frozen, bank, *samples)

@@ -51,13 +51,12 @@ class Service:
         thresholds: Mapping[str, Thresholds],
         token: str = "",
         save: Save | None = None,
-        kept_bytes: int = 256_000_000,
     ):
         self.ready = False
         self._predictor, self._device, self._reading = predictor, device, reading
         self._limits, self._token, self._save = limits, token, save
         self._thresholds = dict(thresholds)
-        self._results = RecentResults(kept_bytes)
+        self._results = RecentResults(limits.kept)
         self._meters = Meters(lambda: device.depth)
 
     def app(self) -> FastAPI:

@@ -15,14 +15,16 @@ _STATUS = {"not_an_image": 415, "too_large": 413, "unreadable": 422}
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on a request.
+    """Bounds on requests.
 
     Attributes:
-        bytes: of its body. seconds: until the body has arrived.
+        bytes: of a body. seconds: until the body has arrived.
+        kept: bytes of the newest images that stay in memory with their results.
     """
 
     bytes: int
     seconds: float
+    kept: int = 256_000_000
 
 
 async def read_image(request: Request, limits: Limits, reading: Reading) -> np.ndarray:

@@ -16,23 +16,13 @@ from promptmad_jax.clip.positions import resize_patches
 from promptmad_jax.commands.convert import convert
 from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbone, load_backbone
 from promptmad_jax.models.backbone.protocol import level_channels
-from promptmad_jax.models.backbone.vit import VITS, ViTArchitecture
+from promptmad_jax.models.backbone.vit import VITS
 from promptmad_jax.models.backbone.vit_backbone import ViTBackbone
 from promptmad_jax.models.backbone.weights.vit import detect, infer_shapes, write_format
 from promptmad_jax.runtime.errors import UserError
+from tests.goldens.dino import NETS, SIZES
 
 TOLERANCE = 1e-5  # of a state's largest value
-# As in goldens/make_dino.py.
-NETS = {
-    net.name: net
-    for net in (
-        ViTArchitecture("dinov2", 14, 8, 2, 2, 32, positions=4),
-        ViTArchitecture("dinov2_reg", 14, 8, 2, 2, 24, 2, True, positions=4),
-        ViTArchitecture("dinov3", 16, 8, 2, 2, 12, 2, False, 0, False, 1e-5),
-        ViTArchitecture("dinov3_gated", 16, 8, 2, 2, 16, 2, True, 0, False, 1e-5),
-    )
-}
-SIZES = {"native": (4, 4), "wide": (3, 6)}
 ORIGINS = ("transformers", "timm")
 
 
