@@ -11,6 +11,7 @@ from absl import flags
 
 from promptmad_jax.runtime import cli, distributed
 from promptmad_jax.runtime.config_file import define_config_flag
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.paths import define_path
 
@@ -38,13 +39,14 @@ _PROMPT_IMAGE = flags.DEFINE_multi_string(
 
 def main(argv: list[str]) -> None:
     """Reads the flags, joins the other processes, then evaluates."""
+    del argv
     distributed.initialize()
+    say(f"evaluating {_WORKDIR.value or _WEIGHTS.value or ''}")
     from promptmad_jax.commands.evaluate import evaluate_run, evaluate_weights
     from promptmad_jax.config import parse, relocated
     from promptmad_jax.methods.method import EvaluationRequest
     from promptmad_jax.runs.workdir import Workdir
 
-    del argv
     config = None if _CONFIG.value is None else parse(_CONFIG.value)
     if _WEIGHTS.value and not _WORKDIR.value:
         config = config and relocated(config, _DATA_DIR.value, _BACKBONE_WEIGHTS.value)

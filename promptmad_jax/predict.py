@@ -18,6 +18,7 @@ from absl import flags
 
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.config_file import define_config_flag
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.paths import define_path
 
@@ -71,6 +72,7 @@ _WATCH = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then predicts."""
+    say(f"loading {_EXPORT.value or _WORKDIR.value or _WEIGHTS.value or 'the detector'}")
     from promptmad_jax.commands.predict import predict
     from promptmad_jax.serving.results import Options
 

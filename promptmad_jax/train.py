@@ -14,10 +14,13 @@ from absl import flags
 
 from promptmad_jax.runtime import cli, distributed
 from promptmad_jax.runtime.config_file import define_config_flag
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.paths import define_path
 
-_CONFIG = define_config_flag("name or path of a configuration, and its arguments", required=True)
+_CONFIG = define_config_flag(
+    "name or path of a configuration, and its arguments", required=True, announce=True
+)
 _WORKDIR = define_path("workdir", "folder of the run, for everything it writes")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "count memory and communication; train nothing")
 _DRY_RUN_ON = flags.DEFINE_string(
@@ -35,7 +38,6 @@ def main(argv: list[str]) -> None:
     if not _DRY_RUN_ON.value:
         distributed.initialize()
     from promptmad_jax.config import parse
-    from promptmad_jax.runtime.console import say
 
     config = parse(_CONFIG.value)
     if dry:

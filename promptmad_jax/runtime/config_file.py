@@ -11,6 +11,7 @@ from types import ModuleType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 
 # Configuration files import what they share from this package, so that copies of them work too.
@@ -20,11 +21,15 @@ flags.disclaim_key_flags()
 
 
 def define_config_flag(
-    help_string: str, default: str | None = None, required: bool = False
+    help_string: str, default: str | None = None, required: bool = False, announce: bool = False
 ) -> flags.FlagHolder[ConfigDict]:
-    """Defines `--config=NAME.py[:ARGUMENTS]` and its overrides `--config.KEY=VALUE`."""
+    """Defines `--config=NAME.py[:ARGUMENTS]` and its overrides `--config.KEY=VALUE`.
+
+    Args:
+        announce: says that the configuration is read, which imports JAX and takes a second or two.
+    """
     holder = config_flags.DEFINE_config_file("config", help_string=help_string)
-    flags.FLAGS["config"].parser = _Parser()
+    flags.FLAGS["config"].parser = _Parser(announce)
     if default is not None:
         flags.set_default(holder, default)
     if required:
@@ -33,7 +38,12 @@ def define_config_flag(
 
 
 class _Parser(flags.ArgumentParser):
+    def __init__(self, announce: bool):
+        self._announce = announce
+
     def parse(self, argument: str) -> ConfigDict:
+        if self._announce:
+            say(f"reading the configuration {argument}")
         return load_config(argument)
 
     def flag_type(self) -> str:

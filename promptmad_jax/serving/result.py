@@ -19,6 +19,7 @@ class Result:
         class_name: the class that was named or found.
         score: of the image, on the scale of the class; higher is more anomalous.
         threshold: scores above it are defective; None if unknown.
+        false_alarm_rate: expected share of good images above the threshold; None if unknown.
         verdict: "normal", "defective", or "unknown" for what is no picture of the class; None
             without a threshold.
         reason: why, in a few words; "" without a verdict.
@@ -33,6 +34,7 @@ class Result:
     class_name: str
     score: float
     threshold: float | None
+    false_alarm_rate: float | None
     verdict: str | None
     reason: str
     novelty: float | None
@@ -55,13 +57,14 @@ def make_result(prediction: Prediction, height: int, width: int, min_region: int
     name, score, thresholds = prediction.class_name, prediction.score, prediction.thresholds
     if thresholds is None:
         rest = anomaly_map, (), prediction.details
-        return Result(name, score, None, None, "", None, *rest)
+        return Result(name, score, None, None, None, "", None, *rest)
     novelty = None
     if prediction.novelty is not None and thresholds.novelty is not None:
         novelty = prediction.novelty / thresholds.novelty
     verdict, reason, regions = _judge(prediction, novelty, (height, width), min_region)
     rest = anomaly_map, regions, prediction.details
-    return Result(name, score, thresholds.image, verdict, reason, novelty, *rest)
+    limit = thresholds.image, thresholds.rate
+    return Result(name, score, *limit, verdict, reason, novelty, *rest)
 
 
 def region_level(prediction: Prediction) -> tuple[float, float]:

@@ -21,10 +21,11 @@ from promptmad_jax.serving.prediction import Prediction
 from promptmad_jax.serving.result import make_result
 
 SCORES, TABLE = "scores.jsonl", "scores.csv"
+_JUDGEMENT = "threshold false_alarm_rate verdict reason novelty".split()
 _FILES = ("map", "overlay", "types_picture")  # fields of the rows
 _COLUMNS = (
-    "file class_name score threshold verdict reason novelty regions largest_region type map "
-    "overlay warnings error"
+    "file class_name score threshold false_alarm_rate verdict reason novelty regions "
+    "largest_region type map overlay warnings error"
 ).split()
 
 
@@ -112,8 +113,8 @@ class Results:
         row = {"class_name": result.class_name, "score": result.score, **result.details}
         if result.verdict is not None:
             regions = [region._asdict() for region in result.regions]
-            row |= {name: getattr(result, name) for name in "threshold verdict reason".split()}
-            row |= {"novelty": result.novelty, "regions": regions}
+            row |= {name: getattr(result, name) for name in _JUDGEMENT}
+            row |= {"regions": regions}
         if scored.remarks:
             row["warnings"] = scored.remarks
         return row | {key: str(path.relative_to(self.folder)) for key, path in paths.items()}
@@ -142,7 +143,7 @@ def listed_files(folder: Path) -> list[str]:
 def _is_ours(table: Path) -> bool:
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            return file.readline() == _line(_COLUMNS)
+            return file.readline().startswith(",".join(_COLUMNS[:3]))
     except (OSError, ValueError):
         return False
 

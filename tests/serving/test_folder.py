@@ -14,7 +14,7 @@ from promptmad_jax.serving.folder import find_images, predict_files, score
 from promptmad_jax.serving.prediction import Prediction
 from promptmad_jax.serving.results import Options
 
-LIMITS = Thresholds(0.5, 0.5, 10, region=0.5, novelty=2.0)
+LIMITS = Thresholds(0.5, 0.5, 10, region=0.5, novelty=2.0, rate=1 / 11)
 
 
 class Spots:
@@ -68,6 +68,7 @@ def test_rows_in_the_order_of_the_files(parts, tmp_path):
         assert line["error"] == row.get("error", "")
         assert line["regions"] == str(len(row["regions"]) if "regions" in row else "")
     assert (table[0]["largest_region"], table[0]["score"]) == ("100", str(rows[0]["score"]))
+    assert (rows[0]["false_alarm_rate"], table[0]["false_alarm_rate"]) == (1 / 11, str(1 / 11))
     copies = sorted(path.name for path in (tmp_path / "copies").iterdir())
     assert copies == ["a.png", "d.png"]
     Image.new("RGB", (9, 9)).save(tmp_path / "copies" / "a.png")

@@ -120,6 +120,7 @@ class Service:
             "reason": result.reason,
             "score": result.score,
             "threshold": result.threshold,
+            "false_alarm_rate": result.false_alarm_rate,
             "novelty": result.novelty,
             "size": list(image.shape[1::-1]),
             "regions": [region._asdict() for region in result.regions],
