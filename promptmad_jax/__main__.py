@@ -11,8 +11,8 @@ from promptmad_jax.runtime import interrupts
 
 COMMANDS = tuple(
     (
-        "prepare train evaluate predict enroll calibrate drift export serve report compare convert "
-        "benchmark"
+        "prepare train evaluate predict enroll retrain calibrate drift export serve report compare "
+        "convert benchmark"
     ).split()
 )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import jax
 
@@ -19,7 +20,7 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import check_room, is_local, write_text_atomic
 from promptmad_jax.runtime.mesh import partition_rules
 from promptmad_jax.runtime.preemption import Preemption
-from promptmad_jax.runtime.processes import claim_jointly, is_writer
+from promptmad_jax.runtime.processes import claim_jointly, is_writer, jointly, this_run
 from promptmad_jax.runtime.profiler import StepTrace
 from promptmad_jax.runtime.writers import open_writers
 from promptmad_jax.training.config import total_steps
@@ -29,11 +30,17 @@ from promptmad_jax.training.optimizer import Optimizer, make_optimizer
 from promptmad_jax.training.state import TrainState, abstract_state, create_state
 
 
-def run_training(config: Config, workdir: str, profile: tuple[int, int] | None = None) -> dict:
+def run_training(
+    config: Config,
+    workdir: str,
+    profile: tuple[int, int] | None = None,
+    prepare: Callable[[Workdir], None] | None = None,
+) -> dict:
     """Trains, or resumes, to the end; evaluates; writes the report. Returns the metrics.
 
     Args:
         profile: first and last step to be traced into `profile/`.
+        prepare: writes what the run's folder must hold before the data are read.
 
     Raises:
         UserError: the data, the settings or the run in `workdir` do not allow it.
@@ -41,7 +48,9 @@ def run_training(config: Config, workdir: str, profile: tuple[int, int] | None =
     """
     compute_in_this_thread()
     with Preemption() as preemption, claim_jointly(workdir, outputs.TRAIN, "--workdir"):
-        return _train(config, Workdir(workdir), profile, preemption)
+        files = Workdir(workdir)
+        jointly(this_run(), lambda: prepare(files) if prepare and is_writer() else None)
+        return _train(config, files, profile, preemption)
 
 
 def _train(
@@ -52,7 +61,7 @@ def _train(
     check_settings(config, files)
     for warning in setting_warnings(to_dict(config), config.train.steps):
         warn(warning)
-    say(f"reading the data set {config.data.dataset}")
+    say(f"reading the {f'data set {config.data.dataset}' if config.data.dataset else 'images'}")
     training = open_method(config).training(files)
     check_run(config, files, training)
     if training.num_images:

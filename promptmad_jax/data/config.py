@@ -11,7 +11,7 @@ class DataConfig:
     """The data set that a run is evaluated on and, unless it is zero-shot, trained on.
 
     Attributes:
-        dataset: name of a prepared TFDS data set.
+        dataset: name of a prepared TFDS data set; empty for a run that has added images alone.
         data_dir: folder that `prepare` wrote it to.
         cache_dir: folder for resized images and features; empty for `data_dir`.
         image_size: side S of the images in pixels, a multiple of what the backbone takes (16 for
@@ -23,6 +23,7 @@ class DataConfig:
             the thresholds. At 0 the training images set them, which makes them too low.
         taxonomy: for zero-shot detectors, the defect type of each defect folder: empty for the
             shipped taxonomy, "folders" for one type per folder, or your YAML or JSON file.
+        added: trains on the images in the run's folder `added`, too; `promptmad retrain` sets it.
     """
 
     dataset: str = "mvtec_ad"
@@ -33,6 +34,7 @@ class DataConfig:
     texture_dir: str = ""
     holdout: Annotated[float, Range(0, 0.5)] = 0.0
     taxonomy: str = ""
+    added: bool = False
 
     @property
     def cache(self) -> str:

@@ -157,6 +157,28 @@ def _only(image_set: ImageSet, classes: tuple[str, ...], where: str) -> ImageSet
     return dataclasses.replace(kept, class_ids=ids, class_names=names)
 
 
+def joined(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of both sets, class by class, those of `first` before the others."""
+    names = tuple(sorted({*first.class_names, *second.class_names}))
+    owners = [part.class_names[k] for part in (first, second) for k in part.class_ids]
+    ids = np.asarray([names.index(name) for name in owners], np.int32)
+    if not len(second):
+        return dataclasses.replace(first, class_ids=ids, class_names=names)
+    pairs = {
+        name: (getattr(first, name), getattr(second, name))
+        for name in "images masks labels defect_types filenames original_sizes".split()
+    }
+    parts = {
+        name: a + b if isinstance(a, tuple) else np.concatenate([a, b])
+        for name, (a, b) in pairs.items()
+    }
+    digest = hashlib.sha256(f"{first.fingerprint} {second.fingerprint}".encode()).hexdigest()
+    both = dataclasses.replace(
+        first, **parts, class_ids=ids, class_names=names, fingerprint=digest, defect_ids=None
+    )
+    return both.select(np.argsort(ids, kind="stable"))
+
+
 def normal_set(
     images: np.ndarray,
     class_ids: np.ndarray,

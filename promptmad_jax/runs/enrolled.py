@@ -1,4 +1,5 @@
-"""The images that a run was given without training: `enrolled/CLASS.npz`.
+"""The images that a run was given without training, `enrolled/CLASS.npz`, and those that joined its
+training images, `added/CLASS.npz`, when `retrain` began it.
 
 images            uint8 [n, S, S, 3], resized
 filenames         [n], as they were given
@@ -18,7 +19,7 @@ from promptmad_jax.evaluation.novelty import ClassGallery
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 
-FOLDER = "enrolled"
+ENROLLED, ADDED = "enrolled", "added"
 # Rows of enrolled images in a memory, far beyond those of the training set.
 FIRST_ROW = 1 << 24
 
@@ -65,26 +66,42 @@ class EnrolledClass:
         return replace(self, images=pictures[kept], filenames=tuple(names[i] for i in kept))
 
 
-def file_of(class_name: str) -> str:
+def file_of(class_name: str, folder: str = ENROLLED) -> str:
     """The file of a class, relative to the run's folder."""
-    return f"{FOLDER}/{class_name}.npz"
+    return f"{folder}/{class_name}.npz"
 
 
-def enrolled_names(files: Workdir) -> tuple[str, ...]:
-    """The classes with enrolled images, in the order of the file names."""
-    folder = files.path / FOLDER
+def enrolled_names(files: Workdir, folder: str = ENROLLED) -> tuple[str, ...]:
+    """The classes with enrolled, or added, images, in the order of the file names."""
+    folder = files.path / folder
     if not folder.exists():
         return ()
     return tuple(sorted(p.name[:-4] for p in folder.iterdir() if p.name.endswith(".npz")))
 
 
-def read_enrolled(files: Workdir, class_name: str) -> EnrolledClass | None:
-    """The enrolled images of a class; None without any.
+def added_images(files: Workdir) -> dict[str, EnrolledClass]:
+    """The images of a run by class that are no part of its data set: added, then enrolled.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    classes: dict[str, EnrolledClass] = {}
+    for folder in (ADDED, ENROLLED):
+        for name in enrolled_names(files, folder):
+            new = read_enrolled(files, name, folder)
+            before = classes.get(name, replace(new, images=new.images[:0], filenames=()))
+            joined = before.with_images(new.images, new.filenames)
+            classes[name] = replace(joined, trained=None)
+    return dict(sorted(classes.items()))
+
+
+def read_enrolled(files: Workdir, class_name: str, folder: str = ENROLLED) -> EnrolledClass | None:
+    """The enrolled, or added, images of a class; None without any.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = files.path / file_of(class_name)
+    path = files.path / file_of(class_name, folder)
     if not path.exists():
         return None
     try:

@@ -90,9 +90,9 @@ def check_settings(config: Config, files: Workdir) -> None:
     """
     if enrolled := enrolled_names(files):
         raise UserError(
-            f"images of {', '.join(enrolled)} were enrolled in {files.path}: set its thresholds "
-            "with `promptmad calibrate`, evaluate it with `promptmad evaluate`; train in another "
-            "--workdir, or take the images out with `promptmad enroll --remove`"
+            f"images of {', '.join(enrolled)} were enrolled in {files.path}: train another run on "
+            f"them with `promptmad retrain --workdir={files.path} --output=NEW`, or take them out "
+            "with `promptmad enroll --remove`"
         )
     if newest_step(files) is None:
         return

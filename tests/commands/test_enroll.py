@@ -10,13 +10,14 @@ import pytest
 from promptmad_jax.commands.enroll import enroll, remove, reviewed_good
 from promptmad_jax.commands.evaluate import evaluate_run
 from promptmad_jax.commands.prepare import prepare
+from promptmad_jax.commands.retrain import retrain
 from promptmad_jax.commands.train import run_training
 from promptmad_jax.config import parse
 from promptmad_jax.configs import quickstart
 from promptmad_jax.data.image_files import DEFAULT_READING
 from promptmad_jax.methods.method import EvaluationRequest, open_method
 from promptmad_jax.runs import change
-from promptmad_jax.runs.enrolled import FIRST_ROW
+from promptmad_jax.runs.enrolled import FIRST_ROW, added_images
 from promptmad_jax.runs.memory_file import read_memory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -102,9 +103,21 @@ def test_a_new_class_leaves_the_others_as_they_are(run, trained, tmp_path, capsy
 
     with pytest.raises(UserError, match="all 1 images are enrolled already"):
         enrolled(run, "NUT", tmp_path / "nuts" / "1.png")
-    with pytest.raises(UserError, match=r"images of nut were enrolled .* another --workdir"):
+    with pytest.raises(UserError, match=r"images of nut were enrolled .* `promptmad retrain"):
         run_training(configuration(trained), str(run.path))
+    new = Workdir(tmp_path / "new")
+    retrain(str(run.path), str(new.path))
+    names, prompts, *_ = new.read_bank()
+    assert names == ("bolt", "nut", "tile")
+    np.testing.assert_array_equal(prompts, longer[1][[0, 2, 1]])
+    assert new.read_manifest()["train_images"] + new.read_manifest()["held_out_images"] == 17
+    assert list(added_images(new)) == ["nut"] and len(added_images(new)["nut"].images) == 5
+    shutil.rmtree(new.path / "added")
+    with pytest.raises(UserError, match="added holds none of the images"):
+        evaluate_run(str(new.path), EvaluationRequest(new))
     remove(str(run.path), "nut")
+    with pytest.raises(UserError, match="no image was enrolled"):
+        retrain(str(run.path), str(new.path))
     assert contents(run) == contents(Workdir(trained / "run"))
     assert set(run.read_calibration().gallery) == {"bolt", "tile"}
 
@@ -126,8 +139,6 @@ def test_reviewed_images_of_a_trained_class(run, trained, tmp_path):
     assert after.scores["bolt"].origin.endswith(" + 2 enrolled")
     assert after.thresholds["tile"] == before.thresholds["tile"]
     assert (read_memory(run).trained.memory.images[0] >= FIRST_ROW).any()
-    evaluate_run(str(run.path), EvaluationRequest(run))
-    assert len(run.read_calibration().scores["bolt"].image) == len(after.scores["bolt"].image)
     remove(str(run.path), "bolt")
     assert contents(run) == contents(Workdir(trained / "run"))
     assert run.read_calibration().thresholds == before.thresholds

@@ -60,7 +60,7 @@ class Reconstruction:
                 "--dataset and --taxonomy are for zero-shot runs; others know one data set"
             )
         config = relocated(self.config, request.data_dir)
-        splits = load_splits(config)
+        splits = load_splits(config, files)
         _check_levels(files.levels(), splits.test.levels)
         detector = _restore(config, files)
         names = detector.assembly.class_names
@@ -103,11 +103,11 @@ class Reconstruction:
         calibration = files.read_calibration()
         detector = _restore(self.config, files, step)
         report = detector.report(files.path / "report")
-        return report, detector.class_maps(load_test_images(self.config), calibration)
+        return report, detector.class_maps(load_test_images(self.config, files), calibration)
 
     def shown_images(self, files: Workdir, keys: Sequence[Key]) -> list[ImageView]:
         settings, calibration = self.config.eval, files.read_calibration()
-        test = load_test_images(self.config)
+        test = load_test_images(self.config, files)
         rows = _rows(test, keys)
         maker = _restore(self.config, files, calibration.step).maker
         images, names = np.asarray(test.images[rows]), [name for name, _ in keys]

@@ -1,13 +1,18 @@
 """The images of a run: to train on, to set thresholds with, and to test on."""
 
+import hashlib
+import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from promptmad_jax.config import Config
 from promptmad_jax.data.holdout import hold_out
-from promptmad_jax.data.image_set import ImageSet, load_image_set
+from promptmad_jax.data.image_set import ImageSet, joined, load_image_set, normal_set
 from promptmad_jax.evaluation.calibration import NormalImages
+from promptmad_jax.runs.enrolled import ADDED, added_images
+from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -27,20 +32,53 @@ class Splits(NamedTuple):
     enrolled: NormalImages | None = None
 
 
-def load_splits(config: Config) -> Splits:
-    """Reads the prepared data set; see `load_image_set` for errors."""
-    read = lambda: [_load(config, split) for split in ("train", "test")]
+def load_splits(config: Config, files: Workdir | None = None) -> Splits:
+    """Reads the prepared data set, and the images added in the run's folder `files`.
+
+    Raises:
+        UserError: see `load_image_set`; or the run has no data set, or its added images are gone.
+    """
+    read = lambda: [_load(config, split, files) for split in ("train", "test")]
     train, test = leader_first(this_run(), config.data.cache, read)
     return Splits(*hold_out(train, config.data.holdout), test)
 
 
-def load_test_images(config: Config) -> ImageSet:
+def load_test_images(config: Config, files: Workdir) -> ImageSet:
     """Reads the test split alone."""
-    return _load(config, "test")
+    return _load(config, "test", files)
 
 
-def _load(config: Config, split: str) -> ImageSet:
+def _load(config: Config, split: str, files: Workdir | None) -> ImageSet:
+    if not config.data.added:
+        return _prepared(config, split)
+    added = _added(files)
+    if split != "train":
+        added = added.select([])
+    return joined(_prepared(config, split), added) if config.data.dataset else added
+
+
+def _added(files: Workdir | None) -> ImageSet:
+    classes = added_images(files) if files is not None else {}
+    if not classes:
+        raise UserError(
+            f"{files and files.path / ADDED} holds none of the images that the run was trained on: "
+            "restore it from a copy of the run"
+        )
+    images = np.concatenate([own.images for own in classes.values()])
+    ids = np.repeat(np.arange(len(classes)), [len(own.images) for own in classes.values()])
+    names = tuple(name for own in classes.values() for name in own.filenames)
+    digest = hashlib.sha256(json.dumps([names, ids.tolist()]).encode() + images.tobytes())
+    added = normal_set(images, ids, tuple(classes), names)
+    return replace(added, fingerprint=digest.hexdigest())
+
+
+def _prepared(config: Config, split: str) -> ImageSet:
     data = config.data
+    if not data.dataset:
+        raise UserError(
+            "the run has no data set, since its classes were enrolled: `promptmad calibrate` sets "
+            "its thresholds, and `promptmad retrain` trains a run on its images"
+        )
     return load_image_set(
         data.dataset,
         data.data_dir,

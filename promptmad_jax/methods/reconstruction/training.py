@@ -39,7 +39,7 @@ class ReconstructionTraining:
     """A `Training` of PromptMAD, OneNIP or UniAD on the normal images of the configured classes."""
 
     def __init__(self, config: Config, files: Workdir):
-        self.config, self._files, self._splits = config, files, load_splits(config)
+        self.config, self._files, self._splits = config, files, load_splits(config, files)
         self.fingerprint = self._splits.train.fingerprint
         self.num_images = len(self._splits.train)
 
