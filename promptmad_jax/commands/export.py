@@ -1,20 +1,23 @@
 """Writes the artifact of a run."""
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.numpy
+from jax import export as jax_export
 
 from promptmad_jax import __version__
 from promptmad_jax.config import with_dtype
 from promptmad_jax.data.levels import PIXEL_RANGE
-from promptmad_jax.methods.method import Method, open_method
+from promptmad_jax.methods.method import Exportable, Method, open_method
 from promptmad_jax.runs.manifest import package_versions
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving import artifact
+from promptmad_jax.serving import artifact, compiled
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _README = """\
@@ -34,35 +37,54 @@ describes everything.
 """
 
 
-def export(
-    workdir: str, output: str, platforms: Sequence[str], batch_sizes: Sequence[str], dtype: str
-) -> None:
+@dataclass(frozen=True)
+class Programs:
+    """The programs of an artifact; see the flags of `promptmad export`.
+
+    Attributes:
+        sizes: of batches, rising.
+        compiled: holds those for this machine's platform compiled too.
+
+    Raises:
+        UserError: a platform is unknown, or is not this machine's where they are to be compiled.
+    """
+
+    platforms: Sequence[str]
+    sizes: tuple[int, ...]
+    dtype: str
+    compiled: bool
+
+    def __post_init__(self):
+        for platform in self.platforms:
+            if platform not in PLATFORMS:
+                raise UserError(f"--platforms={platform}: choose from {', '.join(PLATFORMS)}")
+        if self.compiled and jax_export.default_export_platform() not in self.platforms:
+            here = jax_export.default_export_platform()
+            raise UserError(f"--compiled: this machine computes on {here}: add it to --platforms")
+
+
+def export(workdir: str, output: str, programs: Programs) -> None:
     """Exports a run.
 
     Raises:
-        UserError: there is no evaluated run, a platform or a batch size is none, or the output
-            holds something else.
+        UserError: there is no evaluated run, or the output holds something else.
     """
-    sizes = _batch_sizes(batch_sizes)
-    for platform in platforms:
-        if platform not in PLATFORMS:
-            raise UserError(f"--platforms={platform}: choose from {', '.join(PLATFORMS)}")
     files = Workdir(workdir)
-    method = open_method(with_dtype(files.config(), dtype))
+    method = open_method(with_dtype(files.config(), programs.dtype))
     if output.lower().endswith(".zip"):
         outputs.check_file(output, "--output", (workdir,), overwrite=False)
-        artifact.write_zip(Path(output), *_contents(files, method, platforms, sizes, dtype))
+        artifact.write_zip(Path(output), *_contents(files, method, programs))
     else:
         with outputs.claim(output, outputs.EXPORT, "--output") as folder:
-            manifest, contents = _contents(files, method, platforms, sizes, dtype)
+            manifest, contents = _contents(files, method, programs)
             old = artifact.files_of(folder)
             with outputs.staged(folder, artifact.MANIFEST, old) as stage:
                 artifact.write_folder(stage, manifest, contents)
-    print(f"{output}: an artifact for {', '.join(platforms)}")
+    print(f"{output}: an artifact for {', '.join(programs.platforms)}")
 
 
 def _contents(
-    files: Workdir, method: Method, platforms: Sequence[str], sizes: tuple[int, ...], dtype: str
+    files: Workdir, method: Method, programs: Programs
 ) -> tuple[artifact.ArtifactManifest, dict[str, bytes]]:
     """The manifest and the other files by name."""
     contents = {
@@ -71,18 +93,14 @@ def _contents(
     }
     exportable = method.exportable(files)
     contents[artifact.ARRAYS] = safetensors.numpy.save(exportable.arrays)
-    for platform in platforms:
-        for size in sizes:
-            name = artifact.program_name(platform, size, dtype)
-            contents[name] = exportable.program(platform, size)
-            say(f"{name}: {len(contents[name]) / 1e6:.1f} MB")
-    contents["README.md"] = _readme(exportable.class_names, platforms, sizes).encode()
+    contents |= _programs(exportable, programs)
+    contents["README.md"] = _readme(exportable.class_names, programs).encode()
     manifest = artifact.ArtifactManifest(
         artifact.FORMAT,
         {"promptmad_jax": __version__} | package_versions(),
-        tuple(platforms),
-        sizes,
-        dtype,
+        tuple(programs.platforms),
+        programs.sizes,
+        programs.dtype,
         exportable.class_names,
         exportable.image_size,
         exportable.fusion,
@@ -93,17 +111,31 @@ def _contents(
     return manifest, contents
 
 
-def _batch_sizes(given: Sequence[str]) -> tuple[int, ...]:
+def _programs(exportable: Exportable, programs: Programs) -> dict[str, bytes]:
+    """The programs by name."""
+    contents, here = {}, jax_export.default_export_platform()
+    for platform, size in itertools.product(programs.platforms, programs.sizes):
+        name = artifact.program_name(platform, size, programs.dtype)
+        program = exportable.program(platform, size)
+        contents[name] = bytes(program.serialize())
+        say(f"{name}: {len(contents[name]) / 1e6:.1f} MB")
+        if programs.compiled and platform == here:
+            name = artifact.compiled_name(size, programs.dtype)
+            contents[name] = compiled.save(program)
+    return contents
+
+
+def batch_sizes(given: Sequence[str]) -> tuple[int, ...]:
     if not given or not all(text.isdecimal() and 0 < int(text) <= 4096 for text in given):
         raise UserError(f"--batch_sizes={','.join(given)}: give numbers from 1 to 4096")
     return tuple(sorted({int(text) for text in given}))
 
 
-def _readme(classes: Sequence[str], platforms: Sequence[str], sizes: Sequence[int]) -> str:
+def _readme(classes: Sequence[str], programs: Programs) -> str:
     return _README.format(
         version=__version__,
         classes=", ".join(classes),
         first=classes[0],
-        platforms=", ".join(platforms),
-        batches=" and ".join(map(str, sizes)),
+        platforms=", ".join(programs.platforms),
+        batches=" and ".join(map(str, programs.sizes)),
     )

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
-import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from promptmad_jax.data.image_files import Reading
 from promptmad_jax.runtime import interrupts
 from promptmad_jax.runtime.console import say, warn
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.prediction import Predictor
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 TOKEN_VARIABLE = "PROMPTMAD_TOKEN"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -43,14 +48,16 @@ def serve(workdir: str, export: str, settings: Settings) -> None:
     for package in ("fastapi", "uvicorn", "prometheus_client", "multipart"):
         if importlib.util.find_spec(package) is None:
             raise UserError('serving needs more packages: pip install "promptmad_jax[serve]"')
-    from promptmad_jax.serving.service.app import Service
-    from promptmad_jax.serving.service.device_queue import DeviceQueue
-    from promptmad_jax.serving.service.uploads import Limits
-
     token = _token(settings.token_file)
     if settings.host not in _LOOPBACK and not token:
         warn(f"--host={settings.host} lets everyone who reaches this machine use the service")
     predictor, calibration, levels, save = _exported(export) if export else _trained(workdir)
+    warming = ThreadPoolExecutor(1).submit(_warm_up, predictor, settings.batch_size)
+    # Imported while the detector becomes warm.
+    from promptmad_jax.serving.service.app import Service
+    from promptmad_jax.serving.service.device_queue import DeviceQueue
+    from promptmad_jax.serving.service.uploads import Limits
+
     device = DeviceQueue(predictor, settings.batch_size, settings.wait_ms / 1000, settings.queue)
     service = Service(
         predictor,
@@ -58,13 +65,11 @@ def serve(workdir: str, export: str, settings: Settings) -> None:
         Reading(levels, settings.max_megapixels),
         Limits(int(settings.max_megabytes * 1e6), settings.timeout),
         calibration.thresholds,
+        warming.done,
         token,
         save,
     )
-    warming = threading.Thread(target=_warm_up, args=(service, device, predictor, settings))
-    warming.start()
-    _listen(service.app(), settings)
-    warming.join()
+    _listen(service.app(), settings, warming)
 
 
 def _exported(path: str):
@@ -108,16 +113,16 @@ def _token(path: str) -> str:
     return lines[0].strip()
 
 
-def _warm_up(service, device, predictor, settings: Settings) -> None:
-    """Compiles the programs of one image and of a batch, then reports readiness."""
+def _warm_up(predictor: Predictor, batch_size: int) -> None:
+    """Compiles the programs of one image and of a batch."""
     grey = np.full((64, 64, 3), 128, np.uint8)
-    for count in sorted({1, settings.batch_size}):
+    for count in sorted({1, batch_size}):
         predictor([grey] * count, f"class:{predictor.class_names[0]}")
-    service.ready = True
     say("ready")
 
 
-def _listen(app, settings: Settings) -> None:
+def _listen(app: "FastAPI", settings: Settings, warming: Future) -> None:
+    """Answers requests until a signal, or until the detector turns out not to work."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -141,6 +146,10 @@ def _listen(app, settings: Settings) -> None:
     def stop(number: int) -> None:
         server.should_exit = True
 
+    def stop_if_failed(warming: Future) -> None:
+        server.should_exit |= warming.exception() is not None
+
+    warming.add_done_callback(stop_if_failed)
     with interrupts.stopping_by(stop):
         try:
             server.run()
@@ -149,4 +158,5 @@ def _listen(app, settings: Settings) -> None:
                 f"cannot listen on {settings.host}:{settings.port}: is the port taken? choose "
                 "another with --port"
             ) from error
+    warming.result()
     say("stopped")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.runtime.errors import UserError
@@ -122,7 +122,7 @@ def set_thresholds(scores: NormalScores, rates: Rates) -> Thresholds:
     """The lowest thresholds that keep to the rates, as far as the number of images allows."""
     count = len(scores.image)
     exceeded = _exceeding(count, rates.image)
-    ends = stats.beta.ppf((0.025, 0.975), exceeded, count + 1 - exceeded)
+    ends = special.betaincinv(exceeded, count + 1 - exceeded, (0.025, 0.975))
     novelty = None
     if scores.novelty:
         highest = _highest(scores.novelty, _exceeding(count, rates.unknown))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax import export
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config
@@ -121,8 +122,8 @@ class Exportable(Protocol):
     fusion: str
     image_pool: int
 
-    def program(self, platform: str, batch_size: int) -> bytes:
-        """The serialized program of a batch for "cpu", "cuda" or "tpu"."""
+    def program(self, platform: str, batch_size: int) -> export.Exported:
+        """The program of a batch for "cpu", "cuda" or "tpu"."""
         ...
 
 

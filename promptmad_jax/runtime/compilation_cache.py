@@ -1,8 +1,6 @@
 """JAX's persistent compilation cache, in the user's cache folder."""
 
-import hashlib
 import os
-import platform
 from pathlib import Path
 
 from promptmad_jax.runtime.cpu import processor
@@ -21,12 +19,4 @@ def keep_compiled_programs() -> None:
 
 def _default_directory() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache) / "promptmad_jax" / "xla" / _cpu_kind()
-
-
-def _cpu_kind() -> str:
-    """The architecture, with a digest of the CPU's instruction sets if the system lists them."""
-    description = processor.description()
-    instructions = description.get("flags") or description.get("Features", "")
-    digest = hashlib.sha256(" ".join(sorted(instructions.split())).encode()).hexdigest()[:12]
-    return f"{platform.machine()}-{digest}"
+    return Path(cache) / "promptmad_jax" / "xla" / processor.kind()

@@ -3,6 +3,7 @@
     manifest.json        format, versions, classes, settings, SHA-256 of the other files
     arrays.safetensors   weights, memory and class bank, under the names of the programs' arguments
     programs/PLATFORM-bN-DTYPE.bin   StableHLO of a batch of N images, serialized by `jax.export`
+    compiled/MACHINE/bN-DTYPE.bin   the same, compiled for machines of that name, if asked for
     calibration.json, normal_images.npz   as in a run
     README.md            how to use it
 
@@ -31,13 +32,16 @@ from jax import export
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.constants import Calibration, from_json
 from promptmad_jax.evaluation.novelty import GALLERY_FILE, gallery_of
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic
+from promptmad_jax.serving import compiled
 from promptmad_jax.serving.detector import LoadedDetector
 from promptmad_jax.serving.predictor import ClassPredictor
 
 MANIFEST, ARRAYS, CALIBRATION = "manifest.json", "arrays.safetensors", "calibration.json"
 FORMAT = "promptmad_jax artifact 1"
+_COMPILED = "compiled/"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ class ArtifactManifest:
 def program_name(platform: str, batch_size: int, dtype: str) -> str:
     """The file of a program."""
     return f"programs/{platform}-b{batch_size}-{dtype}.bin"
+
+
+def compiled_name(batch_size: int, dtype: str) -> str:
+    """The file of a program that is compiled for this machine."""
+    return f"{_COMPILED}{compiled.machine()}/b{batch_size}-{dtype}.bin"
 
 
 def is_artifact(path: str | os.PathLike) -> bool:
@@ -126,6 +135,20 @@ class Artifact:
             manifest.fusion,
             manifest.image_pool,
         )
+
+    def compiled(self, batch_size: int) -> jax.stages.Compiled:
+        """The program of a batch size, which is compiled unless the artifact holds it compiled for
+        this machine."""
+        name = compiled_name(batch_size, self.manifest.dtype)
+        if name in self._content:
+            return compiled.load(self._content[name])
+        machines = {other.split("/")[1] for other in self._content if other.startswith(_COMPILED)}
+        if machines:
+            warn(
+                f"{self.folder} is compiled for {', '.join(sorted(machines))}, and this machine is "
+                f"{compiled.machine()}: the program of {batch_size} images is compiled now"
+            )
+        return compiled.compile_program(self.program(batch_size))
 
     def program(self, batch_size: int) -> export.Exported:
         """The program of a batch size for this machine's platform."""
@@ -218,7 +241,7 @@ class ExportedMaps:
 
     def _call(self, size: int):
         if size not in self._calls:
-            self._calls[size] = jax.jit(self._artifact.program(size).call)
+            self._calls[size] = self._artifact.compiled(size)
         return self._calls[size]
 
     def _batch_size(self, count: int) -> int:

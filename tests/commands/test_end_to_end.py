@@ -174,7 +174,8 @@ def test_an_exported_run_needs_no_model_code(finished, tmp_path):
         tmp_path / "part.png"
     )
     artifact, classes = tmp_path / "artifact", ("--class_name=hex_bolt", str(tmp_path / "part.png"))
-    run("export", f"--workdir={finished}", f"--output={artifact}", "--platforms=cpu,tpu")
+    flags = "--platforms=cpu,tpu", "--batch_sizes=1", "--compiled"
+    run("export", f"--workdir={finished}", f"--output={artifact}", *flags)
     run("predict", f"--workdir={finished}", f"--output={tmp_path / 'a'}", *classes)
     shutil.copytree(ROOT / "promptmad_jax", tmp_path / "copy" / "promptmad_jax")
     for folder in ("models", "methods", "training", "losses"):

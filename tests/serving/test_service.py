@@ -61,15 +61,14 @@ def huge():
     return b"\x89PNG\r\n\x1a\n" + chunk + png()[33:]
 
 
-def make(predictor=None, token="", saved=None, capacity=8, kept=10**6):
+def make(predictor=None, token="", saved=None, capacity=8, kept=10**6, ready=lambda: True):
     predictor = predictor or Brightest()
     device = DeviceQueue(predictor, 4, 0.002, capacity)
     save = None
     if saved is not None:
         save = lambda name, value: saved.append((name, value)) or by_hand(THRESHOLDS, value)
     limits, known = Limits(100_000, 2.0, kept), dict.fromkeys(predictor.class_names, THRESHOLDS)
-    service = Service(predictor, device, Reading(None, 1), limits, known, token, save)
-    service.ready = True
+    service = Service(predictor, device, Reading(None, 1), limits, known, ready, token, save)
     return service, device
 
 
@@ -128,13 +127,13 @@ def test_pages_load_nothing_from_elsewhere(client):
 
 
 def test_readiness():
-    service, _ = make()
-    service.ready = False
+    warm = threading.Event()
+    service, _ = make(ready=warm.is_set)
     with TestClient(service.app()) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
         assert client.post("/v1/predict", content=png()).status_code == 503
-        service.ready = True
+        warm.set()
         assert client.get("/readyz").status_code == 200
 
 

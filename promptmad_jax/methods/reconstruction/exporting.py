@@ -27,7 +27,7 @@ class ExportedReconstruction:
         self.fusion = assembly.config.eval.fusion
         self.image_pool = assembly.config.eval.image_pool
 
-    def program(self, platform: str, batch_size: int) -> bytes:
+    def program(self, platform: str, batch_size: int) -> export.Exported:
         """See `Exportable`."""
         size, shape = self.image_size, jax.ShapeDtypeStruct
         arrays = jax.tree.map(lambda x: shape(x.shape, x.dtype), self.arrays)
@@ -37,8 +37,7 @@ class ExportedReconstruction:
         if platform != "cpu":
             detector = dataclasses.replace(detector, chunking=WHOLE_BATCH)
         compute = jax.jit(functools.partial(self._compute, detector))
-        exported = export.export(compute, platforms=(platform,))(arrays, images, ids)
-        return bytes(exported.serialize())
+        return export.export(compute, platforms=(platform,))(arrays, images, ids)
 
     def _compute(self, detector, arrays, images, class_ids):
         leaves = [arrays[name] for name in self.arrays]

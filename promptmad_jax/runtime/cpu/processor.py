@@ -1,6 +1,8 @@
 """This machine's processor and its caches."""
 
+import hashlib
 import os
+import platform
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -31,6 +33,14 @@ def description() -> dict[str, str]:
     first = _INFO.read_text().partition("\n\n")[0]
     fields = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in fields}
+
+
+def kind() -> str:
+    """The architecture, with a digest of the CPU's instruction sets: of the machine's name where
+    the system does not list them."""
+    lists = description().get("flags") or description().get("Features") or platform.node()
+    digest = hashlib.sha256(" ".join(sorted(lists.split())).encode()).hexdigest()[:12]
+    return f"{platform.machine()}-{digest}"
 
 
 @cache

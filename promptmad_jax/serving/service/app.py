@@ -37,9 +37,10 @@ class Service:
 
     Args:
         reading: how image files are read.
+        thresholds: of the classes.
+        ready: tells that the predictor is warm.
         token: that requests must bring; "" asks for none, and then nothing can be saved.
         save: None where thresholds cannot be kept.
-        thresholds: of the classes.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class Service:
         reading: Reading,
         limits: Limits,
         thresholds: Mapping[str, Thresholds],
+        ready: Callable[[], bool],
         token: str = "",
         save: Save | None = None,
     ):
-        self.ready = False
         self._predictor, self._device, self._reading = predictor, device, reading
         self._limits, self._token, self._save = limits, token, save
-        self._thresholds = dict(thresholds)
+        self._thresholds, self._ready = dict(thresholds), ready
         self._results = RecentResults(limits.kept)
         self._meters = Meters(lambda: device.depth)
 
@@ -95,7 +96,7 @@ class Service:
             self._predictor.check_class(class_name)
         except UserError as error:
             raise HTTPException(404, str(error)) from error
-        if not self.ready:
+        if not self._ready():
             raise HTTPException(503, "the detector is being loaded", {"Retry-After": "5"})
         image = await read_image(request, self._limits, self._reading)
         try:
@@ -164,7 +165,7 @@ class Service:
 
     def readiness(self) -> dict:
         """200 once the detector is loaded and warm."""
-        if not self.ready:
+        if not self._ready():
             raise HTTPException(503, "the detector is being loaded")
         return {"status": "ready"}
 
