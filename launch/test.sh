@@ -4,6 +4,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-use_environment test,export,serve
+use_environment test,serve
 cd "$CHECKOUT"
 JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -29,6 +29,9 @@ _COMPILED = flags.DEFINE_bool(
     False,
     "keep the programs compiled for machines like this one too: a service starts in 3 s",
 )
+_ONNX = flags.DEFINE_bool(
+    "onnx", False, "add a program in ONNX and its use in NumPy, for machines without JAX"
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]}: use the flags that --help shows")
     sizes = batch_sizes(_BATCH_SIZES.value)
-    programs = Programs(_PLATFORMS.value, sizes, _DTYPE.value, _COMPILED.value)
+    programs = Programs(_PLATFORMS.value, sizes, _DTYPE.value, _COMPILED.value, _ONNX.value)
     export(_WORKDIR.value, _OUTPUT.value, programs)
 
 

@@ -1,8 +1,11 @@
 """Writes the artifact of a run."""
 
 import itertools
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import safetensors.numpy
@@ -17,23 +20,37 @@ from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving import artifact, compiled
+from promptmad_jax.serving import artifact, compiled, onnx_program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _README = """\
-# An exported detector
+# An exported detector of defects
 
-Made by promptmad_jax {version} for the classes {classes}.
+It judges pictures of {classes}.
+promptmad_jax {version} made it and runs it, on Python 3.11 to 3.13:
 
-    pip install promptmad_jax
-    promptmad predict --export=ARTIFACT --class_name={first} --output=out PHOTOS...
+    pip install "promptmad_jax[serve]"
+    promptmad predict --export=ARTIFACT --class_name={word} --output=out PHOTOS...
+    promptmad serve --export=ARTIFACT        # a page to drop pictures on: http://127.0.0.1:8000
 
-ARTIFACT is this folder or the .zip file. In Python, `promptmad_jax.load("ARTIFACT")(image,
-"{first}")` returns score, threshold, verdict, reason and regions.
+ARTIFACT is this folder or the .zip file; PHOTOS are image files of any sizes, or folders. Where pip
+finds no promptmad_jax, give it the wheel or the checkout: `pip install "./CHECKOUT[serve]"`.
 
-There are programs for {platforms} and batches of {batches}, compiled when first used; images are
-resized to the programs' size. A damaged file is named when the artifact is loaded. `manifest.json`
-describes everything.
+`out/scores.jsonl` holds a line for each picture: the verdict (normal, defective, or unknown for
+what is no picture of the class), reason, score, threshold, and the regions of defects. Beside it
+lie the picture with its regions, and the map of scores. `--class_name=auto` finds the class. In
+Python:
+
+    detector = promptmad_jax.load("ARTIFACT")
+    result = detector(PIL.Image.open("part.png"), {text})    # .verdict, .score, .regions, .map
+{onnx}
+There are programs for {platforms} and batches of {batches}, compiled when first used, which takes
+some seconds. A damaged file is named when the artifact is loaded. `manifest.json` describes all.
+"""
+_ONNX = """
+Without promptmad_jax, with numpy, pillow and onnxruntime, from this folder (unpack a .zip):
+
+    python onnx/detect.py {word} PHOTO...
 """
 
 
@@ -44,6 +61,7 @@ class Programs:
     Attributes:
         sizes: of batches, rising.
         compiled: holds those for this machine's platform compiled too.
+        onnx: holds one in ONNX too.
 
     Raises:
         UserError: a platform is unknown, or is not this machine's where they are to be compiled.
@@ -53,6 +71,7 @@ class Programs:
     sizes: tuple[int, ...]
     dtype: str
     compiled: bool
+    onnx: bool
 
     def __post_init__(self):
         for platform in self.platforms:
@@ -87,6 +106,7 @@ def _contents(
     files: Workdir, method: Method, programs: Programs
 ) -> tuple[artifact.ArtifactManifest, dict[str, bytes]]:
     """The manifest and the other files by name."""
+    files.read_calibration()  # Says what is missing.
     contents = {
         name: (files.path / name).read_bytes()
         for name in (artifact.CALIBRATION, artifact.GALLERY_FILE)
@@ -94,6 +114,8 @@ def _contents(
     exportable = method.exportable(files)
     contents[artifact.ARRAYS] = safetensors.numpy.save(exportable.arrays)
     contents |= _programs(exportable, programs)
+    if programs.onnx:
+        contents |= _onnx(exportable)
     contents["README.md"] = _readme(exportable.class_names, programs).encode()
     manifest = artifact.ArtifactManifest(
         artifact.FORMAT,
@@ -125,6 +147,17 @@ def _programs(exportable: Exportable, programs: Programs) -> dict[str, bytes]:
     return contents
 
 
+def _onnx(exportable: Exportable) -> dict[str, bytes]:
+    """The program in ONNX, and what computes a verdict with it."""
+    if exportable.fusion != "weighted":
+        raise UserError(f"--onnx knows eval.fusion=weighted, and the run has {exportable.fusion}")
+    detect = resources.files("promptmad_jax.serving") / "onnx_detect.py"
+    function = exportable.function("onnx")
+    model = onnx_program.convert(function, exportable.arrays, exportable.image_size)
+    say(f"onnx/detector.onnx: {len(model) / 1e6:.1f} MB")
+    return {"onnx/detector.onnx": model, "onnx/detect.py": detect.read_bytes()}
+
+
 def batch_sizes(given: Sequence[str]) -> tuple[int, ...]:
     if not given or not all(text.isdecimal() and 0 < int(text) <= 4096 for text in given):
         raise UserError(f"--batch_sizes={','.join(given)}: give numbers from 1 to 4096")
@@ -132,10 +165,13 @@ def batch_sizes(given: Sequence[str]) -> tuple[int, ...]:
 
 
 def _readme(classes: Sequence[str], programs: Programs) -> str:
+    word = shlex.quote(classes[0])
     return _README.format(
         version=__version__,
         classes=", ".join(classes),
-        first=classes[0],
+        word=word,
+        text=json.dumps(classes[0], ensure_ascii=False),
+        onnx=_ONNX.format(word=word) if programs.onnx else "",
         platforms=", ".join(programs.platforms),
         batches=" and ".join(map(str, programs.sizes)),
     )

@@ -3,7 +3,7 @@
 `open_method` is the only place outside a family that maps `config.model` to code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,6 +124,10 @@ class Exportable(Protocol):
 
     def program(self, platform: str, batch_size: int) -> export.Exported:
         """The program of a batch for "cpu", "cuda" or "tpu"."""
+        ...
+
+    def function(self, platform: str) -> Callable:
+        """What the programs compute: of arrays, images and class ids."""
         ...
 
 

@@ -146,7 +146,7 @@ class Artifact:
         if machines:
             warn(
                 f"{self.folder} is compiled for {', '.join(sorted(machines))}, and this machine is "
-                f"{compiled.machine()}: the program of {batch_size} images is compiled now"
+                f"{compiled.machine()}: its program for batches of {batch_size} is compiled now"
             )
         return compiled.compile_program(self.program(batch_size))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +34,15 @@ class ExportedReconstruction:
         arrays = jax.tree.map(lambda x: shape(x.shape, x.dtype), self.arrays)
         images = shape((batch_size, size, size, 3), jnp.uint8)
         ids = shape((batch_size,), jnp.int32)
+        function = jax.jit(self.function(platform))
+        return export.export(function, platforms=(platform,))(arrays, images, ids)
+
+    def function(self, platform: str) -> Callable:
+        """See `Exportable`."""
         detector = self._detector
         if platform != "cpu":
             detector = dataclasses.replace(detector, chunking=WHOLE_BATCH)
-        compute = jax.jit(functools.partial(self._compute, detector))
-        return export.export(compute, platforms=(platform,))(arrays, images, ids)
+        return functools.partial(self._compute, detector)
 
     def _compute(self, detector, arrays, images, class_ids):
         leaves = [arrays[name] for name in self.arrays]
