@@ -42,6 +42,7 @@ setuptools.setup(
             "**/*.css",
             "**/*.js",
             "models/backbone/weights/*.npz",
+            "runs/bases/*.npz",
         ]
     },
     install_requires=[

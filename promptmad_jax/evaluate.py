@@ -22,7 +22,9 @@ _BACKBONE_WEIGHTS = define_path(
     "backbone_weights", "the backbone's or CLIP's weights (file, folder or hub id), if they moved"
 )
 _DATASET = flags.DEFINE_string(
-    "dataset", "", "zero-shot runs: a prepared data set other than that of the configuration"
+    "dataset",
+    "",
+    "another prepared data set: for zero-shot runs, and for runs whose classes were enrolled alone",
 )
 _TAXONOMY = define_path(
     "taxonomy", "zero-shot runs: replaces data.taxonomy, or says where it has moved"

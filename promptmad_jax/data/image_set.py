@@ -157,6 +157,15 @@ def _only(image_set: ImageSet, classes: tuple[str, ...], where: str) -> ImageSet
     return dataclasses.replace(kept, class_ids=ids, class_names=names)
 
 
+def of_classes(images: ImageSet, class_names: tuple[str, ...]) -> ImageSet:
+    """The images of these classes, whose ids are their places in `class_names`."""
+    places = {matching(name): k for k, name in enumerate(class_names)}
+    known = np.asarray([places.get(matching(name), -1) for name in images.class_names])
+    ids = known[images.class_ids].astype(np.int32)
+    kept = images.select(np.flatnonzero(ids >= 0))
+    return dataclasses.replace(kept, class_ids=ids[ids >= 0], class_names=class_names)
+
+
 def joined(first: ImageSet, second: ImageSet) -> ImageSet:
     """The images of both sets, class by class, those of `first` before the others."""
     names = tuple(sorted({*first.class_names, *second.class_names}))

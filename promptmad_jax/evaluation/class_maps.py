@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.evaluation.thresholds import Thresholds
 
 # The fields of `ClassMaps` with one entry per image.
 _ROWS = tuple(
@@ -46,6 +47,8 @@ class ClassMaps:
       image_scores: float [n], for a model that scores images itself and not by the maximum of the
         final map.
       types: for reports, if the model distinguishes defect types; a share has none.
+      thresholds: of the class, if known.
+      normal_level: of the final map's normal pixels.
 
     Raises:
       ValueError: the shapes do not fit together, or the "final" map is missing.
@@ -62,6 +65,8 @@ class ClassMaps:
     original_masks: tuple[np.ndarray, ...] | None = None
     image_scores: np.ndarray | None = None
     types: TypeMaps | None = None
+    thresholds: Thresholds | None = None
+    normal_level: float = 0.0
 
     def __post_init__(self):
         count, shape = len(self.filenames), self.masks.shape

@@ -57,6 +57,8 @@ def class_maps(
             maps,
             indices=indices,
             original_masks=original_masks and original_masks(name, filenames),
+            thresholds=calibration.thresholds.get(name),
+            normal_level=calibration.score_range[name][0],
         )
 
 

@@ -21,6 +21,7 @@ from promptmad_jax.methods.subject import Subject
 from promptmad_jax.models.reconstruction.weights.model_file import Canonical
 from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.base import Base
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.serving.prediction import Predictor
@@ -153,6 +154,14 @@ class Method(Protocol):
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
         """Evaluates a run; writes metrics and report. Returns the metrics.json object."""
+        ...
+
+    def base(self, files: Workdir) -> Base:
+        """The learned parts of a run, for another to begin with."""
+        ...
+
+    def begin(self, files: Workdir, base: Base, levels: Levels | None) -> None:
+        """Begins a run without classes, unless that has been done; `levels` are of its images."""
         ...
 
     def enroll(

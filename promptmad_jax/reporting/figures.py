@@ -179,7 +179,7 @@ def _outline(axes: Axes, example: Example) -> None:
     """Draws the edge of the defect and the window of the score over the final map."""
     mask, window = example.pictures["mask"], example.window
     if mask.any() and not mask.all():
-        axes.contour(mask, levels=[0.5], colors=["#60d6ff"], linewidths=0.7)
+        axes.contour(mask, levels=[0.5], colors=["#64ff46"], linewidths=0.7)
     corner, width = (window.left - 0.5, window.top - 0.5), window.width
     square = matplotlib.patches.Rectangle(corner, width, width, fill=False, ec="white", lw=0.7)
     axes.add_patch(square)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptmad_jax.evaluation.class_maps import ClassMaps
+from promptmad_jax.evaluation.regions import marking_levels
 from promptmad_jax.reporting.explanations import (
     PARTS,
     Explainer,
@@ -12,7 +13,8 @@ from promptmad_jax.reporting.explanations import (
     highest_window,
     make_explainer,
 )
-from promptmad_jax.reporting.overlay import colorize, overlay
+from promptmad_jax.reporting.marking import colour_range, draw_verdict
+from promptmad_jax.reporting.overlay import colorize
 
 LOWEST, NORMAL = "Defects that scored lowest", "Highest normal scores"
 HIGHEST = "Defects that scored highest"
@@ -85,10 +87,15 @@ def verdict(group: str, score: float, threshold: float) -> str:
 def colour_scale(class_maps: ClassMaps, name: str) -> tuple[float, float]:
     """The colour scale of one map, shared by all images of the class.
 
-    From the median of the normal images' pixels to the larger of their 99.9 % quantile and the
-    99 % quantile of the pixels on defects. A class without normal images takes the pixels off the
-    defects instead.
+    That of the final map begins at the normal level and ends at twice the height of the threshold
+    of regions above it, as `mark_regions` colours. That of others, and of a final map without
+    thresholds, goes from the median of the normal images' pixels to the larger of their 99.9 %
+    quantile and the 99 % quantile of the pixels on defects; without normal images, from that of the
+    pixels off the defects.
     """
+    if name == "final" and class_maps.thresholds is not None:
+        levels = marking_levels(class_maps.thresholds, class_maps.normal_level, score=np.inf)
+        return colour_range(*levels)
     values = class_maps.maps[name]
     normal = values[~class_maps.labels.astype(bool)].ravel()
     background = normal if normal.size else values[~class_maps.masks]
@@ -108,13 +115,14 @@ def _example(
     for name in PARTS:
         if name in maps:
             pictures[name] = colorize(maps[name][index], *scales[name])
-    pictures["final"] = overlay(image, maps["final"][index], *scales["final"])
+    final, score = maps["final"][index], float(explainer.scores[index])
+    pictures["final"] = draw_verdict(image, final, score, class_maps.thresholds, scales["final"])
     window = highest_window(maps["final"][index], pool)
     return Example(
         class_maps.filenames[index],
         class_maps.defect_types[index],
         explainer.explain(index, window),
         pictures,
-        float(explainer.scores[index]),
+        score,
         window,
     )

@@ -3,11 +3,13 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from promptmad_jax.evaluation.regions import marking_levels
+from promptmad_jax.reporting.marking import mark_regions
 from promptmad_jax.reporting.overlay import overlay
 from promptmad_jax.serving.prediction import Prediction
-from promptmad_jax.serving.result import Result, region_level
+from promptmad_jax.serving.result import Result
 
-_OUTLINE, _EDGE, _TEXT = (90, 255, 255), (0, 0, 0), (255, 255, 255)
+_TEXT = (255, 255, 255)
 _BANNERS = {"normal": (30, 120, 60), "defective": (190, 40, 40), "unknown": (110, 70, 150)}
 _LEAST_TEXT = 8  # pixels
 
@@ -25,26 +27,13 @@ def draw(image: np.ndarray, prediction: Prediction, result: Result, marked: bool
     if result.verdict is None:
         return Image.fromarray(overlay(image, result.map, *prediction.score_range))
     if result.verdict == "defective":
-        picture = Image.fromarray(_coloured(image, prediction, result))
-        width = max(1, round(min(picture.size) / 160))
-        lines = ImageDraw.Draw(picture)
-        for colour, extra in ((_EDGE, 2), (_OUTLINE, 0)):
-            for region in result.regions:
-                lines.line(region.polygon, colour, width + extra, "curve")
+        levels = marking_levels(prediction.thresholds, prediction.score_range[0], result.score)
+        picture = Image.fromarray(mark_regions(image, result.map, result.regions, *levels))
     else:
         picture = Image.fromarray(image)
     if marked:
         _write(picture, result)
     return picture
-
-
-def _coloured(image: np.ndarray, prediction: Prediction, result: Result) -> np.ndarray:
-    level, normal = region_level(prediction)
-    inside = Image.new("1", image.shape[1::-1])
-    for region in result.regions:
-        ImageDraw.Draw(inside).polygon(region.polygon, fill=1)
-    shown = np.where((result.map > level) | np.asarray(inside), result.map, normal)
-    return overlay(image, shown, normal, normal + max(2 * (level - normal), 1e-6))
 
 
 def _write(picture: Image.Image, result: Result) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from promptmad_jax.evaluation.regions import Region, find_regions, marking_levels
 from promptmad_jax.serving.prediction import Prediction
-from promptmad_jax.serving.regions import Region, find_regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +67,6 @@ def make_result(prediction: Prediction, height: int, width: int, min_region: int
     return Result(name, score, *limit, verdict, reason, novelty, *rest)
 
 
-def region_level(prediction: Prediction) -> tuple[float, float]:
-    """The threshold of the regions of a defective image, and the normal level below it."""
-    thresholds = prediction.thresholds
-    level = thresholds.image if thresholds.region is None else thresholds.region
-    # A peak is at least as high as the score, an average: so every defective image has a region.
-    level = min(level, float(np.nextafter(prediction.score, -np.inf)))
-    return level, min(prediction.score_range[0], level)
-
-
 def _judge(
     prediction: Prediction, novelty: float | None, size: tuple[int, int], min_region: int
 ) -> tuple[str, str, tuple[Region, ...]]:
@@ -85,7 +76,8 @@ def _judge(
         return "unknown", f"{prediction.unlike}: {novelty:.1f} times the limit", ()
     if not score > threshold:
         return "normal", f"score {score:.3g} up to the threshold {threshold:.3g}", ()
-    found = find_regions(prediction.anomaly_map, *region_level(prediction), size)
+    levels = marking_levels(prediction.thresholds, prediction.score_range[0], score)
+    found = find_regions(prediction.anomaly_map, *levels, size)
     regions = tuple(region for region in found if region.area >= min_region)
     reason = f"score {score:.3g} above the threshold {threshold:.3g}, "
     if not regions:

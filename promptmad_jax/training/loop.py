@@ -10,7 +10,7 @@ from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.preemption import Preemption
 from promptmad_jax.training.config import TrainConfig, evaluates_at
 from promptmad_jax.training.log import TrainLog
-from promptmad_jax.training.state import TrainState
+from promptmad_jax.training.state import TrainState, Weights
 from promptmad_jax.training.update import Metrics
 
 
@@ -89,7 +89,7 @@ def _save_last(state: TrainState, checkpoints: Checkpoints, log: TrainLog) -> No
     _check_saved(checkpoints, step)
 
 
-def save_untrained(state: TrainState, checkpoints: Checkpoints) -> None:
+def save_untrained(state: TrainState | Weights, checkpoints: Checkpoints) -> None:
     """Saves the state of a run without training steps.
 
     Raises:

@@ -4,9 +4,11 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from promptmad_jax.commands.begin import begin
 from promptmad_jax.commands.enroll import enroll, remove, reviewed_good
 from promptmad_jax.commands.evaluate import evaluate_run
 from promptmad_jax.commands.prepare import prepare
@@ -16,7 +18,11 @@ from promptmad_jax.config import parse
 from promptmad_jax.configs import quickstart
 from promptmad_jax.data.image_files import DEFAULT_READING
 from promptmad_jax.methods.method import EvaluationRequest, open_method
+from promptmad_jax.methods.reconstruction.assembly import make_detector
+from promptmad_jax.models.backbone.backbone import build_backbone
+from promptmad_jax.models.reconstruction.weights.onenip import join_params_stats
 from promptmad_jax.runs import change
+from promptmad_jax.runs.base import read_base, shipped_bases
 from promptmad_jax.runs.enrolled import FIRST_ROW, added_images
 from promptmad_jax.runs.memory_file import read_memory
 from promptmad_jax.runs.workdir import Workdir
@@ -142,6 +148,44 @@ def test_reviewed_images_of_a_trained_class(run, trained, tmp_path):
     remove(str(run.path), "bolt")
     assert contents(run) == contents(Workdir(trained / "run"))
     assert run.read_calibration().thresholds == before.thresholds
+
+
+def test_a_run_that_begins_with_what_another_has_learned(run, tmp_path):
+    new = Workdir(tmp_path / "new")
+    nuts = parts(tmp_path / "nuts", 150, 3)
+    begin(str(new.path), str(run.path), bit_depth=12)
+    calibration = enrolled(new, "nut", nuts)
+    assert list(calibration.thresholds) == ["nut"] and new.read_bank()[0] == ("nut",)
+    assert calibration.weights == run.read_calibration().weights
+    assert new.levels().high == 4095 and not new.config().data.dataset
+    old, own = (open_method(files.config()).base(files).arrays for files in (run, new))
+    jax.tree.map(np.testing.assert_array_equal, old, own)
+    begin(str(new.path), str(run.path))
+    for name, message in (
+        ("efficientnetv2_nano", f"that began with --base={run.path}; leave --base out"),
+        ("resnet50", "neither a run nor a known backbone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            begin(str(new.path), name)
+    for request, message in (
+        (EvaluationRequest(new), "has no data set"),
+        (EvaluationRequest(new, dataset="normal_folder", data_dir=run.config().data.data_dir),
+         "no test image of nut"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            evaluate_run(str(new.path), request)
+
+
+def test_the_shipped_bases_fit_their_networks():
+    for name in shipped_bases():
+        base = read_base(name)
+        backbone = build_backbone(base.config.backbone)
+        network = make_detector(base.config, backbone, None).network
+        shapes = join_params_stats(*jax.eval_shape(network.init, jax.random.key(0)))
+        assert {k: x.shape for k, x in shapes.items()} == {
+            k: x.shape for k, x in base.arrays.items()
+        }
+        assert base.config.backbone.name == name and base.calibration.step
 
 
 def test_an_interruption_leaves_the_old_run_or_the_new_one(run, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.evaluation.thresholds import Thresholds
 from promptmad_jax.reporting.diffusion_strip import make_strip, most_changed, step_source
 from promptmad_jax.reporting.explanations import Window, highest_window, make_explainer
 from promptmad_jax.reporting.gallery import (
@@ -51,6 +53,19 @@ def test_scale_belongs_to_the_class():
     on_defects = np.quantile(maps[class_maps.masks], 0.99)
     assert high == pytest.approx(max(on_defects, np.quantile(normal, 0.999)), abs=1e-6)
     assert gallery_of(class_maps).scales["final"] == (low, high)
+
+
+def test_the_final_map_is_coloured_from_the_threshold_up():
+    class_maps = dataclasses.replace(flat_case(), thresholds=Thresholds(0.5, 0.5, 9, region=0.6))
+    gallery = gallery_of(class_maps)
+    assert gallery.scales["final"] == pytest.approx((0, 1.2))
+    [alarm, *_] = gallery.groups[HIGHEST]
+    index = class_maps.filenames.index(alarm.filename)
+    marked = (alarm.pictures["final"] != class_maps.images[index]).any(-1)
+    inside = class_maps.masks[index]
+    assert marked[inside].all() and not marked[~ndimage.binary_dilation(inside, iterations=4)].any()
+    for example in gallery.groups[NORMAL]:
+        np.testing.assert_array_equal(example.pictures["final"], example.pictures["image"])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1e6])

@@ -34,6 +34,8 @@ class Classes(NamedTuple):
 
     def with_class(self, new: "Classes") -> "Classes":
         """Adds a class at the end, or replaces the memory of a known one."""
+        if not self.names:
+            return new
         k = self.place(*new.names)
         end = len(self.names) if k is None else k
         pairs = zip(self.memory, new.memory, strict=True)
@@ -61,6 +63,12 @@ def without_class(calibration: Calibration, name: str) -> Calibration:
             for field in _BY_CLASS
         },
     )
+
+
+def without_classes(calibration: Calibration) -> Calibration:
+    """The constants that concern no class."""
+    empty = {field: {} for field in (*_BY_CLASS, "checkpoint_scores")}
+    return dataclasses.replace(calibration, **empty, source="enrolled", history=())
 
 
 def joined_constants(calibration: Calibration, own: Calibration) -> Calibration:

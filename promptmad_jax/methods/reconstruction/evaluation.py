@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from promptmad_jax.evaluation.constants import Calibration
 from promptmad_jax.evaluation.spread import spread
 from promptmad_jax.methods.reconstruction.splits import Splits, further_prompts
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
@@ -17,6 +18,7 @@ def finish(
     output: Workdir,
     prompts: int = 1,
     origin: Mapping[str, str] | None = None,
+    calibration: Calibration | None = None,
 ) -> dict:
     """Evaluates a run with everything: writes metrics.json and the report, prints the table.
 
@@ -25,9 +27,11 @@ def finish(
         prompts: how many training images of each class take their turn as its prompt. The figures
             are those of the first; `prompts` in metrics.json has the spread over all.
         origin: entries of the protocol where they are not those of a run.
+        calibration: constants to keep; None reads them off the images of `splits`.
     """
     others = further_prompts(detector.config, splits.train, prompts)
-    detector, calibration = detector.choose(splits, files)
+    if calibration is None:
+        detector, calibration = detector.choose(splits, files)
     report = detector.report(output.path / "report")
     result = detector.evaluate(splits, calibration, report)
     result["protocol"] |= origin or {}

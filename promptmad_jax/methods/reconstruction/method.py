@@ -1,5 +1,6 @@
 """PromptMAD, OneNIP and UniAD as a `Method`."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
@@ -7,17 +8,19 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.config import Config, relocated
-from promptmad_jax.data.image_set import ImageSet
+from promptmad_jax.data.image_set import ImageSet, of_classes
 from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.evaluation.constants import Calibration
+from promptmad_jax.evaluation.metrics.metrics import image_scores
 from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.reconstruction.abstract import AbstractReconstruction, abstract_training
 from promptmad_jax.methods.reconstruction.assembly import reassemble
+from promptmad_jax.methods.reconstruction.beginning import base_of, begin
 from promptmad_jax.methods.reconstruction.enrolling import enroll, enrolled_images, remove
 from promptmad_jax.methods.reconstruction.evaluation import finish
 from promptmad_jax.methods.reconstruction.exporting import ExportedReconstruction
-from promptmad_jax.methods.reconstruction.splits import load_splits, load_test_images
+from promptmad_jax.methods.reconstruction.splits import Splits, load_splits, load_test_images
 from promptmad_jax.methods.reconstruction.trained import TrainedDetector
 from promptmad_jax.methods.reconstruction.training import ReconstructionTraining
 from promptmad_jax.methods.subject import Subject
@@ -25,8 +28,9 @@ from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.reconstruction.weights.model_file import Canonical
 from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.explanations import highest_window
-from promptmad_jax.reporting.overlay import overlay
+from promptmad_jax.reporting.marking import draw_verdict
 from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.base import Base
 from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.console import warn
@@ -55,10 +59,14 @@ class Reconstruction:
         return ReconstructionTraining(self.config, files)
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
-        if request.dataset or request.taxonomy:
+        without_data = not (self.config.data.dataset or self.config.data.added)
+        if request.taxonomy or (request.dataset and not without_data):
             raise UserError(
-                "--dataset and --taxonomy are for zero-shot runs; others know one data set"
+                "--taxonomy is for zero-shot runs, and --dataset for those and for runs whose "
+                "classes were enrolled; others know one data set"
             )
+        if request.dataset:
+            return self._evaluate_enrolled(files, request)
         config = relocated(self.config, request.data_dir)
         splits = load_splits(config, files)
         _check_levels(files.levels(), splits.test.levels)
@@ -66,6 +74,29 @@ class Reconstruction:
         names = detector.assembly.class_names
         splits = splits._replace(enrolled=enrolled_images(files, names))
         return finish(detector, splits, files, request.output, request.prompts)
+
+    def _evaluate_enrolled(self, files: Workdir, request: EvaluationRequest) -> dict:
+        """Evaluates a run without a data set on the test images of one, with its own constants."""
+        places = {"dataset": request.dataset, "data_dir": request.data_dir or "data"}
+        data = dataclasses.replace(self.config.data, **places)
+        config = dataclasses.replace(self.config, data=data)
+        calibration = files.read_calibration()
+        detector = _restore(config, files, calibration.step)
+        test = of_classes(load_test_images(config, files), detector.assembly.class_names)
+        if not len(test):
+            raise UserError(
+                f"--dataset={request.dataset} has no test image of "
+                f"{', '.join(test.class_names) or 'the run, which has no class yet'}"
+            )
+        none = test.select([])
+        splits = Splits(none, none, test)
+        return finish(detector, splits, files, request.output, calibration=calibration)
+
+    def base(self, files: Workdir) -> Base:
+        return base_of(_restore(self.config, files, files.read_calibration().step), files)
+
+    def begin(self, files: Workdir, base: Base, levels: Levels | None) -> None:
+        begin(self.config, files, base, levels)
 
     def enroll(
         self, files: Workdir, class_name: str, images: np.ndarray, filenames: tuple[str, ...]
@@ -113,15 +144,16 @@ class Reconstruction:
         images, names = np.asarray(test.images[rows]), [name for name, _ in keys]
         maps = maker.maps(images, test.class_ids[rows])
         final = calibration.final_map(maps, settings.fusion, names)
+        scores, limits = image_scores(final, settings.image_pool), calibration.thresholds
         return [
             ImageView(
                 image,
                 mask,
-                overlay(image, values, *calibration.score_range[name]),
+                draw_verdict(image, values, score, limits.get(name), calibration.score_range[name]),
                 highest_window(values, settings.image_pool),
             )
-            for name, image, mask, values in zip(
-                names, images, test.masks[rows], final, strict=True
+            for name, image, mask, values, score in zip(
+                names, images, test.masks[rows], final, scores, strict=True
             )
         ]
 

@@ -106,11 +106,13 @@ def further_prompts(config: Config, train: ImageSet, count: int) -> list[np.ndar
     Raises:
         UserError: the model takes no prompt image, or a class has too few images.
     """
-    if count > 1 and config.model == "uniad":
+    if config.model == "uniad":
         raise UserError(f"--prompts={count}: UniAD takes no prompt image; leave it out")
+    if count == 1:
+        return []
     first = config.eval.prompt_index
     fewest = int(np.bincount(train.class_ids).min())
-    if count > 1 and first + count > fewest:
+    if first + count > fewest:
         raise UserError(
             f"--prompts={count}: the smallest class has {fewest} training images, and "
             f"eval.prompt_index is {first}; give at most {max(1, fewest - first)}"

@@ -18,6 +18,7 @@ from promptmad_jax.methods.zero_shot.trained import TrainedZeroShot, make_report
 from promptmad_jax.methods.zero_shot.training import ZeroShotTraining
 from promptmad_jax.reporting.compared_runs import ImageView, Key
 from promptmad_jax.reporting.report import Report
+from promptmad_jax.runs.base import Base
 from promptmad_jax.runs.manifest import same_files
 from promptmad_jax.runs.restore import restore_weights
 from promptmad_jax.runs.workdir import Workdir
@@ -59,6 +60,12 @@ class ZeroShot:
             )
         target = load_target(config)
         return _restore(config, files).finish(target, files, request.output)
+
+    def base(self, files: Workdir) -> NoReturn:
+        _refuse("--base")
+
+    def begin(self, files: Workdir, base: Base, levels: Levels | None) -> NoReturn:
+        _refuse("--base")
 
     def enroll(
         self, files: Workdir, class_name: str, images: np.ndarray, filenames: tuple[str, ...]

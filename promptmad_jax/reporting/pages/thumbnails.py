@@ -13,7 +13,7 @@ from promptmad_jax.reporting.explanations import Window
 from promptmad_jax.reporting.gallery import Example
 
 THUMBNAIL = 224
-OUTLINE_COLOUR = np.array([96, 214, 255], np.uint8)
+OUTLINE_COLOUR = np.array([100, 255, 70], np.uint8)
 WINDOW_COLOUR = (255, 255, 255)
 
 
@@ -49,7 +49,7 @@ def encode(picture: np.ndarray) -> str:
 
 
 def encode_overlay(picture: np.ndarray, mask: np.ndarray, window: Window) -> str:
-    """Encodes an overlay with the edge of the defect in blue and the score's window in white."""
+    """Encodes an overlay with the edge of the defect in green and the score's window in white."""
     inside = _shrink_mask(mask)
     edge = ndimage.binary_dilation(inside) & ~inside
     outlined = np.where(edge[..., None], OUTLINE_COLOUR, np.asarray(_shrink(picture)))

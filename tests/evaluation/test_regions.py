@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from promptmad_jax.serving.regions import find_regions
+from promptmad_jax.evaluation.regions import find_regions
 
 
 def two_peaks():

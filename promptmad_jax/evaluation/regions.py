@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from promptmad_jax.evaluation.metrics.regions import EIGHT_NEIGHBOURS
+from promptmad_jax.evaluation.thresholds import Thresholds
 
 # A region reaches down to this share of its peak's height above the normal level.
 _HEIGHT = 0.7
@@ -29,6 +30,19 @@ class Region(NamedTuple):
     centre: tuple[float, float]
     peak: float
     polygon: tuple[tuple[float, float], ...]
+
+
+def marking_levels(thresholds: Thresholds, normal: float, score: float) -> tuple[float, float]:
+    """The threshold of the regions of a defective image, and the normal level below it.
+
+    Args:
+        normal: level of the class's normal pixels.
+        score: of the image.
+    """
+    level = thresholds.image if thresholds.region is None else thresholds.region
+    # A peak is at least as high as the score, an average: so every defective image has a region.
+    level = min(level, float(np.nextafter(score, -np.inf)))
+    return level, min(normal, level)
 
 
 def find_regions(
