@@ -13,7 +13,7 @@ class Decisions:
     Attributes:
       found: of the defective images; None without any.
       alarms: of the normal images; None without any.
-      pixel_alarms: share of the normal pixels above the threshold; None if unknown.
+      pixel_alarms: share of the normal images' pixels above the threshold; None if unknown.
       source: the images that set the thresholds, in words; "" if unknown.
       promise: the share of false alarms that they stand for, in words; "" if unknown.
     """
@@ -44,7 +44,7 @@ def class_decisions(result: Mapping) -> dict[str, Decisions]:
         decisions[name] = Decisions(
             _proportion(own["image_recall"], counts["defective"]),
             _proportion(own["image_fpr"], counts["normal"]),
-            own["pixel_fpr"],
+            own.get("pixel_fpr_good"),  # Older evaluations lack it.
             _counted([promises[name]["images"]]) if name in promises else "",
             _promise(promises[name]) if name in promises else "",
         )

@@ -17,6 +17,8 @@ MEANINGS = {
     "pixel_recall": "share of the defects' pixels that are marked",
     "pixel_f1": "harmonic mean of precision and recall of the pixels",
     "pixel_fpr": "share of the normal pixels that are marked (false-positive rate)",
+    "pixel_fpr_good": "share of the pixels of normal images that are marked; what the threshold is "
+    "set for",
     "image_accuracy": "share of the images that are judged rightly",
     "image_precision": "share of the alarms that are real",
     "image_recall": "share of the defective images that are found",

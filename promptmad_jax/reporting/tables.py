@@ -23,6 +23,7 @@ HEADINGS = {
     "pixel_recall": "P-rec",
     "pixel_f1": "P-F1",
     "pixel_fpr": "P-FPR",
+    "pixel_fpr_good": "P-FPR good",
     "image_accuracy": "I-acc",
     "image_precision": "I-prec",
     "image_recall": "I-rec",

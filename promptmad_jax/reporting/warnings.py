@@ -130,7 +130,7 @@ def _rates(result: Mapping) -> Iterator[str]:
     }
     for what, far, asked in (
         ("good images raise an alarm", images, known["image_fpr"]),
-        ("good pixels lie above the threshold", pixels, known["pixel_fpr"]),
+        ("pixels of good images lie above the threshold", pixels, known["pixel_fpr"]),
     ):
         if far:
             yield f"more {what} than the {rounded(asked)} % asked for: {_listed(far)}"

@@ -22,6 +22,7 @@ THRESHOLD_METRICS = tuple(
         "image_recall image_f1 image_fpr"
     ).split()
 )
+GOOD = "pixel_fpr_good"
 _OF_DEFECTS = ("iou", "precision", "recall", "f1")
 
 
@@ -95,6 +96,9 @@ def _missing(name: str, counts: Confusion, whole: int, unit: str) -> str | None:
 class Decisions:
     """Collects the threshold metrics of classes.
 
+    With them comes `GOOD`, the share of normal images' pixels above the threshold: the rate that it
+    is set for, whereas a defect raises the normal pixels around it.
+
     Args:
       thresholds: class -> thresholds of a pixel and of an image; further entries are ignored.
     """
@@ -103,7 +107,7 @@ class Decisions:
         self._thresholds = {
             name: (float(pixel), float(image)) for name, (pixel, image, *_) in thresholds.items()
         }
-        self._block = Block(THRESHOLD_METRICS)
+        self._block = Block((*THRESHOLD_METRICS, GOOD))
 
     def check(self, class_name: str) -> None:
         """Raises UserError for a class without thresholds."""
@@ -116,8 +120,13 @@ class Decisions:
     def add(self, class_name: str, scored: ClassScores) -> None:
         """Adds the decisions on the final maps of one class."""
         images = image_sample(scored.scores, scored.labels)
-        figures = threshold_metrics(scored.pixels, images, self._thresholds[class_name])
-        self._block.add(class_name, *figures)
+        pixel, image = self._thresholds[class_name]
+        values, undefined = threshold_metrics(scored.pixels, images, (pixel, image))
+        limit = np.asarray(pixel, scored.maps.dtype)
+        shares = scored.truth.images((scored.maps > limit).mean((1, 2)))[~scored.labels]
+        values[GOOD] = float(shares.mean()) if len(shares) else None
+        missing = {} if len(shares) else {GOOD: "no normal image"}
+        self._block.add(class_name, values, undefined | missing)
 
     def add_unknown(self, class_name: str, reason: str) -> None:
         """Adds a class without test images, of which only the thresholds are known."""
