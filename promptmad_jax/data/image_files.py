@@ -180,6 +180,12 @@ class ImageFile:
         return np.asarray(self._image).astype(np.uint8)
 
 
+def pixel_count(data: bytes) -> int:
+    """The pixels that an image's header claims; raises ImageFileError if it is none."""
+    image = _open(data, data)
+    return image.width * image.height
+
+
 @contextlib.contextmanager
 def opened(source: Source, max_megapixels: float = MAX_MEGAPIXELS) -> Iterator[ImageFile]:
     """Opens and decodes an image; one at a time if it is huge, as long as the context lasts.

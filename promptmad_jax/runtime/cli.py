@@ -15,6 +15,7 @@ from promptmad_jax.runtime.cpu.memory import keep_freed_memory
 from promptmad_jax.runtime.cpu.vector_width import use_wide_vectors
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.flag_help import describe_command
+from promptmad_jax.runtime.full_disk import refused_write
 from promptmad_jax.runtime.platforms import unavailable_platform
 
 _ELSEWHERE = "if a connection was lost, another process died first, and its own log says why"
@@ -61,7 +62,7 @@ def _run(main: Callable[[list[str]], object]) -> NoReturn:
     except BrokenPipeError:  # See `quiet_pipe`.
         raise
     except Exception as error:
-        if (reason := unavailable_platform(error)) is not None:
+        if (reason := unavailable_platform(error) or refused_write(error)) is not None:
             _exit(reason)
         if not leaving.process_name():
             raise

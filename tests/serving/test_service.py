@@ -19,7 +19,7 @@ from promptmad_jax.runtime.errors import UserError  # noqa: E402
 from promptmad_jax.serving.prediction import Prediction  # noqa: E402
 from promptmad_jax.serving.service.app import Service  # noqa: E402
 from promptmad_jax.serving.service.device_queue import Busy, DeviceQueue  # noqa: E402
-from promptmad_jax.serving.service.uploads import Limits  # noqa: E402
+from promptmad_jax.serving.service.uploads import Limits, Memory  # noqa: E402
 
 THRESHOLDS = Thresholds(0.4, 0.5, 30, 0.45, 1.0, 0.05, (0.01, 0.1))
 
@@ -178,6 +178,17 @@ def test_waiting_images_are_scored_together_and_others_refused():
     assert predictor.batches == [1, 4, 1]
     with pytest.raises(Busy):
         device.submit(image, "bolt")
+
+
+def test_requests_share_memory():
+    memory = Memory(100)
+    with memory.share() as first, memory.share() as second:
+        first(90)
+        with pytest.raises(Busy):
+            second(20)
+        first(90)  # Nobody else holds any.
+    with memory.share() as alone:
+        alone(1000)
 
 
 def test_a_failure_belongs_to_its_request():

@@ -21,7 +21,7 @@ from promptmad_jax.serving.result import make_result
 from promptmad_jax.serving.service.device_queue import Busy, DeviceQueue, Scored
 from promptmad_jax.serving.service.meters import Meters
 from promptmad_jax.serving.service.results import RecentResults
-from promptmad_jax.serving.service.uploads import Limits, read_image
+from promptmad_jax.serving.service.uploads import Limits, Memory, read_image
 
 _PAGE = {"": ("index.html", "text/html"), "page.css": ("page.css", "text/css")}
 _PAGE |= {"page.js": ("page.js", "text/javascript")}
@@ -57,7 +57,7 @@ class Service:
         self._predictor, self._device, self._reading = predictor, device, reading
         self._limits, self._token, self._save = limits, token, save
         self._thresholds, self._ready = dict(thresholds), ready
-        self._results = RecentResults(limits.kept)
+        self._results, self._memory = RecentResults(limits.kept), Memory(limits.held)
         self._meters = Meters(lambda: device.depth)
 
     def app(self) -> FastAPI:
@@ -98,13 +98,14 @@ class Service:
             raise HTTPException(404, str(error)) from error
         if not self._ready():
             raise HTTPException(503, "the detector is being loaded", {"Retry-After": "5"})
-        image = await read_image(request, self._limits, self._reading)
         try:
-            scored = await asyncio.wrap_future(self._device.submit(image, class_name))
+            with self._memory.share() as take:
+                image = await read_image(request, self._limits, self._reading, take)
+                scored = await asyncio.wrap_future(self._device.submit(image, class_name))
+                answer = await run_in_threadpool(self._answer, image, scored)
         except Busy as error:
             wait = str(max(1, math.ceil(error.seconds)))
             raise HTTPException(429, str(error), {"Retry-After": wait}) from error
-        answer = await run_in_threadpool(self._answer, image, scored)
         total = time.monotonic() - began
         self._meters.seconds.observe(total)
         self._meters.verdicts.labels(answer["class_name"], answer["verdict"] or "none").inc()

@@ -14,10 +14,10 @@ _POLL_SECONDS = 0.1
 
 
 class Busy(Exception):
-    """The queue is full.
+    """The queue or the memory is full.
 
     Attributes:
-        seconds: until it has likely room.
+        seconds: until there is likely room.
     """
 
     def __init__(self, seconds: float):

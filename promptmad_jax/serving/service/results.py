@@ -33,12 +33,17 @@ class Kept:
         return content.getvalue()
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.image.nbytes + self.prediction.anomaly_map.nbytes
+
+    @property
     def _result(self) -> Result:
         return make_result(self.prediction, *self.image.shape[:2])
 
 
 class RecentResults:
-    """Results by a random name; the oldest go when their images take more than `limit` bytes."""
+    """Results by a random name; the oldest go when all take more than `limit` bytes."""
 
     def __init__(self, limit: int):
         self._limit, self._bytes = limit, 0
@@ -50,9 +55,9 @@ class RecentResults:
         name = secrets.token_urlsafe(16)
         with self._lock:
             self._kept[name] = Kept(image, prediction)
-            self._bytes += image.nbytes
+            self._bytes += self._kept[name].nbytes
             while self._bytes > self._limit and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].image.nbytes
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return name
 
     def get(self, name: str) -> Kept | None:
