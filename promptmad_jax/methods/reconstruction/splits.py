@@ -106,10 +106,10 @@ def further_prompts(config: Config, train: ImageSet, count: int) -> list[np.ndar
     Raises:
         UserError: the model takes no prompt image, or a class has too few images.
     """
-    if config.model == "uniad":
-        raise UserError(f"--prompts={count}: UniAD takes no prompt image; leave it out")
     if count == 1:
         return []
+    if config.model == "uniad":
+        raise UserError(f"--prompts={count}: UniAD takes no prompt image; leave it out")
     first = config.eval.prompt_index
     fewest = int(np.bincount(train.class_ids).min())
     if first + count > fewest:
