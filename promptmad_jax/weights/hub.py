@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.weights import pickles
 from promptmad_jax.weights.files import SUFFIXES
@@ -56,11 +57,14 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
 
     # HTTPError is that of the HTTP client in use, which changes between versions of the hub.
     from huggingface_hub.errors import GatedRepoError, HTTPError, RemoteEntryNotFoundError
+    from huggingface_hub.utils.logging import set_verbosity_error
 
     for name in names:
         cached = try_to_load_from_cache(repository, name, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
+    say(f"fetching {repository} from the Hugging Face hub")
+    set_verbosity_error()  # Retries without a network are reported once, by the error below.
     for name in names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision))
@@ -76,7 +80,8 @@ def _from_hub(repository: str, revision: str | None, names: tuple[str, ...], set
             raise UserError(
                 f"{setting}={repository}: cannot fetch {name} ({reason}); download "
                 f"{' or '.join(names)} of the Hugging Face repository {repository} on a connected "
-                f"machine, put it into a folder here and set {setting} to that folder"
+                f"machine, put it into a folder here and set {setting} (of a run: "
+                "--backbone_weights) to that folder"
             ) from error
     raise UserError(
         f"{setting}={repository}: the Hugging Face repository holds no {' or '.join(names)} on "

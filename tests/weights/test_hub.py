@@ -67,7 +67,7 @@ def test_offline_says_what_to_fetch_and_which_key_to_set(tmp_path, monkeypatch):
         resolve("owner/name@main", *NAMES)
     message = str(caught.value)
     assert "download model.safetensors or flax_model.msgpack of the Hugging Face" in message
-    assert "repository owner/name" in message and "set backbone.weights to that folder" in message
+    assert "repository owner/name" in message and "--backbone_weights) to that folder" in message
 
 
 @pytest.mark.parametrize("name", NAMES)
