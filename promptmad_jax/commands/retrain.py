@@ -4,7 +4,7 @@ import dataclasses
 
 from promptmad_jax.commands.train import run_training
 from promptmad_jax.config import relocated
-from promptmad_jax.runs.enrolled import ADDED, added_images, enrolled_bytes, file_of
+from promptmad_jax.runs.enrolled import ADDED, ENROLLED, enrolled_bytes, file_of, images_by_class
 from promptmad_jax.runs.resume import newest_step
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -26,7 +26,7 @@ def retrain(
     """
     files = Workdir(workdir)
     config = relocated(files.config(), data_dir, weights)
-    enrolled = added_images(files)
+    enrolled = images_by_class(files, ADDED, ENROLLED)
     if not enrolled:
         raise UserError(
             f"no image was enrolled in {workdir}: there is nothing to add to its training images"

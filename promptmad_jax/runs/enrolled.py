@@ -3,6 +3,7 @@ training images, `added/CLASS.npz`, when `retrain` began it.
 
 images            uint8 [n, S, S, 3], resized
 filenames         [n], as they were given
+levels            of added images with more than 8 bits, their black and white
 trained           of a class that was trained: its constants before, as in calibration.json
 trained_patches, trained_images, trained_descriptions: its memory and its gallery before
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.constants import Calibration, from_json, to_json
 from promptmad_jax.evaluation.novelty import ClassGallery
 from promptmad_jax.runs.workdir import Workdir
@@ -44,11 +46,13 @@ class EnrolledClass:
 
     Attributes:
         trained: None for a class that was not trained.
+        levels: of added images, those that they were read with if they had more than 8 bits.
     """
 
     images: np.ndarray
     filenames: tuple[str, ...]
     trained: TrainedClass | None = None
+    levels: Levels | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -79,19 +83,19 @@ def enrolled_names(files: Workdir, folder: str = ENROLLED) -> tuple[str, ...]:
     return tuple(sorted(p.name[:-4] for p in folder.iterdir() if p.name.endswith(".npz")))
 
 
-def added_images(files: Workdir) -> dict[str, EnrolledClass]:
-    """The images of a run by class that are no part of its data set: added, then enrolled.
+def images_by_class(files: Workdir, *folders: str) -> dict[str, EnrolledClass]:
+    """The images in these folders of a run, those of the first before the others.
 
     Raises:
         UserError: a file is damaged.
     """
     classes: dict[str, EnrolledClass] = {}
-    for folder in (ADDED, ENROLLED):
+    for folder in folders:
         for name in enrolled_names(files, folder):
             new = read_enrolled(files, name, folder)
             before = classes.get(name, replace(new, images=new.images[:0], filenames=()))
             joined = before.with_images(new.images, new.filenames)
-            classes[name] = replace(joined, trained=None)
+            classes[name] = replace(joined, trained=None, levels=files.levels() or new.levels)
     return dict(sorted(classes.items()))
 
 
@@ -107,7 +111,8 @@ def read_enrolled(files: Workdir, class_name: str, folder: str = ENROLLED) -> En
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             filenames = tuple(map(str, arrays["filenames"]))
-            return EnrolledClass(arrays["images"], filenames, _trained(arrays, class_name))
+            levels = Levels(*map(float, arrays["levels"])) if "levels" in arrays else None
+            return EnrolledClass(arrays["images"], filenames, _trained(arrays, class_name), levels)
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is damaged ({error}): restore it from a copy of the run"
@@ -117,6 +122,8 @@ def read_enrolled(files: Workdir, class_name: str, folder: str = ENROLLED) -> En
 def enrolled_bytes(enrolled: EnrolledClass) -> bytes:
     """The content of the file."""
     arrays = {"images": enrolled.images, "filenames": np.array(enrolled.filenames, str)}
+    if enrolled.levels is not None:
+        arrays["levels"] = np.array(enrolled.levels.to_json())
     if (trained := enrolled.trained) is not None:
         [gallery] = trained.calibration.gallery.values()
         arrays |= {

@@ -1,5 +1,6 @@
 """A run on good parts alone is given classes and images without training, and they go again."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -19,11 +20,12 @@ from promptmad_jax.configs import quickstart
 from promptmad_jax.data.image_files import DEFAULT_READING
 from promptmad_jax.methods.method import EvaluationRequest, open_method
 from promptmad_jax.methods.reconstruction.assembly import make_detector
+from promptmad_jax.methods.reconstruction.splits import load_splits
 from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.reconstruction.weights.onenip import join_params_stats
 from promptmad_jax.runs import change
 from promptmad_jax.runs.base import read_base, shipped_bases
-from promptmad_jax.runs.enrolled import FIRST_ROW, added_images
+from promptmad_jax.runs.enrolled import FIRST_ROW, enrolled_bytes, file_of, images_by_class
 from promptmad_jax.runs.memory_file import read_memory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -117,7 +119,8 @@ def test_a_new_class_leaves_the_others_as_they_are(run, trained, tmp_path, capsy
     assert names == ("bolt", "nut", "tile")
     np.testing.assert_array_equal(prompts, longer[1][[0, 2, 1]])
     assert new.read_manifest()["train_images"] + new.read_manifest()["held_out_images"] == 17
-    assert list(added_images(new)) == ["nut"] and len(added_images(new)["nut"].images) == 5
+    added = images_by_class(new, "added")
+    assert list(added) == ["nut"] and len(added["nut"].images) == 5
     shutil.rmtree(new.path / "added")
     with pytest.raises(UserError, match="added holds none of the images"):
         evaluate_run(str(new.path), EvaluationRequest(new))
@@ -158,6 +161,14 @@ def test_a_run_that_begins_with_what_another_has_learned(run, tmp_path):
     assert list(calibration.thresholds) == ["nut"] and new.read_bank()[0] == ("nut",)
     assert calibration.weights == run.read_calibration().weights
     assert new.levels().high == 4095 and not new.config().data.dataset
+    [nut] = images_by_class(new, "enrolled").values()
+    other = Workdir(tmp_path / "other")
+    (other.path / "added").mkdir(parents=True)
+    (other.path / file_of("nut", "added")).write_bytes(enrolled_bytes(nut))
+    data = dataclasses.replace(new.config().data, added=True, holdout=0.1)
+    splits = load_splits(dataclasses.replace(new.config(), data=data), other)
+    assert (len(splits.train), len(splits.held), len(splits.test)) == (2, 1, 0)
+    assert splits.train.levels == new.levels() and splits.train.class_names == ("nut",)
     old, own = (open_method(files.config()).base(files).arrays for files in (run, new))
     jax.tree.map(np.testing.assert_array_equal, old, own)
     begin(str(new.path), str(run.path))

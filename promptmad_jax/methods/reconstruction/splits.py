@@ -11,7 +11,7 @@ from promptmad_jax.config import Config
 from promptmad_jax.data.holdout import hold_out
 from promptmad_jax.data.image_set import ImageSet, joined, load_image_set, normal_set
 from promptmad_jax.evaluation.calibration import NormalImages
-from promptmad_jax.runs.enrolled import ADDED, added_images
+from promptmad_jax.runs.enrolled import ADDED, images_by_class
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.processes import leader_first, this_run
@@ -58,7 +58,7 @@ def _load(config: Config, split: str, files: Workdir | None) -> ImageSet:
 
 
 def _added(files: Workdir | None) -> ImageSet:
-    classes = added_images(files) if files is not None else {}
+    classes = images_by_class(files, ADDED) if files is not None else {}
     if not classes:
         raise UserError(
             f"{files and files.path / ADDED} holds none of the images that the run was trained on: "
@@ -69,15 +69,17 @@ def _added(files: Workdir | None) -> ImageSet:
     names = tuple(name for own in classes.values() for name in own.filenames)
     digest = hashlib.sha256(json.dumps([names, ids.tolist()]).encode() + images.tobytes())
     added = normal_set(images, ids, tuple(classes), names)
-    return replace(added, fingerprint=digest.hexdigest())
+    levels = next(iter(classes.values())).levels
+    return replace(added, fingerprint=digest.hexdigest(), levels=levels)
 
 
 def _prepared(config: Config, split: str) -> ImageSet:
     data = config.data
     if not data.dataset:
         raise UserError(
-            "the run has no data set, since its classes were enrolled: `promptmad calibrate` sets "
-            "its thresholds, and `promptmad retrain` trains a run on its images"
+            "the run has no data set, since its classes were enrolled: `promptmad evaluate "
+            "--dataset=NAME --data_dir=DIR` tests it on that of a prepared one, and `promptmad "
+            "retrain` trains a run on its images"
         )
     return load_image_set(
         data.dataset,
