@@ -16,6 +16,9 @@ from promptmad_jax.runtime.paths import define_path
 
 _OUTPUT = define_path("output", "folder for index.html", required=True)
 _DATA_DIR = define_path("data_dir", "folder of the prepared data set, if it has moved")
+_BACKBONE_WEIGHTS = define_path(
+    "backbone_weights", "the backbone's or CLIP's weights (file, folder or hub id), if all moved"
+)
 _PICTURES = flags.DEFINE_integer(
     "pictures", 8, "images to show with the map of each run; 0 runs no model", lower_bound=0
 )
@@ -37,7 +40,7 @@ def main(argv: list[str]) -> None:
         _PICTURES.value,
         _GROUP_SEEDS.value,
         _JSON.value,
-        _DATA_DIR.value,
+        (_DATA_DIR.value, _BACKBONE_WEIGHTS.value),
     )
     print(f"comparison: {page}")
 

@@ -29,6 +29,9 @@ _ACTIVATION = flags.DEFINE_enum(
     "activation of CLIP weights without a config.json: OpenAI's use quick_gelu, most of "
     "open_clip's gelu",
 )
+_BACKBONE_WEIGHTS = define_path(
+    "backbone_weights", "the weights of a run's backbone (file, folder or hub id), if they moved"
+)
 _LIST = flags.DEFINE_bool("list", False, "print the formats of each kind of network")
 
 
@@ -43,7 +46,8 @@ def main(argv: list[str]) -> None:
     if not (_INPUT.value and _OUTPUT.value):
         raise UserError("give --input and --output, or --list")
     check_target(_OUTPUT.value, _INPUT.value, _OVERWRITE.value)
-    print(convert(_INPUT.value, _OUTPUT.value, _FROM.value, _TO.value, _ACTIVATION.value))
+    formats = _FROM.value, _TO.value, _ACTIVATION.value
+    print(convert(_INPUT.value, _OUTPUT.value, *formats, _BACKBONE_WEIGHTS.value))
 
 
 if __name__ == "__main__":

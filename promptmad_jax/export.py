@@ -19,6 +19,9 @@ from promptmad_jax.runtime.paths import define_path
 
 _WORKDIR = define_path("workdir", "the working directory of a trained run", required=True)
 _OUTPUT = define_path("output", "folder to write; a name that ends in .zip packs it", required=True)
+_BACKBONE_WEIGHTS = define_path(
+    "backbone_weights", "the backbone's or CLIP's weights (file, folder or hub id), if they moved"
+)
 _PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "of cpu, cuda and tpu, separated by commas")
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "8"], "images that a program takes at once")
 _DTYPE = flags.DEFINE_enum(
@@ -42,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"unknown argument {argv[1]}: use the flags that --help shows")
     sizes = batch_sizes(_BATCH_SIZES.value)
     programs = Programs(_PLATFORMS.value, sizes, _DTYPE.value, _COMPILED.value, _ONNX.value)
-    export(_WORKDIR.value, _OUTPUT.value, programs)
+    export(_WORKDIR.value, _OUTPUT.value, programs, _BACKBONE_WEIGHTS.value)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from promptmad_jax.runtime.paths import define_path
 
 _WORKDIR = define_path("workdir", "the working directory of a trained run")
 _EXPORT = define_path("export", "an exported detector, folder or .zip, in place of a run")
+_BACKBONE_WEIGHTS = define_path(
+    "backbone_weights", "the backbone's or CLIP's weights (file, folder or hub id), if they moved"
+)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 exposes it to all")
 _PORT = flags.DEFINE_integer("port", 8000, "port to listen on", lower_bound=0, upper_bound=65535)
 _TOKEN_FILE = define_path(
@@ -26,7 +29,10 @@ _TOKEN_FILE = define_path(
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "most images scored together", lower_bound=1)
 _WAIT_MS = flags.DEFINE_float(
-    "wait_ms", 3.0, "milliseconds that a first image waits for others", lower_bound=0
+    "wait_ms",
+    3.0,
+    "milliseconds that a first image waits for others, while several come at once",
+    lower_bound=0,
 )
 _QUEUE = flags.DEFINE_integer("queue", 64, "images that may wait; others get 429", lower_bound=1)
 _MAX_MEGABYTES = flags.DEFINE_float("max_megabytes", 64, "of an image file", lower_bound=0.001)
@@ -53,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
         max_megapixels=_MAX_MEGAPIXELS.value,
         timeout=_TIMEOUT.value,
     )
-    serve(_WORKDIR.value, _EXPORT.value, settings)
+    serve(_WORKDIR.value, _EXPORT.value, settings, _BACKBONE_WEIGHTS.value)
 
 
 if __name__ == "__main__":

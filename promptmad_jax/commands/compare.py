@@ -21,14 +21,16 @@ from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.errors import UserError
 
 
-def shown_images(directory: Path, keys: Sequence[Key], data_dir: str = "") -> list[ImageView]:
-    """Test images as a run sees them; its prepared data set may be in another `data_dir`.
+def shown_images(
+    directory: Path, keys: Sequence[Key], places: tuple[str, str] = ("", "")
+) -> list[ImageView]:
+    """Test images as a run sees them; for `places` see `relocated`.
 
     Raises:
         UserError: if the directory holds figures but no model, or the data set lacks an image.
     """
     files = Workdir(str(directory))
-    return open_method(relocated(files.config(), data_dir)).shown_images(files, keys)
+    return open_method(relocated(files.config(), *places)).shown_images(files, keys)
 
 
 def compare_runs(
@@ -37,7 +39,7 @@ def compare_runs(
     pictures: int = 0,
     seeds: bool = False,
     summaries: str | Path | None = None,
-    data_dir: str = "",
+    places: tuple[str, str] = ("", ""),
 ) -> Path:
     """Writes the comparison of two or more runs, the first of which is the reference.
 
@@ -46,7 +48,7 @@ def compare_runs(
         cannot give its pictures, terminal and page say why, and the page is written without them.
       seeds: merge runs that differ only in their seeds, see `group_seeds`.
       summaries: folder for a small JSON file per run or group of seeds.
-      data_dir: where the prepared data set is, if it has moved.
+      places: of the prepared data set and of the backbone's weights, if they have moved.
 
     Returns:
       The path of the page.
@@ -68,7 +70,7 @@ def compare_runs(
         if summaries:
             write_summaries(Path(summaries), runs)
         try:
-            rows = _side_by_side(runs, images[:pictures], data_dir)
+            rows = _side_by_side(runs, images[:pictures], places)
         except UserError as error:
             no_pictures = str(error)
             print(f"no pictures of single images: {no_pictures}")
@@ -76,7 +78,7 @@ def compare_runs(
 
 
 def _side_by_side(
-    runs: Sequence[Run], images: Sequence[Disagreement], data_dir: str
+    runs: Sequence[Run], images: Sequence[Disagreement], places: tuple[str, str]
 ) -> list[PictureRow]:
     """The images as each run sees them."""
     if not images:
@@ -84,7 +86,7 @@ def _side_by_side(
     keys = [(entry.image.class_name, entry.image.filename) for entry in images]
     labels, views = (
         [run.label for run in runs],
-        [shown_images(run.path, keys, data_dir) for run in runs],
+        [shown_images(run.path, keys, places) for run in runs],
     )
     return [
         side_by_side(labels, image, own)

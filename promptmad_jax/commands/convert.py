@@ -10,6 +10,7 @@ from pathlib import Path
 
 from promptmad_jax.clip.weights import clip
 from promptmad_jax.clip.weights.config_file import config_of, config_path, write_config
+from promptmad_jax.config import relocated
 from promptmad_jax.methods.method import open_method
 from promptmad_jax.models.backbone import efficientnet as networks
 from promptmad_jax.models.backbone.efficientnet_backbone import layer_shapes
@@ -44,7 +45,12 @@ class Family:
 
 
 def convert(
-    source: str, target: str, from_format: str, to_format: str, activation: str | None = None
+    source: str,
+    target: str,
+    from_format: str,
+    to_format: str,
+    activation: str | None = None,
+    weights: str = "",
 ) -> str:
     """Reads `source` and writes `target`, for CLIP with a config.json; returns a summary.
 
@@ -52,12 +58,13 @@ def convert(
         source: a weight file, or the working directory of a trained run.
         from_format: a format, or "auto". to_format: a format of the same family.
         activation: of CLIP, see `config_of`.
+        weights: of a run's backbone, if they have moved.
 
     Raises:
         UserError: a file that cannot be read, is of another format, or does not fit.
     """
     run = Path(source).is_dir()
-    tensors = trained_tensors(source) if run else read_tensors(source, allow_pickles=True)
+    tensors = trained_tensors(source, weights) if run else read_tensors(source, allow_pickles=True)
     family, found = detect(tensors, source)
     if from_format not in ("auto", found):
         raise UserError(
@@ -108,14 +115,14 @@ def detect(tensors: Tensors, origin: str) -> tuple[Family, str]:
     )
 
 
-def trained_tensors(workdir: str) -> Canonical:
+def trained_tensors(workdir: str, weights: str = "") -> Canonical:
     """Reads a run's checkpoint, the one that `eval.checkpoint` names, and its backbone.
 
     The backbone's BatchNorms are apart, as in the file that the run took them from; those of random
     or shipped weights are folded.
     """
     files = Workdir(workdir)
-    return open_method(files.config()).run_weights(files)
+    return open_method(relocated(files.config(), "", weights)).run_weights(files)
 
 
 def describe_formats() -> str:

@@ -12,7 +12,7 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from promptmad_jax import __version__
-from promptmad_jax.config import with_dtype
+from promptmad_jax.config import relocated, with_dtype
 from promptmad_jax.data.levels import PIXEL_RANGE
 from promptmad_jax.methods.method import Exportable, Method, open_method
 from promptmad_jax.runs.manifest import package_versions
@@ -82,14 +82,17 @@ class Programs:
             raise UserError(f"--compiled: this machine computes on {here}: add it to --platforms")
 
 
-def export(workdir: str, output: str, programs: Programs) -> None:
+def export(workdir: str, output: str, programs: Programs, weights: str = "") -> None:
     """Exports a run.
+
+    Args:
+        weights: of the backbone, if they have moved.
 
     Raises:
         UserError: there is no evaluated run, or the output holds something else.
     """
     files = Workdir(workdir)
-    method = open_method(with_dtype(files.config(), programs.dtype))
+    method = open_method(with_dtype(relocated(files.config(), "", weights), programs.dtype))
     if output.lower().endswith(".zip"):
         outputs.check_file(output, "--output", (workdir,), overwrite=False)
         artifact.write_zip(Path(output), *_contents(files, method, programs))

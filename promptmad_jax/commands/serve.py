@@ -39,8 +39,11 @@ class Settings:
     timeout: float
 
 
-def serve(workdir: str, export: str, settings: Settings) -> None:
+def serve(workdir: str, export: str, settings: Settings, weights: str = "") -> None:
     """Serves a run or an exported detector until a signal stops it.
+
+    Args:
+        weights: of the run's backbone, if they have moved.
 
     Raises:
         UserError: packages are missing, the detector cannot be loaded, or the port is taken.
@@ -51,7 +54,9 @@ def serve(workdir: str, export: str, settings: Settings) -> None:
     token = _token(settings.token_file)
     if settings.host not in _LOOPBACK and not token:
         warn(f"--host={settings.host} lets everyone who reaches this machine use the service")
-    predictor, calibration, levels, save = _exported(export) if export else _trained(workdir)
+    predictor, calibration, levels, save = (
+        _exported(export) if export else _trained(workdir, weights)
+    )
     warming = ThreadPoolExecutor(1).submit(_warm_up, predictor, settings.batch_size)
     # Imported while the detector becomes warm.
     from promptmad_jax.serving.service.app import Service
@@ -79,14 +84,14 @@ def _exported(path: str):
     return artifact.predictor(), artifact.calibration(), artifact.levels(), None
 
 
-def _trained(workdir: str):
+def _trained(workdir: str, weights: str):
     from promptmad_jax.commands.calibrate import changed
     from promptmad_jax.commands.predictors import run_predictor
     from promptmad_jax.runs.workdir import Workdir
     from promptmad_jax.runtime.lock import locked
 
     files = Workdir(workdir)
-    predictor = run_predictor(workdir, None, "")()
+    predictor = run_predictor(workdir, None, "", weights)()
 
     def save(name: str, threshold: float):
         with locked(files.path):

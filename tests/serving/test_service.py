@@ -48,9 +48,9 @@ class Brightest:
             raise UserError(f"the model has no class {class_name!r}")
 
 
-def png(level=200, size=(12, 10)):
+def png(level=200, size=(12, 10), mode="RGB"):
     content = io.BytesIO()
-    Image.new("RGB", size, (level,) * 3).save(content, "PNG")
+    Image.new(mode, size, level * 0x10101 if mode == "RGB" else level).save(content, "PNG")
     return content.getvalue()
 
 
@@ -99,6 +99,7 @@ def test_an_answer_and_its_pictures(client):
         (b"hello", 415, "not an image of a known format"),
         (b"", 422, "no image"),
         (png()[:-30], 422, "cannot be decoded"),
+        (png(mode="I;16"), 422, "has more than 8 bits"),
         (bytes(200_000), 413, "the image takes more than 0.1 MB"),
         (huge(), 413, "2500 megapixels"),
     ],

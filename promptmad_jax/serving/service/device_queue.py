@@ -45,8 +45,8 @@ class _Job:
 class DeviceQueue:
     """Scores images in batches in a thread of its own, which alone uses the device.
 
-    A batch is what waits when the device is free, at most `batch_size` images; the first image
-    waits at most `patience` seconds for others.
+    A batch is what waits when the device is free, at most `batch_size` images. After a batch of
+    several, the first image of the next waits at most `patience` seconds for others.
 
     Args:
         capacity: images that may wait; more are refused.
@@ -56,6 +56,7 @@ class DeviceQueue:
         self._predictor, self._batch_size, self._patience = predictor, batch_size, patience
         self._jobs: queue.Queue[_Job] = queue.Queue(capacity)
         self._seconds = 0.1  # for an image, smoothed
+        self._several = False  # images were in the batch before
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -96,12 +97,13 @@ class DeviceQueue:
             batch = [self._jobs.get(timeout=_POLL_SECONDS)]
         except queue.Empty:
             return []
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._patience * self._several
         while len(batch) < self._batch_size:
             try:
                 batch.append(self._jobs.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 break
+        self._several = len(batch) > 1
         return batch
 
     def _score(self, jobs: list[_Job], class_name: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from promptmad_jax.data.image_files import ImageFileError, Reading, pixel_count
 from promptmad_jax.serving.service.device_queue import Busy
 
-_STATUS = {"not_an_image": 415, "too_large": 413, "unreadable": 422}
+_STATUS = {"not_an_image": 415, "too_large": 413, "unreadable": 422, "bit_depth": 422}
 # Of a decoded image: Pillow's copy, the array, and the map of its size.
 _BYTES_PER_PIXEL = 12
 
@@ -39,10 +40,10 @@ class Limits:
 
 
 class Memory:
-    """Memory of all requests together; used from the event loop alone."""
+    """Memory of all requests together."""
 
     def __init__(self, limit: int):
-        self._limit, self._held = limit, 0
+        self._limit, self._held, self._lock = limit, 0, threading.Lock()
 
     @contextlib.contextmanager
     def share(self) -> Iterator[Take]:
@@ -54,15 +55,17 @@ class Memory:
 
         def take(count: int) -> None:
             nonlocal own
-            if self._held > own and self._held + count > self._limit:
-                raise Busy(1.0)
-            own += count
-            self._held += count
+            with self._lock:
+                if self._held > own and self._held + count > self._limit:
+                    raise Busy(1.0)
+                own += count
+                self._held += count
 
         try:
             yield take
         finally:
-            self._held -= own
+            with self._lock:
+                self._held -= own
 
 
 async def read_image(request: Request, limits: Limits, reading: Reading, take: Take) -> np.ndarray:
@@ -84,13 +87,16 @@ async def read_image(request: Request, limits: Limits, reading: Reading, take: T
     if not body:
         raise HTTPException(422, "no image: send its bytes as the body, or a form with a file")
     try:
-        pixels = await run_in_threadpool(pixel_count, body)
-        if pixels <= reading.max_megapixels * 1e6:  # Else it is refused.
-            take(_BYTES_PER_PIXEL * pixels)
-        image, _ = await run_in_threadpool(reading.rgb, body)
+        return await run_in_threadpool(_decoded, body, reading, take)
     except ImageFileError as error:
         raise HTTPException(_STATUS[error.kind], error.reason) from error
-    return image
+
+
+def _decoded(body: bytes, reading: Reading, take: Take) -> np.ndarray:
+    pixels = pixel_count(body)
+    if pixels <= reading.max_megapixels * 1e6:  # Else it is refused.
+        take(_BYTES_PER_PIXEL * pixels)
+    return reading.rgb(body)[0]
 
 
 async def _body(request: Request, limit: int, take: Take) -> bytes:
