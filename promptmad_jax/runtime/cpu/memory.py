@@ -74,6 +74,12 @@ def hand_back_after_compilations() -> None:
         monitoring.register_event_duration_secs_listener(_hand_back)
 
 
+def hand_back() -> None:
+    """Hands free memory back, if freed memory is kept."""
+    if _keeps:
+        _trim(keep_at_end=0)
+
+
 def finish_call(results: Any, count: int) -> None:
     """Waits for the results of a program that runs many times, so that one call's block is free
     before the next call allocates its own. Does nothing on an accelerator, which queues calls.
@@ -98,7 +104,7 @@ def finish_call(results: Any, count: int) -> None:
 def _hand_back(event: str, seconds: float, **details: object) -> None:
     del details
     if event == _COMPILED and seconds > _LONG_COMPILATION_S:
-        _trim(keep_at_end=0)
+        hand_back()
 
 
 def _trim(keep_at_end: int) -> None:

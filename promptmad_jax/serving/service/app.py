@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from promptmad_jax import __version__
 from promptmad_jax.data.image_files import Reading
 from promptmad_jax.evaluation.thresholds import Thresholds
+from promptmad_jax.runtime.cpu.memory import hand_back
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.serving.prediction import Predictor
 from promptmad_jax.serving.result import make_result
@@ -27,6 +28,9 @@ _PAGE = {"": ("index.html", "text/html"), "page.css": ("page.css", "text/css")}
 _PAGE |= {"page.js": ("page.js", "text/javascript")}
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "
 _POLICY += "'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+# Bytes of an image from which the memory that it took is handed back at once.
+_LARGE = 64_000_000
 
 # Sets and keeps the image threshold of a class.
 Save = Callable[[str, float], Thresholds]
@@ -106,12 +110,14 @@ class Service:
         except Busy as error:
             wait = str(max(1, math.ceil(error.seconds)))
             raise HTTPException(429, str(error), {"Retry-After": wait}) from error
+        if image.nbytes > _LARGE:
+            del image, scored
+            await run_in_threadpool(hand_back)
         total = time.monotonic() - began
         self._meters.seconds.observe(total)
         self._meters.verdicts.labels(answer["class_name"], answer["verdict"] or "none").inc()
-        timing = {"queue": scored.waited, "device": scored.computed, "total": total}
-        milliseconds = {name: round(1000 * seconds, 2) for name, seconds in timing.items()}
-        return answer | {"milliseconds": milliseconds}
+        answer["milliseconds"]["total"] = _milliseconds(total)
+        return answer
 
     def _answer(self, image, scored: Scored) -> dict:
         result = make_result(scored.prediction, *image.shape[:2])
@@ -128,6 +134,10 @@ class Service:
             "regions": [region._asdict() for region in result.regions],
             "map": f"/v1/results/{name}/map.npy",
             "overlay": f"/v1/results/{name}/overlay.png",
+            "milliseconds": {
+                "queue": _milliseconds(scored.waited),
+                "device": _milliseconds(scored.computed),
+            },
         }
 
     def classes(self) -> dict:
@@ -185,6 +195,10 @@ class Service:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Content-Security-Policy"] = _POLICY
         return response
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1000 * seconds, 2)
 
 
 def _page(name: str) -> Response:
