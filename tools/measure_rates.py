@@ -9,6 +9,7 @@ at most 100 of the others are scored as new. Nothing is trained. Splits that the
 are left out. The second command prints the table of docs/line.md.
 """
 
+import functools
 import json
 import pathlib
 
@@ -132,12 +133,13 @@ def _expected(limits: Thresholds, new: int) -> tuple[float, float]:
 def _maps(memory: Memory, patches: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
     """The memory's maps float32 [n, S, S]; `ids` are the images that it knows, -1 for new ones."""
 
-    def compute(patches, ids):
+    @jax.jit
+    def compute(memory, patches, ids):
         classes = np.zeros(len(ids), np.int32)
         found = match(memory, patches, classes, search(memory, patches, classes, ids, limit=1))
         return jax.image.resize(found.distance, (len(ids), size, size), "bilinear")
 
-    return _batched(jax.jit(compute), patches, ids)
+    return _batched(functools.partial(compute, memory), patches, ids)
 
 
 def table(rows: list[dict], rate: float = _RATES[0]) -> list[str]:

@@ -10,7 +10,7 @@ from promptmad_jax.runs.base import Base, read_base, shipped_bases, without_data
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.config_file import load_config
-from promptmad_jax.runtime.console import say, warn
+from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.paths import absolute
 
@@ -40,8 +40,9 @@ def begin(workdir: str, name: str, weights: str = "", bit_depth: int | None = No
             f"{_OWN} has only seen drawn pictures and finds little in those of a camera: for them "
             "take --base=efficientnetv2_b0, with its weights from the hub or by --backbone_weights"
         )
+    if config.backbone.weights == "random":
+        warn("the backbone is random and finds little: name its weights by --backbone_weights")
     levels = Levels.of_bits(bit_depth) if bit_depth else None
-    say(f"beginning {workdir} with {name}")
     with outputs.claim(workdir, outputs.TRAIN, "--workdir") as folder:
         open_method(config).begin(Workdir(folder), base, levels)
 
@@ -50,7 +51,7 @@ def _find(name: str) -> Base:
     if name in shipped_bases():
         return read_base(name)
     files = Workdir(absolute(name))
-    if files.path.exists():
+    if (files.path / "checkpoints").exists():
         return open_method(files.config()).base(files)
     source = "quickstart.py" if name == _OWN else f"promptmad_folder.py:backbone={name}"
     try:

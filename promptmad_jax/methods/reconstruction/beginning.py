@@ -20,6 +20,7 @@ from promptmad_jax.runs.memory_file import ENTRY as MEMORY
 from promptmad_jax.runs.memory_file import MEMORY_FILE, memory_bytes
 from promptmad_jax.runs.resume import newest_step
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.files import write_bytes_atomic
@@ -68,6 +69,7 @@ def begin(config: Config, files: Workdir, base: Base, levels: Levels | None) -> 
                 + "; leave --base out to enrol in that run, or give another --workdir"
             )
         return
+    say(f"beginning {files.path} with {base.name}")
     load_backbone(config.backbone)  # Refuses weights of another network before anything is written.
     frozen, size = backbone_weights(config).facts(), config.data.image_size
     none = Memory(*(np.zeros(shape, np.float32) for shape in ((0, 0, 0), *[(0, 0)] * 4)))
