@@ -27,11 +27,16 @@ class Decisions:
     @property
     def sentence(self) -> str:
         """Defects found and false alarms with their intervals, and what the thresholds rest on."""
+        if self.found is None and self.alarms is None:
+            expected = self.promise and f"{self.promise} false alarms"
+            return ", ".join(filter(None, ["no test image", expected, self._rest]))
         found = _with_interval(self.found, "of defects found", "no defect to find")
         alarms = _with_interval(self.alarms, "false alarms", "no normal image to raise an alarm")
-        return ", ".join(
-            filter(None, [found, alarms, self.source and f"thresholds from {self.source}"])
-        )
+        return ", ".join(filter(None, [found, alarms, self._rest]))
+
+    @property
+    def _rest(self) -> str:
+        return self.source and f"thresholds from {self.source}"
 
 
 def class_decisions(result: Mapping) -> dict[str, Decisions]:
@@ -61,7 +66,8 @@ def all_decisions(result: Mapping) -> Decisions | None:
     if len(images) > 1:
         source += " per class"
     found, alarms = (_sum([getattr(own, kind) for own in classes]) for kind in ("found", "alarms"))
-    return Decisions(found, alarms, None, source)
+    promises = {own.promise for own in classes}
+    return Decisions(found, alarms, None, source, promises.pop() if len(promises) == 1 else "")
 
 
 def calibration(result: Mapping) -> Mapping:

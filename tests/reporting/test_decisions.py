@@ -1,5 +1,7 @@
 """What the first screen says: defects found, false alarms, and warnings."""
 
+import dataclasses
+
 import pytest
 
 from promptmad_jax.evaluation.proportion import Proportion
@@ -51,6 +53,10 @@ def test_sentences(result):
     assert both.sentence.endswith("from 3 to 20 normal images per class")
     plain = evaluate(make_class("nut", defective=0), thresholds=THRESHOLDS)
     assert class_decisions(plain)["nut"].sentence.startswith("no defect to find, 100 % false")
+    untested = dataclasses.replace(nut, found=None, alarms=None).sentence
+    assert untested == (
+        "no test image, expected 0.1 to 17 % false alarms, thresholds from 20 normal images"
+    )
 
 
 def test_warnings(result):
