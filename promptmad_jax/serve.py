@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"unknown argument {argv[1]}: use the flags that --help shows")
     if bool(_WORKDIR.value) == bool(_EXPORT.value):
         raise UserError("give --workdir of a run, or --export of an exported detector")
+    if _EXPORT.value and _BACKBONE_WEIGHTS.value:
+        raise UserError("--backbone_weights goes with --workdir: an artifact holds its own")
     from promptmad_jax.commands.serve import Settings, serve
 
     settings = Settings(

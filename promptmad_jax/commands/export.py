@@ -157,8 +157,9 @@ def _onnx(exportable: Exportable) -> dict[str, bytes]:
     detect = resources.files("promptmad_jax.serving") / "onnx_detect.py"
     function = exportable.function("onnx")
     model = onnx_program.convert(function, exportable.arrays, exportable.image_size)
-    say(f"onnx/detector.onnx: {len(model) / 1e6:.1f} MB")
-    return {"onnx/detector.onnx": model, "onnx/detect.py": detect.read_bytes()}
+    say(f"{artifact.ONNX}detector.onnx: {len(model) / 1e6:.1f} MB")
+    names = f"{artifact.ONNX}detector.onnx", f"{artifact.ONNX}detect.py"
+    return dict(zip(names, (model, detect.read_bytes()), strict=True))
 
 
 def batch_sizes(given: Sequence[str]) -> tuple[int, ...]:

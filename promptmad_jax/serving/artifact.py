@@ -5,6 +5,7 @@
     programs/PLATFORM-bN-DTYPE.bin   StableHLO of a batch of N images, serialized by `jax.export`
     compiled/MACHINE/bN-DTYPE.bin   the same, compiled for machines of that name, if asked for
     calibration.json, normal_images.npz   as in a run
+    onnx/detector.onnx, onnx/detect.py   the same for a machine without JAX, if asked for
     README.md            how to use it
 
 A program takes (arrays, images uint8 [N, S, S, 3], class ids int32 [N]) and returns the maps,
@@ -41,7 +42,7 @@ from promptmad_jax.serving.predictor import ClassPredictor
 
 MANIFEST, ARRAYS, CALIBRATION = "manifest.json", "arrays.safetensors", "calibration.json"
 FORMAT = "promptmad_jax artifact 1"
-_COMPILED = "compiled/"
+ONNX, _COMPILED = "onnx/", "compiled/"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ def _read(path: Path, name: str) -> bytes:
 
 
 class Artifact:
-    """A folder that `promptmad export` wrote, every file compared with its checksum.
+    """A folder that `promptmad export` wrote, its files compared with their checksums.
+
+    The form in ONNX stays unread: it is for machines without this code.
 
     Raises:
         UserError: it is none, it is damaged, or of another version.
@@ -114,7 +117,8 @@ class Artifact:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder).expanduser()
         self.manifest = self._read_manifest()
-        self._content = {name: self._checked(name) for name in self.manifest.files}
+        names = (name for name in self.manifest.files if not name.startswith(ONNX))
+        self._content = {name: self._checked(name) for name in names}
 
     def calibration(self) -> Calibration:
         """Constants, thresholds and gallery."""

@@ -8,6 +8,8 @@ Images have 8 bits. Regions of defects are where the map is above `thresholds[..
 """
 
 import base64
+import hashlib
+import io
 import json
 import sys
 import zlib
@@ -52,11 +54,17 @@ class Detector:
     """The detector of an artifact's folder."""
 
     def __init__(self, folder: Path):
-        read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
-        self.manifest, self.constants = read("manifest.json"), read("calibration.json")
-        self.gallery = np.load(folder / "normal_images.npz")
+        self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.constants = json.loads(self._checked(folder, "calibration.json"))
+        self.gallery = np.load(io.BytesIO(self._checked(folder, "normal_images.npz")))
         onnxruntime.set_default_logger_severity(3)  # Not of constants that nothing uses.
-        self.session = onnxruntime.InferenceSession(folder / "onnx" / "detector.onnx")
+        self.session = onnxruntime.InferenceSession(self._checked(folder, "onnx/detector.onnx"))
+
+    def _checked(self, folder: Path, name: str) -> bytes:
+        content = (folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.manifest["files"][name]:
+            raise ValueError(f"{folder / name} is damaged: its checksum differs")
+        return content
 
     def __call__(self, image: Image.Image, class_name: str) -> tuple[str, float, np.ndarray]:
         """Verdict, score and anomaly map [S, S] of an image."""
