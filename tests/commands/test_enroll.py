@@ -20,12 +20,12 @@ from promptmad_jax.configs import quickstart
 from promptmad_jax.data.image_files import DEFAULT_READING
 from promptmad_jax.methods.method import EvaluationRequest, open_method
 from promptmad_jax.methods.reconstruction.assembly import make_detector
-from promptmad_jax.methods.reconstruction.splits import load_splits
+from promptmad_jax.methods.reconstruction.splits import class_prompts, load_splits
 from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.reconstruction.weights.onenip import join_params_stats
 from promptmad_jax.runs import change
 from promptmad_jax.runs.base import read_base, shipped_bases
-from promptmad_jax.runs.enrolled import FIRST_ROW, enrolled_bytes, file_of, images_by_class
+from promptmad_jax.runs.enrolled import FIRST_ROW
 from promptmad_jax.runs.memory_file import read_memory
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime.errors import UserError
@@ -80,6 +80,23 @@ def contents(run):
     return [(run.path / name).read_bytes() for name in FILES]
 
 
+def with_added(config):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, added=True))
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    """`retrain` returns the images that it would train on."""
+
+    def begin(config, output, prepare):
+        files = Workdir(output)
+        prepare(files)
+        assert config == with_added(config)
+        return load_splits(config, files)
+
+    monkeypatch.setattr("promptmad_jax.commands.retrain.run_training", begin)
+
+
 def test_a_new_class_leaves_the_others_as_they_are(run, trained, tmp_path, capsys):
     before, memory, bank = run.read_calibration(), read_memory(run).trained, run.read_bank()
     (tmp_path / "nuts").mkdir()
@@ -113,20 +130,18 @@ def test_a_new_class_leaves_the_others_as_they_are(run, trained, tmp_path, capsy
         enrolled(run, "NUT", tmp_path / "nuts" / "1.png")
     with pytest.raises(UserError, match=r"images of nut were enrolled .* `promptmad retrain"):
         run_training(configuration(trained), str(run.path))
-    new = Workdir(tmp_path / "new")
-    retrain(str(run.path), str(new.path))
-    names, prompts, *_ = new.read_bank()
-    assert names == ("bolt", "nut", "tile")
+    splits = retrain(str(run.path), str(tmp_path / "new"))
+    names, prompts = splits.train.class_names, class_prompts(splits.train, 0)
+    assert names == splits.test.class_names == ("bolt", "nut", "tile") and not len(splits.test)
     np.testing.assert_array_equal(prompts, longer[1][[0, 2, 1]])
-    assert new.read_manifest()["train_images"] + new.read_manifest()["held_out_images"] == 17
-    added = images_by_class(new, "added")
-    assert list(added) == ["nut"] and len(added["nut"].images) == 5
-    shutil.rmtree(new.path / "added")
+    assert len(splits.train) + len(splits.held) == 17
+    np.testing.assert_array_equal(np.unique(splits.held.class_ids), [0, 1, 2])
+    shutil.rmtree(tmp_path / "new" / "added")
     with pytest.raises(UserError, match="added holds none of the images"):
-        evaluate_run(str(new.path), EvaluationRequest(new))
+        load_splits(with_added(run.config()), Workdir(tmp_path / "new"))
     remove(str(run.path), "nut")
     with pytest.raises(UserError, match="no image was enrolled"):
-        retrain(str(run.path), str(new.path))
+        retrain(str(run.path), str(tmp_path / "new"))
     assert contents(run) == contents(Workdir(trained / "run"))
     assert set(run.read_calibration().gallery) == {"bolt", "tile"}
 
@@ -161,12 +176,7 @@ def test_a_run_that_begins_with_what_another_has_learned(run, tmp_path):
     assert list(calibration.thresholds) == ["nut"] and new.read_bank()[0] == ("nut",)
     assert calibration.weights == run.read_calibration().weights
     assert new.levels().high == 4095 and not new.config().data.dataset
-    [nut] = images_by_class(new, "enrolled").values()
-    other = Workdir(tmp_path / "other")
-    (other.path / "added").mkdir(parents=True)
-    (other.path / file_of("nut", "added")).write_bytes(enrolled_bytes(nut))
-    data = dataclasses.replace(new.config().data, added=True, holdout=0.1)
-    splits = load_splits(dataclasses.replace(new.config(), data=data), other)
+    splits = retrain(str(new.path), str(tmp_path / "other"), steps=3)
     assert (len(splits.train), len(splits.held), len(splits.test)) == (2, 1, 0)
     assert splits.train.levels == new.levels() and splits.train.class_names == ("nut",)
     old, own = (open_method(files.config()).base(files).arrays for files in (run, new))
