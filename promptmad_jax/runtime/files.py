@@ -19,10 +19,10 @@ def is_local(path: epath.PathLike) -> bool:
 def absolute(path: epath.PathLike) -> epath.Path:
     """Returns the absolute path; an address such as `gs://bucket/run` is absolute.
 
-    `epath.Path.resolve` would take `gs://bucket` for a folder below the current one.
+    `epath.Path.resolve` would take `gs://bucket` for a folder below the current one, and raises
+    RuntimeError at a link to itself.
     """
-    path = epath.Path(path)
-    return path.resolve() if is_local(path) else path
+    return epath.Path(os.path.realpath(path)) if is_local(path) else epath.Path(path)
 
 
 def check_room(folder: epath.PathLike, size: int) -> None:

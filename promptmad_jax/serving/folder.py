@@ -92,9 +92,10 @@ def predict_files(
 
 def refuse_overlap(images: Images, output: str, flag: str) -> None:
     """Refuses outputs beside the images: an overlay could replace one, or be scored later."""
-    target = Path(output).resolve()
+    target = Path(os.path.realpath(output))
     for path, _ in images:
-        if target in path.resolve().parents:
+        # Not `resolve`, which raises RuntimeError at a link to itself.
+        if target in Path(os.path.realpath(path)).parents:
             raise UserError(f"{path} lies inside {flag}={output}; choose another output folder")
 
 

@@ -88,7 +88,7 @@ def watched_folders(paths: list[str], outputs: dict[str, str]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"--watch: {folder} is no folder")
         for flag, path in outputs.items():
-            ours, theirs = Path(absolute(path)).resolve(), folder.resolve()
+            ours, theirs = (Path(os.path.realpath(p)) for p in (absolute(path), folder))
             if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
                 raise UserError(f"{flag}={path} and the watched {folder} lie in each other")
     return folders

@@ -10,7 +10,7 @@ from PIL import Image
 
 from promptmad_jax.data.image_files import ImageFileError
 from promptmad_jax.evaluation.thresholds import Thresholds
-from promptmad_jax.serving.folder import find_images, predict_files, score
+from promptmad_jax.serving.folder import find_images, predict_files, refuse_overlap, score
 from promptmad_jax.serving.prediction import Prediction
 from promptmad_jax.serving.results import Options
 
@@ -45,13 +45,15 @@ def parts(tmp_path):
     image[20:30, 50:60, 0] = 200
     Image.fromarray(image).save(folder / "a.png")
     Image.fromarray(image + np.array([0, 9, 0], np.uint8)).save(folder / "d.png")
-    (folder / "b.png").write_text("not an image")
+    (folder / "b.png").symlink_to("b.png")
     return folder
 
 
 def written(parts, output, *options):
     output.mkdir(exist_ok=True)
-    assert predict_files(Spots(), find_images([str(parts)]), "bolt", output, *options) == 5
+    images = find_images([str(parts)])
+    refuse_overlap(images, str(output), "--output")
+    assert predict_files(Spots(), images, "bolt", output, *options) == 5
     rows = [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
     return rows, list(csv.DictReader((output / "scores.csv").open(newline="")))
 
