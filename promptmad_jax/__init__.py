@@ -27,7 +27,7 @@ def load(path: str | os.PathLike, defects: str = "") -> "LoadedDetector":
     Raises:
         UserError: the folder holds no trained run, or one that is damaged or not yet evaluated.
     """
-    from promptmad_jax.serving.artifact import is_artifact
+    from promptmad_jax.serving.artifact_files import is_artifact
 
     if is_artifact(path):
         from promptmad_jax.serving.artifact import load_artifact

@@ -14,13 +14,14 @@ from jax import export as jax_export
 from promptmad_jax import __version__
 from promptmad_jax.config import relocated, with_dtype
 from promptmad_jax.data.levels import PIXEL_RANGE
+from promptmad_jax.evaluation.novelty import GALLERY_FILE
 from promptmad_jax.methods.method import Exportable, Method, open_method
 from promptmad_jax.runs.manifest import package_versions
 from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving import artifact, compiled, onnx_program
+from promptmad_jax.serving import artifact_files, compiled, onnx_program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _README = """\
@@ -95,33 +96,33 @@ def export(workdir: str, output: str, programs: Programs, weights: str = "") -> 
     method = open_method(with_dtype(relocated(files.config(), "", weights), programs.dtype))
     if output.lower().endswith(".zip"):
         outputs.check_file(output, "--output", (workdir,), overwrite=False)
-        artifact.write_zip(Path(output), *_contents(files, method, programs))
+        artifact_files.write_zip(Path(output), *_contents(files, method, programs))
     else:
         with outputs.claim(output, outputs.EXPORT, "--output") as folder:
             manifest, contents = _contents(files, method, programs)
-            old = artifact.files_of(folder)
-            with outputs.staged(folder, artifact.MANIFEST, old) as stage:
-                artifact.write_folder(stage, manifest, contents)
+            old = artifact_files.files_of(folder)
+            with outputs.staged(folder, artifact_files.MANIFEST, old) as stage:
+                artifact_files.write_folder(stage, manifest, contents)
     print(f"{output}: an artifact for {', '.join(programs.platforms)}")
 
 
 def _contents(
     files: Workdir, method: Method, programs: Programs
-) -> tuple[artifact.ArtifactManifest, dict[str, bytes]]:
+) -> tuple[artifact_files.ArtifactManifest, dict[str, bytes]]:
     """The manifest and the other files by name."""
     files.read_calibration()  # Says what is missing.
     contents = {
         name: (files.path / name).read_bytes()
-        for name in (artifact.CALIBRATION, artifact.GALLERY_FILE)
+        for name in (artifact_files.CALIBRATION, GALLERY_FILE)
     }
     exportable = method.exportable(files)
-    contents[artifact.ARRAYS] = safetensors.numpy.save(exportable.arrays)
+    contents[artifact_files.ARRAYS] = safetensors.numpy.save(exportable.arrays)
     contents |= _programs(exportable, programs)
     if programs.onnx:
         contents |= _onnx(exportable)
     contents["README.md"] = _readme(exportable.class_names, programs).encode()
-    manifest = artifact.ArtifactManifest(
-        artifact.FORMAT,
+    manifest = artifact_files.ArtifactManifest(
+        artifact_files.FORMAT,
         {"promptmad_jax": __version__} | package_versions(),
         tuple(programs.platforms),
         programs.sizes,
@@ -131,7 +132,7 @@ def _contents(
         exportable.fusion,
         exportable.image_pool,
         (files.read_manifest() or {}).get(PIXEL_RANGE),
-        artifact.checksums(contents),
+        artifact_files.checksums(contents),
     )
     return manifest, contents
 
@@ -140,12 +141,12 @@ def _programs(exportable: Exportable, programs: Programs) -> dict[str, bytes]:
     """The programs by name."""
     contents, here = {}, jax_export.default_export_platform()
     for platform, size in itertools.product(programs.platforms, programs.sizes):
-        name = artifact.program_name(platform, size, programs.dtype)
+        name = artifact_files.program_name(platform, size, programs.dtype)
         program = exportable.program(platform, size)
         contents[name] = bytes(program.serialize())
         say(f"{name}: {len(contents[name]) / 1e6:.1f} MB")
         if programs.compiled and platform == here:
-            name = artifact.compiled_name(size, programs.dtype)
+            name = compiled.file_name(size, programs.dtype)
             contents[name] = compiled.save(program)
     return contents
 
@@ -157,8 +158,8 @@ def _onnx(exportable: Exportable) -> dict[str, bytes]:
     detect = resources.files("promptmad_jax.serving") / "onnx_detect.py"
     function = exportable.function("onnx")
     model = onnx_program.convert(function, exportable.arrays, exportable.image_size)
-    say(f"{artifact.ONNX}detector.onnx: {len(model) / 1e6:.1f} MB")
-    names = f"{artifact.ONNX}detector.onnx", f"{artifact.ONNX}detect.py"
+    say(f"{artifact_files.ONNX}detector.onnx: {len(model) / 1e6:.1f} MB")
+    names = f"{artifact_files.ONNX}detector.onnx", f"{artifact_files.ONNX}detect.py"
     return dict(zip(names, (model, detect.read_bytes()), strict=True))
 
 

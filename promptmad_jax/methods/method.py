@@ -110,7 +110,7 @@ class AbstractTraining(Protocol):
 
 
 class Exportable(Protocol):
-    """A trained detector as arrays and programs; see `serving/artifact.py` for their form.
+    """A trained detector as arrays and programs; see `serving/artifact_files.py` for their form.
 
     Attributes:
         arrays: by name, the first argument of the programs.

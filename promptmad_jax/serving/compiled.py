@@ -14,6 +14,13 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from promptmad_jax.runtime.cpu import processor
 
+FOLDER = "compiled/"
+
+
+def file_name(batch_size: int, dtype: str) -> str:
+    """The file of a program that is compiled for this machine."""
+    return f"{FOLDER}{machine()}/b{batch_size}-{dtype}.bin"
+
 
 def machine() -> str:
     """Names what machine code depends on: the device and its kind, and the versions of JAX."""

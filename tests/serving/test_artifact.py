@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 from jax import export
 
-from promptmad_jax.serving import artifact, compiled
+from promptmad_jax.serving import artifact, artifact_files, compiled
 
 
 def scale(arrays, images, class_ids):
@@ -21,15 +21,15 @@ def test_programs_compiled_before(tmp_path, here, monkeypatch, capsys):
     shapes = shape((2, 4, 4, 3), jnp.uint8), shape((2,), jnp.int32)
     program = export.export(jax.jit(scale), platforms=("cpu",))(arrays, *shapes)
     contents = {
-        artifact.ARRAYS: safetensors.numpy.save(arrays),
-        artifact.program_name("cpu", 2, "float32"): bytes(program.serialize()),
-        artifact.compiled_name(2, "float32"): compiled.save(program),
+        artifact_files.ARRAYS: safetensors.numpy.save(arrays),
+        artifact_files.program_name("cpu", 2, "float32"): bytes(program.serialize()),
+        compiled.file_name(2, "float32"): compiled.save(program),
     }
-    manifest = artifact.ArtifactManifest(
-        artifact.FORMAT, {"jax": jax.__version__}, ("cpu",), (2,), "float32", ("a", "b", "c"), 4,
-        "memory", 1, None, artifact.checksums(contents),
+    manifest = artifact_files.ArtifactManifest(
+        artifact_files.FORMAT, {"jax": jax.__version__}, ("cpu",), (2,), "float32",
+        ("a", "b", "c"), 4, "memory", 1, None, artifact_files.checksums(contents),
     )  # fmt: skip
-    artifact.write_folder(tmp_path, manifest, contents)
+    artifact_files.write_folder(tmp_path, manifest, contents)
     if here:
         monkeypatch.setattr(compiled, "compile_program", None)
     else:
