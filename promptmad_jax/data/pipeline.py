@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicate
+from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicate, replicated
 from promptmad_jax.runtime.processes import gather_objects, this_run
 
 
@@ -34,18 +34,23 @@ class BatchOrder:
     def __init__(self, seed: int, class_ids: np.ndarray, batch_size: int, num_textures: int):
         self.seed, self.class_ids = seed, np.asarray(class_ids)
         self.batch_size, self.num_textures = batch_size, num_textures
-        self._members = {c: np.flatnonzero(self.class_ids == c) for c in np.unique(self.class_ids)}
+        # The images class by class: where each image's class begins in it, and its size.
+        self._by_class = np.argsort(self.class_ids, kind="stable")
+        _, own, counts = np.unique(self.class_ids, return_inverse=True, return_counts=True)
+        self._starts, self._counts = (np.cumsum(counts) - counts)[own], counts[own]
         self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
 
     def __call__(self, step: int) -> BatchIndices:
         """The batch of step `step`, counted from 0."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         epochs, offsets = np.divmod(positions, len(self.class_ids))
-        image = np.array(
-            [self._permutation(int(e))[o] for e, o in zip(epochs, offsets, strict=True)], np.int32
-        )
+        image = np.empty(self.batch_size, np.int32)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            image[here] = self._permutation(int(epoch))[offsets[here]]
         rng = np.random.default_rng([self.seed, 1, step])
-        prompt = np.array([rng.choice(self._members[c]) for c in self.class_ids[image]], np.int32)
+        member = self._starts[image] + rng.integers(0, self._counts[image])
+        prompt = self._by_class[member].astype(np.int32)
         texture = rng.integers(self.num_textures, size=self.batch_size, dtype=np.int32)
         return BatchIndices(image, prompt, texture)
 
@@ -102,10 +107,64 @@ def take(arrays: TrainArrays, indices: BatchIndices) -> TrainBatch:
     )
 
 
+# A TPU tiles the last two dimensions; over the first one, rows of whole tiles are gathered where
+# they lie, and rows of any other form are laid out anew, all of them, in every step.
+_LANES = 128
+
+
+class _PackedRows:
+    """Rows [N, ...] of an array that is stored as [N, K, 128], zeros at the end of each."""
+
+    def __init__(self, packed: jax.Array, shape: tuple[int, ...]):
+        self._packed, self._shape = packed, shape
+
+    def __getitem__(self, rows: Any) -> jax.Array:
+        taken = self._packed[rows].reshape(len(rows), -1)
+        return taken[:, : math.prod(self._shape)].reshape(len(rows), *self._shape)
+
+
+def _pack(x: np.ndarray) -> np.ndarray:
+    """[N, ...] to [N, K, 128]; numbers per row stay [N]."""
+    if x.ndim == 1:
+        return x
+    flat = x.reshape(len(x), -1)
+    if rest := -flat.shape[1] % _LANES:
+        flat = np.pad(flat, ((0, 0), (0, rest)))
+    return flat.reshape(len(x), -1, _LANES)
+
+
+def _packed_shape(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """The shape and type of `_pack` of an array."""
+    shape = x.shape if x.ndim == 1 else (len(x), -(-math.prod(x.shape[1:]) // _LANES), _LANES)
+    return jax.ShapeDtypeStruct(shape, x.dtype)
+
+
+def _packed_cut(arrays: Any, mesh: Mesh, take: Take) -> Callable[..., Any]:
+    """The jitted cut of a batch from `arrays`, whose leaves it takes packed."""
+    shapes = [x.shape[1:] for x in jax.tree.leaves(arrays)]
+    structure = jax.tree.structure(arrays)
+
+    def cut(packed: list[jax.Array], indices: BatchIndices) -> Any:
+        rows = [
+            _PackedRows(x, shape) if shape else x for x, shape in zip(packed, shapes, strict=True)
+        ]
+        return take(jax.tree.unflatten(structure, rows), indices)
+
+    return jax.jit(cut, out_shardings=batch_sharding(mesh))
+
+
 def resident_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:
     """Keeps arrays on every device, so that a global permutation needs no communication."""
-    cut = jax.jit(take, out_shardings=batch_sharding(mesh))
-    return functools.partial(cut, replicate(arrays, mesh))
+    packed = [replicate(_pack(x), mesh) for x in jax.tree.leaves(arrays)]
+    return functools.partial(_packed_cut(arrays, mesh, take), packed)
+
+
+def trace_cut(arrays: Any, batch_size: int, mesh: Mesh, take: Take = take) -> jax.stages.Traced:
+    """The cut of a batch from `arrays`, a tree of shapes and types, to be compiled."""
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
+    packed = [place(_packed_shape(x)) for x in jax.tree.leaves(arrays)]
+    ids = place(jax.ShapeDtypeStruct((batch_size,), np.int32))
+    return _packed_cut(arrays, mesh, take).trace(packed, BatchIndices(ids, ids, ids))
 
 
 def host_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:

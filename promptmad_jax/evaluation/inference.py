@@ -166,8 +166,15 @@ class MapMaker:
         """Yields the program's result for each batch, and how many of its rows are not padding."""
         rows = _unknown(len(images)) if image_ids is None else image_ids
         ids = np.asarray(class_ids, np.int32), np.asarray(rows, np.int32)
-        for inputs, count in self.programs.placement.sized(len(images)).batches(images, *ids):
-            yield self._call(program, *inputs), count
+        placement, ahead = self.programs.placement.sized(len(images)), None
+        for inputs, count in placement.batches(images, *ids):
+            results = self._call(program, *inputs), count
+            # The next batch is on its way to the devices before this one is waited for.
+            if ahead is not None:
+                yield ahead
+            ahead = results
+        if ahead is not None:
+            yield ahead
 
     def _call(self, program: Callable, *inputs: jax.Array) -> Any:
         return program(self.params, self.stats, self.programs.frozen, self.bank, *inputs)

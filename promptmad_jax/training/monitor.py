@@ -56,7 +56,9 @@ class Monitor:
         return result
 
     def add(self, metrics: Metrics) -> None:
-        """Collects the metrics of a step, which stay on the device until the next row."""
+        """Collects the metrics of a step, which come to the host while the next steps run."""
+        for value in metrics.values():
+            value.copy_to_host_async()
         self._metrics.append(metrics)
 
     def row(self, step: int) -> dict[str, float]:
