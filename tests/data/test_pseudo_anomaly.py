@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptmad_jax.data.pseudo_anomaly import cutpaste, perlin
+from promptmad_jax.data.pseudo_anomaly import cutpaste, perlin, texture_ops
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import draw_kind, synthesize
 
@@ -240,12 +240,37 @@ def reference_rotation(noise: np.ndarray, degrees: float) -> np.ndarray:
 @pytest.mark.parametrize("rows,columns", [(2, 32), (8, 4)])
 def test_perlin_noise_and_rotation_are_the_textbook_ones(size, rows, columns):
     angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (33, 33))
-    noise = perlin.gradient_noise(jnp.asarray(angles, jnp.float32), rows, columns, size)
+    gradients = perlin.Gradients(jnp.asarray(angles, jnp.float32), rows, columns)
+    noise = perlin.gradient_noise(gradients, size)
     expected = reference_noise(angles, rows, columns, size)
     np.testing.assert_allclose(noise, expected, atol=2e-5)
     for degrees in (-5.0, 3.3):
         turned = perlin.rotate_noise(noise, jnp.float32(degrees))
         np.testing.assert_allclose(turned, reference_rotation(expected, degrees), atol=1e-4)
+
+
+def test_masks_of_accelerators_are_those_of_cpus_but_for_their_borders():
+    for seed, degrees in enumerate((-5.0, -1.3, 0.0, 3.8)):
+        gradients = perlin.draw_gradients(jax.random.key(seed), perlin.MASK_EXPONENTS)
+        noise = perlin.gradient_noise(gradients, 224)
+        rotations = perlin.rotate_noise, perlin.rotate_by_shears
+        masks = [
+            rotate(noise, jnp.float32(degrees)) > perlin.MASK_THRESHOLD for rotate in rotations
+        ]
+        assert np.mean(masks[0] != masks[1]) < 0.1 * np.mean(masks[0])
+    np.testing.assert_allclose(perlin.rotate_by_shears(noise, jnp.float32(0)), noise, atol=1e-6)
+
+
+def test_products_of_one_hots_gather_exactly():
+    rng = np.random.default_rng(0)
+    table, levels = rng.integers(0, 256, (3, 256)), rng.integers(0, 256, (3, 40))
+    table, levels = jnp.asarray(table, jnp.float32), jnp.asarray(levels, jnp.int32)
+    expected = texture_ops._by_gather(table, levels)
+    np.testing.assert_array_equal(texture_ops._by_product(table, levels), expected)
+    window = jnp.asarray(rng.integers(0, 256, (3, 9, 9)), jnp.float32)
+    row, column = (jnp.asarray(rng.integers(0, 13, (20, 20))) for _ in range(2))
+    expected = cutpaste._pixels_by_gather(window, row, column)
+    np.testing.assert_array_equal(cutpaste._pixels_by_product(window, row, column), expected)
 
 
 def test_coverage_of_perlin_masks():

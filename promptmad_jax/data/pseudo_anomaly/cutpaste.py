@@ -106,7 +106,25 @@ def rotate_expanded(
     row = jnp.floor(sin * x + cos * y + half_height).astype(jnp.int32)
     column = jnp.floor(cos * x - sin * y + half_width).astype(jnp.int32)
     alpha = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return window.at[:, row, column].get(mode="clip"), alpha
+    rotated = lax.platform_dependent(
+        window, row, column, cpu=_pixels_by_gather, default=_pixels_by_product
+    )
+    return rotated, alpha
+
+
+def _pixels_by_gather(window: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+    """Pixels of [3, K, K] at [L, L] places, those outside moved to the border: [3, L, L]."""
+    return window.at[:, row, column].get(mode="clip")
+
+
+def _pixels_by_product(window: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+    """The same by one-hot rows and columns: accelerators gather single elements slowly. Exact in
+    bfloat16 for the levels of an image."""
+    rows, columns = window.shape[1:]
+    by_row = jax.nn.one_hot(jnp.clip(row, 0, rows - 1).reshape(-1), rows)
+    by_column = jax.nn.one_hot(jnp.clip(column, 0, columns - 1).reshape(-1), columns)
+    lines = jnp.einsum("cij,pi->cpj", window, by_row)
+    return jnp.einsum("cpj,pj->cp", lines, by_column).reshape(-1, *row.shape)
 
 
 def _scaled(pixels, size: int):
