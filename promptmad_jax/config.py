@@ -43,10 +43,15 @@ class Config:
     Attributes:
         name: a label for people.
         model: detector to build; "zero_shot" is DAPO, MultiADS or plain CLIP, as `dapo` says.
+        compute_dtype: of activations in the networks; "auto" takes bfloat16 on accelerators and
+            float32 on CPUs. bfloat16 is for all networks, float32 for those whose own `dtype` does
+            not say otherwise. Parameters, resizing, distances, norms, softmax and losses are
+            float32 always.
     """
 
     name: str = "promptmad"
     model: Literal["promptmad", "onenip", "uniad", "zero_shot"] = "promptmad"
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     pseudo_anomaly: PseudoAnomalyConfig = field(default_factory=PseudoAnomalyConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -282,8 +287,26 @@ _CHECKS = {
 
 
 def with_dtype(config: Config, dtype: str) -> Config:
-    """The configuration with a backbone that computes in this type."""
-    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, dtype=dtype))
+    """The configuration with networks that compute in this type."""
+    backbone = dataclasses.replace(config.backbone, dtype=dtype)
+    dapo = dataclasses.replace(config.dapo, dtype=dtype)
+    return dataclasses.replace(config, compute_dtype=dtype, backbone=backbone, dapo=dapo)
+
+
+def for_platform(config: Config, platform: str) -> Config:
+    """The configuration with "auto" replaced by what it is on "cpu", "cuda" or "tpu"."""
+    pseudo = config.pseudo_anomaly
+    if pseudo.batching == "auto":
+        batching = "map" if platform == "cpu" else "vmap"
+        config = dataclasses.replace(
+            config, pseudo_anomaly=dataclasses.replace(pseudo, batching=batching)
+        )
+    dtype = config.compute_dtype
+    if dtype == "auto":
+        dtype = "float32" if platform == "cpu" else "bfloat16"
+    if dtype == "bfloat16":
+        return with_dtype(config, dtype)
+    return dataclasses.replace(config, compute_dtype=dtype)
 
 
 def relocated(config: Config, data_dir: str, weights: str = "") -> Config:

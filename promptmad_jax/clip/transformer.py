@@ -8,6 +8,8 @@ from flax import nnx
 
 from promptmad_jax.clip.config import TowerConfig
 from promptmad_jax.clip.deep_prompts import DeepPrompts
+from promptmad_jax.runtime.accelerators.attention import Platform, fused_attention
+from promptmad_jax.runtime.compute_dtype import set_compute_dtype
 from promptmad_jax.runtime.key_streams import KeyStreams
 
 
@@ -26,10 +28,10 @@ def layer_norm(config: TowerConfig, rngs: KeyStreams) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention; `platform` is the one that the program is for."""
 
     def __init__(self, config: TowerConfig, rngs: KeyStreams):
-        self.heads = config.heads
+        self.heads, self.platform = config.heads, "cpu"
         self.query = nnx.Linear(config.width, config.width, rngs=rngs)
         self.key = nnx.Linear(config.width, config.width, rngs=rngs)
         self.value = nnx.Linear(config.width, config.width, rngs=rngs)
@@ -39,11 +41,16 @@ class Attention(nnx.Module):
         """[B, L, D] to [B, L, D]; token i attends to token j where allowed[i, j], bool [L, L]."""
         batch, length, width = x.shape
         split = (batch, length, self.heads, width // self.heads)
-        query = self.query(x).reshape(split) * split[-1] ** -0.5
-        key, value = self.key(x).reshape(split), self.value(x).reshape(split)
+        query, key, value = (f(x).reshape(split) for f in (self.query, self.key, self.value))
+        if allowed is not None:
+            allowed = allowed[None, None]
+        if self.platform != "cpu":
+            y = fused_attention(query, key, value, allowed, self.platform)
+            return self.out(y.reshape(x.shape))
+        query = query * split[-1] ** -0.5
         logits = jnp.einsum("blhd,bmhd->bhlm", query, key, preferred_element_type=jnp.float32)
         if allowed is not None:
-            logits = jnp.where(allowed[None, None], logits, -jnp.inf)
+            logits = jnp.where(allowed, logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
         return self.out(jnp.einsum("bhlm,bmhd->blhd", weights, value).reshape(x.shape))
 
@@ -112,9 +119,21 @@ def causal(length: int) -> jax.Array:
 
 
 @cache
-def graph_and_shapes(tower: type[nnx.Module], config: TowerConfig) -> tuple[nnx.GraphDef, dict]:
-    """A tower's graph definition and its parameters' shapes, a nested dict shared by all calls."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: tower(config, KeyStreams(0))))
+def graph_and_shapes(
+    tower: type[nnx.Module],
+    config: TowerConfig,
+    platform: Platform = "cpu",
+    dtype: str = "float32",
+) -> tuple[nnx.GraphDef, dict]:
+    """A tower's graph definition and its parameters' shapes, a nested dict shared by all calls.
+
+    Args:
+        platform: that its programs are for.
+        dtype: that its layers compute in; "float32" leaves it to their inputs and parameters.
+    """
+    model = nnx.eval_shape(lambda: tower(config, KeyStreams(0)))
+    model.set_attributes(Attention, platform=platform)
+    graph, state = nnx.split(set_compute_dtype(model, dtype))
     return graph, nnx.to_pure_dict(state)
 
 

@@ -1,6 +1,6 @@
 """Zero-shot maps of many images in fixed-size batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -26,11 +26,8 @@ class ZeroShotMapMaker:
         self.detector, self.frozen = detector, frozen
         self._placement = Placement(mesh, batch_size)
         self.batch_size = self._placement.batch_size
-        whole, split = replicated(mesh), batch_sharding(mesh)
-        self._states = jax.jit(detector.text_states, out_shardings=whole)
-        self._maps = jax.jit(
-            self._compute, in_shardings=(None,) * 4 + (split,), out_shardings=whole
-        )
+        self._states = jax.jit(detector.text_states, out_shardings=replicated(mesh))
+        self._maps = zero_shot_maps(detector, mesh)
 
     def states(self, params: Params, tokens: PromptTokens) -> jax.Array:
         """The unit vectors [K + 1, d] of the states, the normal one first."""
@@ -51,8 +48,14 @@ class ZeroShotMapMaker:
             maps = self._maps(params, self.frozen, states, own, batch)
             yield {name: np.asarray(value)[:count] for name, value in maps.items()}
 
-    def _compute(self, params, frozen, states, own, images) -> dict[str, jax.Array]:
-        detector = self.detector
+
+def zero_shot_maps(detector: ZeroShotDetector, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
+    """The jitted `(params, frozen, states, own, images) -> readout`; see `ZeroShotMapMaker`."""
+
+    def compute(params, frozen, states, own, images) -> dict[str, jax.Array]:
         features = detector.features(params, frozen, images)
         own_types = detector.readout(features, states, own)["types"]
         return detector.readout(features, states) | {"own_types": own_types}
+
+    inputs = (None,) * 4 + (batch_sharding(mesh),)
+    return jax.jit(compute, in_shardings=inputs, out_shardings=replicated(mesh))

@@ -104,6 +104,14 @@ class AbstractTraining(Protocol):
         """The step, to be lowered and compiled."""
         ...
 
+    def trace_batch(self, count: int) -> jax.stages.Traced:
+        """The cut of a batch from `count` resident images."""
+        ...
+
+    def trace_inference(self) -> jax.stages.Traced:
+        """Maps of a batch of `eval.batch_size` images."""
+        ...
+
     def cached_features(self, count: int) -> Any:
         """Shapes of the cached features of `count` training images."""
         ...

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.runtime.mesh import batch_sharding, replicated
@@ -64,4 +64,14 @@ def make_update(
         donate_argnums=0,
         in_shardings=(state_shardings, whole, split),
         out_shardings=(state_shardings, whole),
+        compiler_options=_compiler_options(mesh),
     )
+
+
+def _compiler_options(mesh: Mesh | AbstractMesh) -> dict[str, str] | None:
+    """Without this limit, TPU's compiler splits the products of an 8-way fsdp into so many steps
+    that it takes over 22 GB of memory and dies."""
+    if isinstance(mesh, AbstractMesh) or mesh.devices.flat[0].platform != "tpu":
+        return None
+    fsdp = mesh.shape["fsdp"] > 1
+    return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"} if fsdp else None

@@ -12,6 +12,7 @@ from promptmad_jax.losses.defect_types import DefectTypeLossConfig, defect_type_
 from promptmad_jax.models.functional import Params, Stats
 from promptmad_jax.models.zero_shot.detector import FrozenClip, ZeroShotDetector
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
+from promptmad_jax.runtime.mesh import batch_sharding
 from promptmad_jax.training.optimizer import Optimizer
 from promptmad_jax.training.update import StepFunction, Stream, make_update
 
@@ -42,6 +43,9 @@ def make_zero_shot_step(
     The batch is a `DefectTypeExamples` with images, or with features of the frozen image tower.
     """
 
+    # Each device encodes a part of the prompts, not all of them.
+    spread = batch_sharding(mesh) if mesh.size > 1 else None
+
     def augment(batch: DefectTypeExamples, key: jax.Array):
         if batch.images is None:
             return batch.states, batch.type_masks, batch.labels
@@ -50,7 +54,7 @@ def make_zero_shot_step(
 
     def loss(params: Params, stats: Stats, frozen: FrozenZeroShot, examples, key: jax.Array):
         images, type_masks, labels = examples
-        outputs = detector.train_forward(params, frozen.clip, frozen.text, images)
+        outputs = detector.train_forward(params, frozen.clip, frozen.text, images, spread)
         masks = type_masks.astype(jnp.int32)
         value, terms = defect_type_objective(outputs, masks, labels, loss_config)
         return value, (terms, stats)

@@ -1,21 +1,22 @@
-"""The training step of a configuration on shapes alone: to lower, compile and count, not to run.
+"""A configuration's programs on shapes alone: to lower, compile and count, not to run.
 
 No weights are read and nothing is computed, so the mesh may be of devices that are not there.
 """
 
-import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, Sharding
 
 from promptmad_jax.clip.config import PUBLISHED, read_config
-from promptmad_jax.config import Config
-from promptmad_jax.data.pipeline import TrainBatch
+from promptmad_jax.config import Config, for_platform
+from promptmad_jax.data.pipeline import TrainArrays, TrainBatch, trace_cut
 from promptmad_jax.methods.reconstruction.assembly import has_text, make_detector
+from promptmad_jax.methods.subject import divisible
 from promptmad_jax.models.backbone.backbone import build_backbone
 from promptmad_jax.models.backbone.neck import Features
 from promptmad_jax.models.layers.attention import Text
@@ -23,7 +24,7 @@ from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.memory import memory_shapes
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.phrase_vectors import read_vectors
-from promptmad_jax.runtime.mesh import partition_rules
+from promptmad_jax.runtime.mesh import batch_sharding, partition_rules, replicated
 from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import TrainState, state_shapes
@@ -39,32 +40,65 @@ class AbstractReconstruction:
     """See `AbstractTraining`; `step` is the jitted step, as training calls it."""
 
     config: Config
+    mesh: Mesh | AbstractMesh
     detector: Detector
     state: TrainState
     frozen: Frozen
     batch: TrainBatch
     step: StepFunction
 
-    def trace(self) -> Any:
-        """`jax.stages.Traced`; lower it for the platforms of an abstract mesh, compile it else."""
+    def trace(self) -> jax.stages.Traced:
+        """The training step."""
         return self.step.trace(self.state, self.frozen, self.batch)
+
+    def trace_batch(self, count: int) -> jax.stages.Traced:
+        """The cut of a batch from `count` resident images."""
+        batch = self.batch
+        rows = lambda tree: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), tree
+        )
+        arrays = TrainArrays(
+            *rows((batch.images, batch.textures, batch.class_ids)), self.cached_features(count)
+        )
+        return trace_cut(arrays, len(batch.class_ids), self.mesh)
+
+    def trace_inference(self) -> jax.stages.Traced:
+        """Maps of a batch of `eval.batch_size` images, as evaluation and prediction make them."""
+        size, shape = self.detector.image_size, jax.ShapeDtypeStruct
+        whole, split = replicated(self.mesh), batch_sharding(self.mesh)
+        place = functools.partial(_placed, sharding=whole)
+        weights = place((self.state.params, self.state.stats)), place(self.frozen)
+        prompts = shape((CLASSES, size, size, 3), jnp.uint8)
+        bank = place(jax.eval_shape(self.detector.bank, *weights[0], weights[1], prompts))
+        count = divisible(self.config.eval.batch_size, self.mesh)
+        images, ids = shape((count, size, size, 3), jnp.uint8), shape((count,), jnp.int32)
+        maps = jax.jit(
+            self.detector.described_maps,
+            in_shardings=(None,) * 4 + (split,) * 3,
+            out_shardings=whole,
+        )
+        return maps.trace(*weights[0], weights[1], bank, images, ids, ids)
 
     def cached_features(self, count: int) -> Clean:
         """Shapes of what is cached of `count` clean images."""
         return _cached(self.config, self.detector, self.frozen, count)
 
 
+def _placed(tree: Any, sharding: Sharding) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
 def abstract_training(
     config: Config, mesh: Mesh | AbstractMesh, platform: str
 ) -> AbstractReconstruction:
     """The step that `config` trains with on `mesh`, of devices "cpu", "cuda" or "tpu"."""
-    shape = jax.ShapeDtypeStruct
+    shape, config = jax.ShapeDtypeStruct, for_platform(config, platform)
     backbone = build_backbone(config.backbone)
     text = None
     if has_text(config):
         width = text_width(config.text)
         text = Text(shape((CLASSES, STATES, width), jnp.float32), shape((CLASSES, STATES), bool))
-    detector = make_detector(config, backbone, text)
+    detector = make_detector(config, backbone, text, platform)
     memory = None
     if detector.memory is not None:
         memory = memory_shapes(detector.memory, CLASSES, backbone)
@@ -76,10 +110,9 @@ def abstract_training(
     optimizer = make_optimizer(config.optimizer, 1000, 1000)
     state = state_shapes(detector.network, optimizer.tx, mesh, partition_rules(config.mesh))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    pseudo = _settled(config, platform)
-    step = make_train_step(detector, optimizer, pseudo, config.loss, mesh, shardings)
+    step = make_train_step(detector, optimizer, config.pseudo_anomaly, config.loss, mesh, shardings)
     batch = _batch(config, detector, frozen)
-    return AbstractReconstruction(config, detector, state, frozen, batch, step)
+    return AbstractReconstruction(config, mesh, detector, state, frozen, batch, step)
 
 
 def text_width(text: TextConfig) -> int:
@@ -92,14 +125,6 @@ def text_width(text: TextConfig) -> int:
         return PUBLISHED[text.weights].text.width
     tower = read_config(resolve_file(text.weights, "config.json", setting="text.weights")).text
     return tower.projection or tower.width
-
-
-def _settled(config: Config, platform: str):
-    """The pseudo-anomalies' settings, as they would be chosen where the platform is at hand."""
-    if config.pseudo_anomaly.batching != "auto":
-        return config.pseudo_anomaly
-    batching = "map" if platform == "cpu" else "vmap"
-    return dataclasses.replace(config.pseudo_anomaly, batching=batching)
 
 
 def _batch(config: Config, detector: Detector, frozen: Frozen) -> TrainBatch:

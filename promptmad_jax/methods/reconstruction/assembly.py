@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import Config, for_platform
 from promptmad_jax.evaluation.inference import InferencePrograms
 from promptmad_jax.models.backbone.backbone import (
     build_backbone,
@@ -18,7 +19,7 @@ from promptmad_jax.models.backbone.backbone import (
 )
 from promptmad_jax.models.backbone.protocol import Backbone, level_channels
 from promptmad_jax.models.functional import Network, Params
-from promptmad_jax.models.layers.attention import Text, limit_attention
+from promptmad_jax.models.layers.attention import Text, adapt_attention
 from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.onenip import OneNIP
 from promptmad_jax.models.reconstruction.promptmad import PromptMAD
@@ -29,10 +30,12 @@ from promptmad_jax.prompts.vocabulary import user_classes
 from promptmad_jax.runs.frozen_weights import FrozenWeights
 from promptmad_jax.runs.memory_file import MEMORY_FILE, read_memory
 from promptmad_jax.runs.workdir import Workdir
+from promptmad_jax.runtime.compute_dtype import set_compute_dtype
 from promptmad_jax.runtime.console import warn
 from promptmad_jax.runtime.cpu.chunking import WHOLE_BATCH, Chunking, chunking_for
 from promptmad_jax.runtime.cpu.memory import hand_back_after_compilations
 from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.runtime.key_streams import KeyStreams
 from promptmad_jax.runtime.mesh import make_mesh, open_channels, replicate
 from promptmad_jax.runtime.processes import leader_first, this_run
 
@@ -128,14 +131,17 @@ def assemble(
         backbone_params: None loads those of the configuration.
     """
     mesh = make_mesh(config.mesh)
+    platform = mesh.devices.flat[0].platform
+    backbone_config = for_platform(config, platform).backbone
     open_channels(mesh)
     hand_back_after_compilations()
     if backbone_params is None:
-        backbone, backbone_params = load_backbone(config.backbone)
+        backbone, backbone_params = load_backbone(backbone_config)
     else:
-        backbone = build_backbone(config.backbone)
+        backbone = build_backbone(backbone_config)
     tokens = None if text is None else Text(text.tokens, text.mask)
-    detector = make_detector(config, backbone, text, chunking_for(mesh, config.data.image_size))
+    chunking = chunking_for(mesh, config.data.image_size)
+    detector = make_detector(config, backbone, text, platform, chunking)
     frozen = replicate(Frozen(backbone_params, tokens), mesh)
     return Assembly(config, mesh, detector, frozen, class_names, text, prompts)
 
@@ -161,9 +167,11 @@ def make_detector(
     config: Config,
     backbone: Backbone,
     text: TextTokens | Text | None,
+    platform: str = "cpu",
     chunking: Chunking = WHOLE_BATCH,
 ) -> Detector:
     """The static detector of a configuration; of the text only the width is read."""
+    config = for_platform(config, platform)
     text_width = 0 if text is None else text.tokens.shape[-1]
     size = config.data.image_size
     grid = (size // backbone.strides[-1],) * 2
@@ -178,6 +186,11 @@ def make_detector(
             settings = reconstructor, config.segmentor, config.diffusion
             sizes = InputSizes(level_channels(backbone), grid, text_width)
             build = lambda rngs: PromptMAD(*settings, sizes, rngs, memory)
-    network = Network.create(lambda rngs: limit_attention(build(rngs), chunking.attention))
+
+    def adapted(rngs: KeyStreams) -> nnx.Module:
+        model = set_compute_dtype(build(rngs), config.compute_dtype)
+        return adapt_attention(model, chunking.attention, platform)
+
+    network = Network.create(adapted)
     fine = config.model == "promptmad" and config.segmentor.laterals
     return Detector(backbone, network, size, fine, memory, chunking)

@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from promptmad_jax.config import Config
+from promptmad_jax.config import Config, for_platform
 from promptmad_jax.data.levels import PIXEL_RANGE
 from promptmad_jax.data.pipeline import BatchOrder, Source, TrainArrays, make_source
 from promptmad_jax.data.textures import load_textures
@@ -104,7 +104,7 @@ class ReconstructionTraining:
         assembly, splits = self.assembly, self._splits
         if not is_writer():
             return
-        moments = assembly.frozen.moments
+        moments, platform = assembly.frozen.moments, self.mesh.devices.flat[0].platform
         files.write_bank(assembly.class_names, assembly.prompts, assembly.text, moments)
         write_manifest(
             files.manifest,
@@ -118,6 +118,7 @@ class ReconstructionTraining:
                 "held_out_images": len(splits.held.images),
                 "test_images": len(splits.test.images),
                 "test_fingerprint": splits.test.fingerprint,
+                "compute_dtype": for_platform(self.config, platform).compute_dtype,
                 PIXEL_RANGE: splits.train.levels and splits.train.levels.to_json(),
             }
             | self.frozen_weights.facts()

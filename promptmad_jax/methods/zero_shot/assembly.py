@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from promptmad_jax.clip.files import content_hash, find_files
 from promptmad_jax.clip.tokenizer import Tokenizer
-from promptmad_jax.config import Config
+from promptmad_jax.config import Config, for_platform
 from promptmad_jax.evaluation.zero_shot_inference import ZeroShotMapMaker
 from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, ZeroShotDetector
 from promptmad_jax.models.zero_shot.loading import Loaded, open_detector
@@ -67,10 +67,13 @@ def clip_weights(config: Config) -> FrozenWeights:
 def assemble(config: Config, loaded: Loaded | None = None) -> ZeroShotAssembly:
     """Lays CLIP on the mesh, read as configured if not given; see `open_detector` for errors."""
     mesh = make_mesh(config.mesh)
+    platform = mesh.devices.flat[0].platform
+    dapo = for_platform(config, platform).dapo
     open_channels(mesh)
     hand_back_after_compilations()
     if loaded is None:
-        loaded = open_detector(config.dapo, config.clip)
-    network = loaded.detector.network(loaded.frozen)
+        loaded = open_detector(dapo, config.clip)
+    detector = ZeroShotDetector.create(dapo, loaded.detector.clip, platform)
+    network = detector.network(loaded.frozen)
     frozen = replicate(loaded.frozen, mesh)
-    return ZeroShotAssembly(config, mesh, loaded.detector, frozen, loaded.tokenizer, network)
+    return ZeroShotAssembly(config, mesh, detector, frozen, loaded.tokenizer, network)

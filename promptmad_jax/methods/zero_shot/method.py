@@ -12,6 +12,7 @@ from promptmad_jax.data.levels import Levels
 from promptmad_jax.evaluation.class_maps import ClassMaps
 from promptmad_jax.methods.method import EvaluationRequest
 from promptmad_jax.methods.subject import Subject
+from promptmad_jax.methods.zero_shot.abstract import AbstractZeroShot, abstract_training
 from promptmad_jax.methods.zero_shot.assembly import assemble
 from promptmad_jax.methods.zero_shot.images import load_target, on_other_data
 from promptmad_jax.methods.zero_shot.trained import TrainedZeroShot, make_report
@@ -111,8 +112,8 @@ class ZeroShot:
     def run_weights(self, files: Workdir) -> NoReturn:
         _refuse("convert")
 
-    def abstract_training(self, mesh: Mesh | AbstractMesh, platform: str) -> NoReturn:
-        _refuse("--dry_run")
+    def abstract_training(self, mesh: Mesh | AbstractMesh, platform: str) -> AbstractZeroShot:
+        return abstract_training(self.config, mesh, platform)
 
     def benchmark_subject(self, weights: str, classes: int) -> Subject:
         from promptmad_jax.methods.zero_shot.random_detector import RandomZeroShot

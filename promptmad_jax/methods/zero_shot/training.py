@@ -73,6 +73,7 @@ class ZeroShotTraining:
         if not is_writer():
             return
         extra = target_facts(self._target) | self.frozen_weights.facts()
+        extra["compute_dtype"] = self._assembly.detector.config.dtype
         if self._source is not None:
             warn(self._source.fact["trained_on_test_split"]["warning"])
             extra |= self._source.fact | {"trained_words": list(self._source.words)}

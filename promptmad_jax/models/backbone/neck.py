@@ -28,7 +28,7 @@ class Features(NamedTuple):
 def neck(levels: tuple[jax.Array, ...]) -> jax.Array:
     """Resizes all levels to the last one's grid and concatenates channels."""
     height, width = levels[-1].shape[1:3]
-    *fine, last = levels
+    *fine, last = (level.astype(jnp.float32) for level in levels)
     return jnp.concatenate([*(resize_align_corners(x, height, width) for x in fine), last], axis=-1)
 
 

@@ -6,7 +6,7 @@ Oquab et al., DINOv2 (TMLR 2024); Darcet et al., registers (ICLR 2024); Siméoni
 
 import math
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -103,14 +103,8 @@ class SelfAttention(nnx.Module):
         query, key, value = (f(x).reshape(split) for f in (self.query, self.key, self.value))
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        y = jax.lax.platform_dependent(
-            query, key, value, cpu=partial(attend, allowed=None), default=_dot_product_attention
-        )
+        y = attend(query, key, value, None, fused=True)
         return self.out(y.reshape(x.shape))
-
-
-def _dot_product_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    return jax.nn.dot_product_attention(query, key, value)
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from flax import nnx
 from promptmad_jax.models.layers.basic import linear
 from promptmad_jax.models.layers.cpu_products import transposed_product
 from promptmad_jax.models.layers.dropout import drop, dropout_seed
+from promptmad_jax.runtime.accelerators.attention import fused_attention
 from promptmad_jax.runtime.cpu.chunking import map_chunks
 from promptmad_jax.runtime.key_streams import KeyStreams
 
@@ -45,6 +46,7 @@ def attend(
     rate: float = 0.0,
     rngs: KeyStreams | None = None,
     limit: int = 0,
+    fused: bool = False,
 ) -> jax.Array:
     """Scaled dot-product attention, its softmax in float32.
 
@@ -55,6 +57,7 @@ def attend(
         rate: dropout of the weights, drawn from `rngs`; none where rngs is None.
         limit: with dropout, weights that are computed at once, but those of one image at least; 0
             sets no limit.
+        fused: accelerators use `fused_attention`, where no gradient is taken.
 
     Returns:
         [B, N, heads, d].
@@ -64,6 +67,16 @@ def attend(
         return _attend_dropping(query, key, value, allowed, dropout_seed(rngs), rate, limit)
     if key.shape[1] == 1:
         return jnp.broadcast_to(value, query.shape)  # The softmax of one logit is 1.
+    plain = functools.partial(_attend, allowed=allowed)
+    if not fused:
+        return plain(query, key, value)
+    on = lambda platform: functools.partial(fused_attention, allowed=allowed, platform=platform)
+    return jax.lax.platform_dependent(
+        query, key, value, tpu=on("tpu"), cuda=on("cuda"), default=plain
+    )
+
+
+def _attend(query, key, value, allowed):
     query, key, value = _by_head(query, key, value)
     logits = _logits(query, key, allowed)
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
@@ -151,14 +164,14 @@ class Attention(nnx.Module):
 
     softmax(Q K^T) V + tanh(g) softmax(Q K_text^T) V_text, g = 0 at the start: so a model with text
     starts as the model without. One softmax over image and text keys would take attention away
-    from the image even with a closed gate. `limit`: see `attend`, and `limit_attention`. `init` is
-    that of the first three kernels.
+    from the image even with a closed gate. `limit`: see `attend`; `widened`: drops in float32; both
+    by `adapt_attention`. `init` is that of the first three kernels.
     """
 
     def __init__(
         self, width: int, heads: int, rngs: KeyStreams, *, text_gate: bool = False, init=PACKED
     ):
-        self.heads, self.text_gate, self.limit = heads, text_gate, 0
+        self.heads, self.text_gate, self.limit, self.widened = heads, text_gate, 0, False
         self.query, self.key, self.value = (linear(width, width, rngs, init) for _ in range(3))
         self.out = linear(width, width, rngs)
         if text_gate:
@@ -175,16 +188,26 @@ class Attention(nnx.Module):
         text: Text | None = None,
         rate: float = 0.0,
         rngs: KeyStreams | None = None,
+        fused: bool = False,
     ) -> jax.Array:
         """query [B, N, D], key and value [B, M, D], text of width D; others as in `attend`."""
         q = _split(self.query(query), self.heads)
         key, value = _split(self.key(key), self.heads), _split(self.value(value), self.heads)
-        y = attend(q, key, value, allowed, rate, rngs, self.limit)
+        read = functools.partial(self._read, rate=rate, rngs=rngs)
+        y = read(q, key, value, allowed, limit=self.limit, fused=fused)
         if self.text_gate:
             key, value = self.text_key(text.tokens), self.text_value(text.tokens)
             key, value = _split(key, self.heads), _split(value, self.heads)
-            y = y + jnp.tanh(self.gate[...]) * attend(q, key, value, text.allowed, rate, rngs)
+            gate = jnp.tanh(self.gate[...]).astype(y.dtype)
+            y = y + gate * read(q, key, value, text.allowed)
         return self.out(y.reshape(query.shape))
+
+    def _read(self, *inputs, rngs: KeyStreams | None, **options) -> jax.Array:
+        query, key, value, allowed = inputs
+        if self.widened and rngs is not None:
+            query, key, value = (x.astype(jnp.float32) for x in (query, key, value))
+        y = attend(query, key, value, allowed, rngs=rngs, **options)
+        return y.astype(inputs[0].dtype)
 
 
 def _split(x, heads):
@@ -192,7 +215,9 @@ def _split(x, heads):
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
-def limit_attention(model: nnx.Module, limit: int) -> nnx.Module:
-    """Sets `limit` of every `Attention` of the model, which is returned."""
-    model.set_attributes(Attention, limit=limit, raise_if_not_found=False)
+def adapt_attention(model: nnx.Module, limit: int, platform: str) -> nnx.Module:
+    """Sets `limit` of every `Attention` of the model, and how it drops; returns the model."""
+    # TPU's compiler lays bfloat16 weights out so that dropping takes twice the time of float32.
+    widened = platform == "tpu"
+    model.set_attributes(Attention, limit=limit, widened=widened, raise_if_not_found=False)
     return model

@@ -84,4 +84,6 @@ class ConvTranspose2x2(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features_out))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return conv_transpose_2x2(x, self.kernel[...], self.bias[...])
+        return conv_transpose_2x2(
+            x, self.kernel[...].astype(x.dtype), self.bias[...].astype(x.dtype)
+        )

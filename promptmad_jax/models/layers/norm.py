@@ -48,7 +48,7 @@ class BatchNorm(nnx.Module):
 
     def _affine(self, x, mean, var):
         scale = self.scale[None, None, None, :] * jax.lax.rsqrt(var + self.epsilon)
-        return (x - mean) * scale + self.bias[None, None, None, :]
+        return ((x - mean) * scale + self.bias[None, None, None, :]).astype(x.dtype)
 
     def _update(self, mean, var):
         keep = 1 - self.momentum
@@ -73,6 +73,7 @@ class GroupNorm(nnx.Module):
         """Returns scale and shift, both [B, C]; scale * x + shift is normalised."""
         batch, *_, channels = x.shape
         grouped = lambda y: y.reshape(batch, self.groups, channels // self.groups).mean(-1)
+        x = x.astype(jnp.float32)
         mean = grouped(x.mean((1, 2)))
         var = grouped(jnp.square(x).mean((1, 2))) - jnp.square(mean)
         spread = lambda y: jnp.repeat(y, channels // self.groups, axis=1)

@@ -85,6 +85,8 @@ class Films(NamedTuple):
 class Denoiser(nnx.Module):
     """A two-level U-Net on the folded map, FiLM by time and pooled text."""
 
+    float32_layers = ("predictor",)
+
     def __init__(self, config: SegmentorConfig, rngs: KeyStreams, text: bool, residual: bool):
         width, deep, hidden = config.denoiser_width, config.denoiser_deep_width, 128
         self.residual = residual

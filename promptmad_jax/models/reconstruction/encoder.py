@@ -101,7 +101,8 @@ class EncoderLayer(nnx.Module):
 
     def __call__(self, x, position, allowed, rngs):
         placed = x + position
-        attended = self.attention(placed, placed, x, allowed=allowed, rate=self.rate, rngs=rngs)
+        options = {"allowed": allowed, "rate": self.rate, "rngs": rngs, "fused": rngs is None}
+        attended = self.attention(placed, placed, x, **options)
         x = self.norm1(x + dropout(attended, self.rate, rngs))
         return self.norm2(x + dropout(self.mlp(x, self.rate, rngs), self.rate, rngs))
 
@@ -136,14 +137,15 @@ class FeatureEncoder(nnx.Module):
                 tokens, self.config.jitter_scale, self.config.jitter_probability, rngs.jitter()
             )
         x, allowed = self.input_proj(tokens), self._allowed()
-        position = self._position(batch)
+        position = self._position(batch).astype(x.dtype)
         for i in range(self.config.encoder_layers):
             x = self.encoder[f"layer_{i}"](x, position, allowed, rngs)
         return x
 
     def _features(self, tokens: jax.Array) -> jax.Array:
         """Tokens [B, N, D] to features [B, h, w, C]."""
-        return self.output_proj(tokens).reshape(len(tokens), *self.grid, -1)
+        features = self.output_proj(tokens).astype(jnp.float32)
+        return features.reshape(len(tokens), *self.grid, -1)
 
     def _position(self, batch: int) -> jax.Array:
         """Returns [B, N, D]: a token's column in the first half of the channels, then its row."""

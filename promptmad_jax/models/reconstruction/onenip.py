@@ -107,7 +107,7 @@ class Refiner(nnx.Module):
 
     def __call__(self, error: jax.Array, train: bool) -> jax.Array:
         x = self.up1.up(self.up1.before_up(error, train))
-        x = self.up2.before_up(x, train)
+        x = self.up2.before_up(x, train).astype(jnp.float32)
         # Nothing lies between the last transposed convolution and the predictor, so their weights
         # are multiplied first: one channel at stride 4 in place of `width`.
         up, (weight, bias) = self.up2.up, (self.predictor.kernel[...], self.predictor.bias[...])

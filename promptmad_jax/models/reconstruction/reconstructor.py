@@ -29,6 +29,7 @@ class DecoderLayer(nnx.Module):
 
     def __call__(self, prompt, image, position, allowed, text, rngs):
         options = {"allowed": allowed, "text": text, "rate": self.rate, "rngs": rngs}
+        options["fused"] = rngs is None
         attended = self.prompt_to_image(prompt + position, image + position, image, **options)
         prompt = self.norm1(prompt + dropout(attended, self.rate, rngs))
         prompt = self.norm2(prompt + dropout(self.mlp(prompt), self.rate, rngs))
@@ -86,14 +87,14 @@ class Reconstructor(FeatureEncoder):
             return prompt
         text = self._project(text)
         read = self.prompt_text_attention(prompt, text.tokens, text.tokens, allowed=text.allowed)
-        return prompt + jnp.tanh(self.prompt_text_gate[...]) * read
+        return prompt + jnp.tanh(self.prompt_text_gate[...]).astype(read.dtype) * read
 
     def decode(
         self, prompt: jax.Array, image: jax.Array, text: Text | None, rngs: KeyStreams | None = None
     ) -> jax.Array:
         """Tokens of the prompt and the image, both [B, N, D], to features [B, h, w, C]."""
         text = self._project(text) if self.has_text else None
-        position, allowed = self._position(len(image)), self._allowed()
+        position, allowed = self._position(len(image)).astype(image.dtype), self._allowed()
         for i in range(self.config.decoder_layers):
             prompt, image = self.decoder[f"layer_{i}"](prompt, image, position, allowed, text, rngs)
         attended = self.final_attention(
@@ -103,6 +104,7 @@ class Reconstructor(FeatureEncoder):
             text=text,
             rate=self.config.dropout,
             rngs=rngs,
+            fused=rngs is None,
         )
         tokens = self.final_norm(prompt + dropout(attended, self.config.dropout, rngs))
         return self._features(tokens)

@@ -72,9 +72,9 @@ class SpatialLayer(nnx.Module):
             self.text_norm = layer_norm(width, rngs)
             self.text_attention = Attention(width, config.heads, rngs, init=xavier)
 
-    def __call__(self, x, position, text: Text | None):
+    def __call__(self, x, position, text: Text | None, train: bool):
         y = self.norm1(x) + position
-        x = x + self.attention(y, y, y)
+        x = x + self.attention(y, y, y, fused=not train)
         if self.text:
             y = self.text_norm(x) + position
             x = x + self.text_attention(y, text.tokens, text.tokens, allowed=text.allowed)
@@ -125,6 +125,8 @@ class Segmentor(nnx.Module):
         memory: settings of the memory, None without one.
         reconstruction: the error of a reconstruction is given.
     """
+
+    float32_layers = ("predictor",)
 
     def __init__(
         self,
@@ -192,7 +194,7 @@ class Segmentor(nnx.Module):
         if self.has_trunk:
             coarse = _shrink(matched, *self.grid) if error is None else error
             x = jax.nn.relu(self.norm1(self.conv1(coarse), train))
-            branches.append(self.up1(self._spatial(x, text)))
+            branches.append(self.up1(self._spatial(x, text, train)))
         if matched is not None:
             matched = space_to_depth(matched) if self.match_scale == 4 else matched
             matched = jax.nn.relu(self.match_norm(self.match_conv(matched), train))
@@ -209,12 +211,12 @@ class Segmentor(nnx.Module):
         distance = resize_align_corners(match.distance, *delta.shape[1:])
         return Correction(delta, distance, self.scale[...], self.offset[...])
 
-    def _spatial(self, x, text):
+    def _spatial(self, x, text, train):
         batch, height, width, channels = x.shape
         tokens = x.reshape(batch, height * width, channels)
-        position = jnp.broadcast_to(self.position[...][None], tokens.shape)
+        position = jnp.broadcast_to(self.position[...][None].astype(x.dtype), tokens.shape)
         for i in range(self.config.attention_layers):
-            tokens = self.layers[f"layer_{i}"](tokens, position, text)
+            tokens = self.layers[f"layer_{i}"](tokens, position, text, train)
         return tokens.reshape(x.shape)
 
     def _add_lateral(self, x, level, name, train):

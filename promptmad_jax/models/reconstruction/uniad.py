@@ -33,8 +33,8 @@ class QueryLayer(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, output, memory, position, allowed, rngs):
-        options = {"allowed": allowed, "rate": self.rate, "rngs": rngs}
-        x = jnp.broadcast_to(self.query_embed[...][None], memory.shape)
+        options = {"allowed": allowed, "rate": self.rate, "rngs": rngs, "fused": rngs is None}
+        x = jnp.broadcast_to(self.query_embed[...][None].astype(memory.dtype), memory.shape)
         read = self.memory_attention(x + position, memory + position, memory, **options)
         x = self.norm1(x + dropout(read, self.rate, rngs))
         read = self.output_attention(x + position, output + position, output, **options)
@@ -56,7 +56,7 @@ class QueryReconstructor(FeatureEncoder):
     def __call__(self, features: jax.Array, rngs: KeyStreams | None = None) -> jax.Array:
         """features [B, h, w, C] to their reconstruction; jitter and dropout where rngs is given."""
         memory = output = self.encode(features, rngs)
-        position, allowed = self._position(len(output)), self._allowed()
+        position, allowed = self._position(len(output)).astype(output.dtype), self._allowed()
         for i in range(self.config.decoder_layers):
             output = self.decoder[f"layer_{i}"](output, memory, position, allowed, rngs)
         return self._features(self.final_norm(output))

@@ -1,6 +1,5 @@
 """The static half of a zero-shot detector: words and images in, maps and scores out."""
 
-import functools
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import NamedTuple
@@ -9,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Sharding
 
-from promptmad_jax.clip.config import ClipConfig, TowerConfig
+from promptmad_jax.clip.config import ClipConfig
 from promptmad_jax.clip.text import ClipText
 from promptmad_jax.clip.tokenizer import Tokenizer
 from promptmad_jax.clip.transformer import graph_and_shapes
@@ -29,6 +29,7 @@ from promptmad_jax.models.zero_shot.similarity import (
 )
 from promptmad_jax.models.zero_shot.text import learnt_states, written_states
 from promptmad_jax.models.zero_shot.vision import ImageStates, image_features, image_states
+from promptmad_jax.runtime.accelerators.attention import Platform
 
 
 class FrozenClip(NamedTuple):
@@ -65,12 +66,17 @@ class ZeroShotDetector:
     clip: ClipConfig
     text_graph: nnx.GraphDef = field(compare=False, repr=False)
     vision_graph: nnx.GraphDef = field(compare=False, repr=False)
+    platform: Platform = "cpu"
 
     @classmethod
-    def create(cls, config: DapoConfig, clip: ClipConfig) -> "ZeroShotDetector":
+    def create(
+        cls, config: DapoConfig, clip: ClipConfig, platform: Platform = "cpu"
+    ) -> "ZeroShotDetector":
         """Raises UserError if this CLIP cannot carry the detector."""
         config.check(clip)
-        return cls(config, clip, _graph(ClipText, clip.text), _graph(ClipVision, clip.vision))
+        text = graph_and_shapes(ClipText, clip.text, platform, config.dtype)[0]
+        vision = graph_and_shapes(ClipVision, clip.vision, platform)[0]
+        return cls(config, clip, text, vision, platform)
 
     def init(self, key: jax.Array, frozen: FrozenClip) -> Params:
         """Freshly drawn trainable parameters, float32; an empty dict where nothing is trained."""
@@ -86,11 +92,21 @@ class ZeroShotDetector:
         """Token ids of K defect types in words, on the host; see `prompt_tokens`."""
         return prompt_tokens(self.config, tokenizer, self.clip.text.context, defects, object_name)
 
-    def text_states(self, trainable: Params, frozen: FrozenClip, tokens: PromptTokens) -> jax.Array:
-        """Unit vectors of the states, float32 [K + 1, d], the normal one first."""
+    def text_states(
+        self,
+        trainable: Params,
+        frozen: FrozenClip,
+        tokens: PromptTokens,
+        spread: Sharding | None = None,
+    ) -> jax.Array:
+        """Unit vectors of the states, float32 [K + 1, d], the normal one first.
+
+        Args:
+            spread: of the prompts over the devices; None computes all of them on each.
+        """
         tower = nnx.merge(self.text_graph, frozen.text)
         if self.config.learns_text:
-            return learnt_states(tower, trainable["text"], tokens, self.config)
+            return learnt_states(tower, trainable["text"], tokens, self.config, spread)
         return written_states(tower, tokens)
 
     def image_states(self, trainable: Params, frozen: FrozenClip, images: jax.Array) -> ImageStates:
@@ -164,17 +180,19 @@ class ZeroShotDetector:
         frozen: FrozenClip,
         text: PromptTokens | jax.Array,
         images: jax.Array | ImageStates,
+        spread: Sharding | None = None,
     ) -> TrainOutputs:
         """Computes the inputs of the loss, at full size.
 
         Args:
+            spread: see `text_states`.
             text: token ids; or states [K + 1, d] or [B, K + 1, d], computed once, where the
                 configuration trains no text.
             images: as for `features`; `ImageStates` only where it has no deep prompts for images.
         """
         config = self.config
         if isinstance(text, PromptTokens):
-            text = self.text_states(trainable, frozen, text)
+            text = self.text_states(trainable, frozen, text, spread)
         features = self.features(trainable, frozen, images)
         states = states_for(text, None, len(features.image))
         maps = (tap_maps(tap, states, config, config.image_size) for tap in features.patches)
@@ -203,8 +221,3 @@ def _moments(frozen: FrozenClip, xp: ModuleType) -> TableMoments:
     """With numpy on the host, with jax.numpy in a jitted function."""
     table = xp.asarray(frozen.text["token_embedding"]["embedding"], xp.float32)
     return TableMoments(table.mean(0), table.std(0))
-
-
-@functools.cache
-def _graph(tower: type[nnx.Module], config: TowerConfig) -> nnx.GraphDef:
-    return graph_and_shapes(tower, config)[0]

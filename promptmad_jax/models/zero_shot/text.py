@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from promptmad_jax.clip.deep_prompts import DeepPrompts
 from promptmad_jax.clip.text import ClipText
@@ -15,27 +16,29 @@ _CHUNK = 64  # written phrases that pass the tower at once; their number may be 
 
 
 def learnt_states(
-    tower: ClipText, params: Params, tokens: PromptTokens, config: DapoConfig
+    tower: ClipText,
+    params: Params,
+    tokens: PromptTokens,
+    config: DapoConfig,
+    spread: Sharding | None = None,
 ) -> jax.Array:
     """States [K + 1, d]: the mean of each state's E prompts, scaled to length 1.
 
     Args:
         params: `normal` and `abnormal` [E, l, D], `deep` [layers, n, D] where there are any.
+        spread: of the prompts over the devices.
     """
     x = _embed(tower, params, jnp.asarray(tokens.ids))
     states, prompts, length, width = x.shape
     deep = DeepPrompts(params["deep"], config.alpha) if config.text_tokens else None
     allowed = None if config.compat else causal(length + config.text_tokens)
-    x, _ = run_layers(
-        tower.layers,
-        x.reshape(states * prompts, length, width),
-        allowed,
-        deep=deep,
-        remat=config.remat,
-    )
+    x = x.reshape(states * prompts, length, width)
+    if spread is not None:
+        x = jax.lax.with_sharding_constraint(x, spread)
+    x, _ = run_layers(tower.layers, x, allowed, deep=deep, remat=config.remat)
     end = jnp.asarray(tokens.end) + (0 if config.compat else config.text_tokens)
     pooled = tower.pool(x, jnp.repeat(end, prompts, total_repeat_length=states * prompts))
-    return unit(pooled.reshape(states, prompts, -1).mean(1))
+    return unit(pooled.astype(jnp.float32).reshape(states, prompts, -1).mean(1))
 
 
 def _embed(tower: ClipText, params: Params, ids: jax.Array) -> jax.Array:
@@ -56,7 +59,7 @@ def written_states(tower: ClipText, tokens: PromptTokens) -> jax.Array:
     def encode(text):
         ids, end = text
         x, _ = run_layers(tower.layers, tower.embed(ids[None]), causal(len(ids)))
-        return tower.pool(x, end[None])[0]
+        return tower.pool(x, end[None])[0].astype(jnp.float32)
 
     texts = (jnp.asarray(tokens.ids), jnp.asarray(tokens.end))
     vectors = unit(jax.lax.map(encode, texts, batch_size=_CHUNK))

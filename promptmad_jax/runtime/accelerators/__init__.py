@@ -1,0 +1,1 @@
+"""Code for accelerators alone."""
