@@ -41,6 +41,7 @@ setuptools.setup(
             "**/*.html",
             "**/*.css",
             "**/*.js",
+            "**/*.pbtxt",
             "models/backbone/weights/*.npz",
             "runs/bases/*.npz",
         ]

@@ -34,7 +34,7 @@ ORDER = (
 )
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 HEAVY = ("jax", "flax", "torch", "tensorflow", "tensorflow_datasets", "transformers", "matplotlib")
-DATA_SUFFIXES = {".json", ".html", ".css", ".js", ".npz", ".typed"}
+DATA_SUFFIXES = {".pbtxt", ".json", ".html", ".css", ".js", ".npz", ".typed"}
 IMPORT_SECONDS = 1.0
 
 

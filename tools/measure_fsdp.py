@@ -15,7 +15,7 @@ import jax
 from absl import app, flags
 
 from promptmad_jax.config import parse
-from promptmad_jax.dry_run.report import find_devices
+from promptmad_jax.dry_run.targets import find_target
 from promptmad_jax.methods.reconstruction.abstract import abstract_training
 from promptmad_jax.runtime.config_file import define_config_flag
 from promptmad_jax.runtime.mesh import MeshConfig, make_mesh
@@ -38,7 +38,7 @@ def fullest(tree) -> int:
 def main(argv) -> None:
     del argv
     config = parse(_CONFIG.value)
-    devices = find_devices(f"cpu:{_DEVICES.value}")
+    devices = find_target(f"cpu:{_DEVICES.value}").devices
     for axes in (MeshConfig(data=-1, fsdp=1), MeshConfig(data=1, fsdp=-1)):
         mesh = make_mesh(axes, devices)
         on_mesh = dataclasses.replace(config, mesh=axes)

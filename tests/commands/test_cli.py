@@ -87,7 +87,7 @@ def test_every_command_has_help_with_an_example(directory, command):
 
 
 # A mistake that shows only once the configuration was read, with its override.
-BAD_BATCH = ("-m", "promptmad_jax", "train", "--config=quickstart:smoke", "--dry_run_on=cpu:8")
+BAD_BATCH = ("-m", "promptmad_jax", "train", "--config=quickstart:smoke", "--compile_for=cpu:8")
 BAD_BATCH += ("--config.train.batch_size=12",)
 
 

@@ -13,7 +13,6 @@ import pytest
 from promptmad_jax.config import parse
 from promptmad_jax.data.pipeline import BatchIndices, TrainArrays, resident_source
 from promptmad_jax.dry_run.collectives import find_collectives
-from promptmad_jax.dry_run.memory import memory
 from promptmad_jax.methods.reconstruction.abstract import abstract_training
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh
@@ -99,16 +98,3 @@ def test_a_batch_of_resident_images_is_cut_without_sending(small):
     ids = np.arange(16, dtype=np.int32)
     compiled = source.func.lower(*source.args, BatchIndices(ids, ids, ids)).compile()
     assert not find_collectives(compiled.as_text())
-
-
-def test_the_footprint_is_what_the_program_takes(small):
-    config, run, compiled = small
-    counted = memory(config, run, compiled, DEVICES, resident=True)
-    taken = compiled.memory_analysis()
-    arguments = counted.total - counted.images - counted.temporaries
-    # Textures are on the device, but the program that makes noise of its own does not take them.
-    unused = run.batch.textures.size // DEVICES
-    assert arguments == taken.argument_size_in_bytes + unused
-    assert counted.temporaries == taken.temp_size_in_bytes > counted.gradients
-    assert counted.optimizer == pytest.approx(2 * counted.parameters, abs=16)
-    assert counted.gradients == counted.parameters == 4 * count_params(run.state.params)

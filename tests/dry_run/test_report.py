@@ -1,6 +1,8 @@
 """The dry run: where the state lies, what is counted, what is refused."""
 
+import importlib.util
 import io
+import re
 
 import numpy as np
 import pytest
@@ -9,14 +11,17 @@ from rich.console import Console
 from promptmad_jax.config import parse
 from promptmad_jax.dry_run import report as dry_run
 from promptmad_jax.dry_run.collectives import Collective
-from promptmad_jax.dry_run.memory import Memory, image_count, state_groups
+from promptmad_jax.dry_run.estimate import Estimate
+from promptmad_jax.dry_run.programs import Compiled
+from promptmad_jax.dry_run.state import image_count, state_groups
+from promptmad_jax.dry_run.targets import CHIPS, find_target
 from promptmad_jax.methods.reconstruction.abstract import abstract_training, text_width
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import abstract_mesh, partition_rules
 from tests.trees import count_params
 
-MIB = 2**20
+GIB = 2**30
 
 
 def groups(fsdp, rules=()):
@@ -57,23 +62,28 @@ def test_rules_come_first():
     assert {group.split for group in found if group.rule == ""} == {"replicated"}
 
 
-def printed(table):
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    return console.file.getvalue()
-
-
-def test_tables_name_their_figures():
-    sizes = [1, 2, 3, 4, 5, 6, 7, 1]
-    memory = Memory(*(size * MIB for size in sizes), count=42, resident=True)
-    text = printed(dry_run.memory_table(memory))
-    assert "42 images: resident" in text and "28.000" in text
-    hidden = Memory(*(size * MIB for size in sizes), count=None, resident=True)
-    assert "until the data set is prepared" in printed(dry_run.memory_table(hidden))
+def test_what_is_printed_of_a_program():
     sums = [Collective("all-reduce", (("f32", (1024,)),), 8, name) for name in ("", "f/while/g")]
-    text = printed(dry_run.sending_table(sums))
-    assert text.count("7.0") == 2 and "all-reduce in a loop, per turn" in text
-    assert "nothing" in printed(dry_run.sending_table([]))
+    estimate = Estimate(0.002, 31, {"models/x.py:3": 0.0015, "": 0.0005})
+    compiled = Compiled("step", 64, 12.3, 4567, 2 * GIB, 15 * GIB, sums, estimate)
+    console = Console(file=io.StringIO(), width=120)
+    dry_run.print_program(compiled, CHIPS["v5e"], console)
+    text = console.file.getvalue()
+    assert "step: 64 images; compiled in 12 s, 4,567 lines" in text
+    assert "17.00 GiB, does not fit 16 GiB (arguments 2.00, temporaries and results 15.00)" in text
+    assert "2.00 ms, 32,000 images/s, 31 kernels; left out: single-element" in text
+    assert text.count(" 7.0 ") == 2 and "all-reduce in a loop, per turn" in text
+    assert "models/x.py:3" in text and "75.0" in text and "no line of the project" in text
+
+
+def test_programs_are_compiled_for_cpus(capsys):
+    raw = load_config("quickstart.py:smoke")
+    dry_run.print_report(parse(raw), "", ("batch", "inference"))
+    text = capsys.readouterr().out
+    assert "8 x cpu, data=8 fsdp=1; 8 images per step, 1 per device" in text
+    assert "batch: 8 images" in text and "inference: 8 images" in text and "step:" not in text
+    with pytest.raises(UserError, match="--programs=maps: it must be some of batch, inference"):
+        dry_run.dry_run(parse(raw), "", ("maps",))
 
 
 def test_images_of_an_unprepared_data_set_are_not_known(tmp_path):
@@ -93,7 +103,16 @@ def test_width_of_the_text(tmp_path):
     assert text_width(parse(raw).text) == 32
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:", "cpu:0", "cpu:many", "tpu:"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cpu:", "cpu:0", "cpu:many", "cpu:2x4", "v5e:0x1", "h200:"]
+)
 def test_devices_that_cannot_be(name):
-    with pytest.raises(UserError, match="it must be cpu:NUMBER or tpu:SLICE"):
-        dry_run.find_devices(name)
+    with pytest.raises(UserError, match="it must be cpu:8, a TPU slice as v5e:2x4"):
+        find_target(name)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("v5e:2x4", "tpu"), ("h200:1x8", "cuda")])
+def test_a_compiler_that_is_not_installed(name, extra, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(UserError, match=re.escape(f"pip install 'promptmad_jax[{extra}]'")):
+        find_target(name)

@@ -1,17 +1,14 @@
-"""Memory of a device during training, from shapes and the compiled step."""
+"""The parts of a training state by their sharding, and the size of the data set."""
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from promptmad_jax.config import Config
 from promptmad_jax.data.prepared import find_prepared, split_sizes
-from promptmad_jax.data.textures import texture_files
-from promptmad_jax.methods.method import AbstractTraining
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.runtime.mesh import Rules, leaf_name
 
@@ -74,69 +71,9 @@ def _device_bytes(leaf: Any) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-class Memory(NamedTuple):
-    """Bytes on one device.
-
-    Attributes:
-        frozen: backbone and text tokens.
-        images: resident images, textures and features; 0 where they stay in host memory.
-        batch: the device's share of a batch.
-        temporaries: XLA's, during the step: activations and gradients.
-        gradients: all gradients, part of the temporaries.
-        count: training images; None if the data set is not prepared here.
-    """
-
-    parameters: int
-    optimizer: int
-    statistics: int
-    frozen: int
-    images: int
-    batch: int
-    temporaries: int
-    gradients: int
-    count: int | None
-    resident: bool
-
-    @property
-    def total(self) -> int:
-        """Bytes on the device at once."""
-        return sum(self[:7])  # the gradients are among the temporaries
-
-
-def memory(
-    config: Config, run: AbstractTraining, compiled: Any, devices: int, resident: bool
-) -> Memory:
-    """Memory of one of `devices` while it runs `compiled`, the step of `run`."""
-    state = run.state
-    count = image_count(config)
-    return Memory(
-        parameters=_sum(_device_bytes, state.params),
-        optimizer=_sum(_device_bytes, state.opt_state),
-        statistics=_sum(_device_bytes, (state.stats, state.step, state.key)),
-        frozen=_sum(_bytes, run.frozen),
-        images=_resident_bytes(config, run, count) if resident and count else 0,
-        batch=_sum(_bytes, run.batch) // devices,
-        temporaries=compiled.memory_analysis().temp_size_in_bytes,
-        gradients=_sum(_bytes, state.params),
-        count=count,
-        resident=resident,
-    )
-
-
-def _sum(measure: Callable[[Any], int], tree: Any) -> int:
-    return sum(map(measure, jax.tree.leaves(tree)))
-
-
 def image_count(config: Config) -> int | None:
     """Training images of the data set, all classes; None if it is not prepared here."""
     try:
         return split_sizes(find_prepared(config.data.dataset, config.data.data_dir))["train"]
     except (UserError, KeyError):
         return None
-
-
-def _resident_bytes(config: Config, run: AbstractTraining, count: int) -> int:
-    features = run.cached_features(count)
-    directory = config.data.texture_dir
-    textures = len(texture_files(directory)[0]) if directory else count
-    return _sum(_bytes, features) + (count + textures) * 3 * config.data.image_size**2
