@@ -41,6 +41,7 @@ def test_inference_in_a_process_of_its_own():
     assert "inference" in table and row["device"] in table
 
 
+@pytest.mark.full
 def test_startup_from_process_start_to_map():
     rows, _ = run("--what=startup", TINY, "--samples=1", "--classes=2")
     assert [row["case"] for row in rows] == ["import", "predict_cold", "predict_warm"]

@@ -39,7 +39,7 @@ def full_size(name, devices):
     [
         pytest.param("promptmad", 8, marks=pytest.mark.smoke),
         ("onenip", 64),
-        ("promptmad", 256),
+        pytest.param("promptmad", 256, marks=ON_DEMAND),
         pytest.param("promptmad", 64, marks=ON_DEMAND),
         pytest.param("onenip", 8, marks=ON_DEMAND),
         pytest.param("onenip", 256, marks=ON_DEMAND),
