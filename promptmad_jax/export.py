@@ -25,7 +25,7 @@ _BACKBONE_WEIGHTS = define_path(
 _PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "of cpu, cuda and tpu, separated by commas")
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "8"], "images that a program takes at once")
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "of the backbone's computation"
+    "dtype", "float32", ["float32", "bfloat16"], "of the networks' computation"
 )
 _COMPILED = flags.DEFINE_bool(
     "compiled",
