@@ -18,10 +18,13 @@ pytestmark = [
 
 
 def test_attention_of_inference_is_cudnns():
-    _, run, _ = run_of("promptmad_mvtec.py", "h200:1x1")
+    config, run, _ = run_of("promptmad_mvtec.py", "h200:1x1")
     text = run.trace_inference().lower().compile().as_text()
-    # The encoder's, the decoder's two, the last one and the segmentor's: layers are a loop.
-    assert text.count('custom_call_target="__cudnn$fmha') == 5
+    reconstructor = config.reconstructor
+    # Each of the encoder, two of the decoder, the last one, and the segmentor's.
+    expected = reconstructor.encoder_layers + 2 * reconstructor.decoder_layers + 1
+    expected += config.segmentor.attention_layers
+    assert text.count('custom_call_target="__cudnn$fmha') == expected
 
 
 def test_a_step_on_eight_gpus_sums_gradients_and_gathers_nothing():
