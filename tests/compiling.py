@@ -1,4 +1,4 @@
-"""How tests compile: quickly, or as users do where JAX_DISABLE_MOST_OPTIMIZATIONS is 0."""
+"""Compilation in tests: quickly, or as users do where JAX_DISABLE_MOST_OPTIMIZATIONS is 0."""
 
 import os
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""What tests ask of trees of arrays."""
+"""Counts over trees of arrays."""
 
 import jax
 

@@ -11,7 +11,13 @@ from jax.sharding import Mesh
 
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.mesh import batch_sharding, process_rows, replicate, replicated
+from promptmad_jax.runtime.mesh import (
+    batch_sharding,
+    placed_shapes,
+    process_rows,
+    replicate,
+    replicated,
+)
 from promptmad_jax.runtime.processes import gather_objects, this_run
 
 
@@ -161,10 +167,10 @@ def resident_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:
 
 def trace_cut(arrays: Any, batch_size: int, mesh: Mesh, take: Take = take) -> jax.stages.Traced:
     """The cut of a batch from `arrays`, a tree of shapes and types, to be compiled."""
-    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
-    packed = [place(_packed_shape(x)) for x in jax.tree.leaves(arrays)]
-    ids = place(jax.ShapeDtypeStruct((batch_size,), np.int32))
-    return _packed_cut(arrays, mesh, take).trace(packed, BatchIndices(ids, ids, ids))
+    packed = [_packed_shape(x) for x in jax.tree.leaves(arrays)]
+    ids = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    inputs = placed_shapes((packed, BatchIndices(ids, ids, ids)), replicated(mesh))
+    return _packed_cut(arrays, mesh, take).trace(*inputs)
 
 
 def host_source(arrays: Any, mesh: Mesh, take: Take = take) -> Source:

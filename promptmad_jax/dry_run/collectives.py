@@ -7,6 +7,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from promptmad_jax.dry_run.hlo import arrays, dtype_width
+
 _KINDS = (
     "all-reduce",
     "all-gather",
@@ -17,7 +19,6 @@ _KINDS = (
     "collective-broadcast",
 )
 _COLLECTIVE = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(_KINDS)})(-start)?\(")
-_ARRAY = re.compile(r"\b(pred|bf16|[suf]\d+\w*|c\d+)\[([\d,]*)\]")
 _LISTED_GROUPS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _COUNTED_GROUPS = re.compile(r"replica_groups=\[\d+,(\d+)\]")
 _MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
@@ -49,7 +50,7 @@ class Collective:
     @property
     def nbytes(self) -> int:
         """Bytes of the result on one device."""
-        return sum(_width(dtype) * math.prod(dimensions) for dtype, dimensions in self.shapes)
+        return sum(dtype_width(dtype) * math.prod(dimensions) for dtype, dimensions in self.shapes)
 
     def sent(self) -> float:
         """Bytes that a device sends in a ring, the minimum over all algorithms.
@@ -81,10 +82,7 @@ def find_collectives(program: str) -> list[Collective]:
 
 
 def _result_shapes(result: str, kind: str, started: bool) -> Shapes:
-    shapes = tuple(
-        (dtype, tuple(int(size) for size in dimensions.split(",") if size))
-        for dtype, dimensions in _ARRAY.findall(result)
-    )
+    shapes = tuple(arrays(result))
     # The start of an asynchronous pair returns its operands before the results, but an all-reduce
     # only where XLA writes two tuples, as it does for several arrays on GPUs.
     both = started and (kind != "all-reduce" or result.startswith("(("))
@@ -100,8 +98,3 @@ def _group_size(line: str) -> int:
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", match[2]))
     return 0
-
-
-def _width(dtype: str) -> int:
-    """Bytes per element."""
-    return 1 if dtype == "pred" else max(1, int(re.search(r"\d+", dtype)[0]) // 8)

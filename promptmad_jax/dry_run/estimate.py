@@ -16,7 +16,7 @@ _COPIES = ("copy-start", "copy-done", "slice-start", "slice-done")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a call of a program takes one device, at the least.
+    """The time of a call of a program on one device, a lower bound.
 
     Attributes:
         seconds: of all instructions, one after the other.
@@ -57,24 +57,24 @@ def _gpu_seconds(program: CompiledProgram, instruction: Instruction, chip: Chip)
         return 0.0
     shapes = [instruction.result, *_operand_shapes(program, instruction)]
     moved = sum(map(nbytes, shapes)) / chip.bandwidth
-    return max(_LAUNCH_S, moved, *_product_seconds(program, instruction, chip))
+    return max(_LAUNCH_S, moved, _product_seconds(program, instruction, chip))
 
 
 def _operand_shapes(program: CompiledProgram, instruction: Instruction) -> list[str]:
     return [program.shape_of(instruction, name) for name in instruction.operands]
 
 
-def _product_seconds(program: CompiledProgram, instruction: Instruction, chip: Chip) -> list[float]:
-    """Of the products in an instruction or in the computation that a fusion calls; at least 0."""
+def _product_seconds(program: CompiledProgram, instruction: Instruction, chip: Chip) -> float:
+    """The time of the products in an instruction or in the computation that a fusion calls."""
     inside = [instruction]
     for called in instruction.called:
         inside += program.computations.get(called, {}).values()
-    found = [0.0]
+    seconds = 0.0
     for one in inside:
         if (flops := product_flops(program, one)) and one.operands:
             dtype = arrays(program.shape_of(one, one.operands[0]))[0][0]
-            found.append(flops / (chip.float32 if dtype == "f32" else chip.bfloat16))
-    return [sum(found)]
+            seconds += flops / (chip.float32 if dtype == "f32" else chip.bfloat16)
+    return seconds
 
 
 def product_flops(program: CompiledProgram, instruction: Instruction) -> int:

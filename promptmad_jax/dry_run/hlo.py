@@ -16,7 +16,7 @@ _CALLED = re.compile(
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _PACKAGE = "promptmad_jax/"
 # They compute nothing.
-FREE = frozenset(
+_FREE = frozenset(
     ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while")
 )
 _CALLS = ("call", "conditional", "async-start")
@@ -96,7 +96,7 @@ class CompiledProgram:
 
     @cached_property
     def executed(self) -> list[Instruction]:
-        """What a call runs, loops multiplied out, all branches of a choice included."""
+        """The instructions of a call, loops multiplied out, all branches of a choice included."""
         return list(self._run(self.entry, 1))
 
     def _run(self, name: str, times: int) -> Iterator[Instruction]:
@@ -107,7 +107,7 @@ class CompiledProgram:
             elif one.opcode in _CALLS:
                 for called in one.called:
                     yield from self._run(called, times)
-            elif one.opcode not in FREE:
+            elif one.opcode not in _FREE:
                 yield Instruction(**(vars(one) | {"times": times}))
 
     def _turns(self, loop: Instruction) -> int:

@@ -12,6 +12,7 @@ from promptmad_jax.dry_run.hlo import CompiledProgram
 from promptmad_jax.dry_run.state import image_count
 from promptmad_jax.dry_run.targets import Chip
 from promptmad_jax.methods.method import AbstractTraining
+from promptmad_jax.methods.subject import divisible
 
 PROGRAMS = ("batch", "inference", "step")
 # Images of MVTec-AD's training set, where the configured data set is not prepared here.
@@ -52,7 +53,9 @@ def compile_program(
     name: str, config: Config, run: AbstractTraining, chip: Chip | None
 ) -> Compiled:
     """Compiles one of `PROGRAMS` with the real compiler of its devices."""
-    images = config.eval.batch_size if name == "inference" else config.train.batch_size
+    images = config.train.batch_size
+    if name == "inference":
+        images = divisible(config.eval.batch_size, run.mesh)
     start = time.perf_counter()
     compiled = _trace(name, config, run).lower().compile()
     seconds, text = time.perf_counter() - start, compiled.as_text()

@@ -93,9 +93,11 @@ class AbstractTraining(Protocol):
     """A training step and the shapes of its arguments.
 
     Attributes:
+        mesh: of the programs.
         state: with shardings. frozen, batch: `jax.ShapeDtypeStruct`s of the global arrays.
     """
 
+    mesh: Mesh | AbstractMesh
     state: TrainState
     frozen: Any
     batch: Any
@@ -110,10 +112,6 @@ class AbstractTraining(Protocol):
 
     def trace_inference(self) -> jax.stages.Traced:
         """Maps of a batch of `eval.batch_size` images."""
-        ...
-
-    def cached_features(self, count: int) -> Any:
-        """Shapes of the cached features of `count` training images."""
         ...
 
 
@@ -136,7 +134,7 @@ class Exportable(Protocol):
         ...
 
     def function(self, platform: str) -> Callable:
-        """What the programs compute: of arrays, images and class ids."""
+        """The function of arrays, images and class ids that the programs compute."""
         ...
 
 

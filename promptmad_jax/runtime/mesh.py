@@ -149,6 +149,12 @@ def open_channels(mesh: Mesh) -> None:
         jax.jit(meet)(replicate(np.zeros(mesh.size, np.float32), mesh)).block_until_ready()
 
 
+def placed_shapes(tree: Any, sharding: NamedSharding) -> Any:
+    """The `jax.ShapeDtypeStruct`s of a tree of arrays or shapes, all with this sharding."""
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return jax.tree.map(place, tree)
+
+
 def state_shardings(
     mesh: Mesh, tree: Any, rules: Rules = (), fsdp_min_elements: int = FSDP_MIN_ELEMENTS
 ) -> Any:

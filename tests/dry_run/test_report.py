@@ -15,10 +15,11 @@ from promptmad_jax.dry_run.estimate import Estimate
 from promptmad_jax.dry_run.programs import Compiled
 from promptmad_jax.dry_run.state import image_count, state_groups
 from promptmad_jax.dry_run.targets import CHIPS, find_target
+from promptmad_jax.methods.method import open_method
 from promptmad_jax.methods.reconstruction.abstract import abstract_training, text_width
 from promptmad_jax.runtime.config_file import load_config
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.mesh import abstract_mesh, partition_rules
+from promptmad_jax.runtime.mesh import abstract_mesh, make_mesh, partition_rules
 from tests.trees import count_params
 
 GIB = 2**30
@@ -116,3 +117,15 @@ def test_a_compiler_that_is_not_installed(name, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=re.escape(f"pip install 'promptmad_jax[{extra}]'")):
         find_target(name)
+
+
+def test_the_programs_of_a_zero_shot_run_are_traced():
+    config = parse(load_config("dapo_mvtec_to_visa.py:smoke"))
+    run = open_method(config).abstract_training(make_mesh(config.mesh), "cpu")
+    size, batch = config.dapo.image_size, config.train.batch_size
+    cut = run.trace_batch(40).lower().out_info
+    assert cut.type_masks.shape == (batch, size, size)
+    maps = run.trace_inference().lower().out_info
+    assert maps["anomaly"].shape[1:] == (size, size)
+    _, metrics = run.trace().lower().out_info
+    assert metrics["loss"].shape == ()

@@ -9,7 +9,7 @@ WAIT_SECONDS = 30
 
 
 class Meeting:
-    """Where the arrays of all threads lie while they exchange them."""
+    """Holds the arrays of all threads while they exchange them."""
 
     def __init__(self, count):
         self.arrays = [None] * count

@@ -65,7 +65,7 @@ def prepare(directory):
 
 
 def launch_command(options, data, workdir):
-    """What a user would type: fifteen checkpoints and an evaluation on the way."""
+    """The arguments that a user would type: fifteen checkpoints and an evaluation on the way."""
     arguments = [
         f"--config=quickstart.py:{MODELS[options.model][0]}",
         f"--workdir={workdir}",
@@ -132,7 +132,7 @@ class Training:
         return max((json.loads(line)["step"] for line in lines), default=0)
 
     def saving(self):
-        """Whether a checkpoint is being written."""
+        """Returns True while a checkpoint is being written."""
         return any((self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
 

@@ -6,11 +6,10 @@ No weights are read and nothing is computed, so the mesh may be of devices that 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh, Sharding
+from jax.sharding import AbstractMesh, Mesh
 
 from promptmad_jax.clip.config import PUBLISHED, read_config
 from promptmad_jax.config import Config, for_platform
@@ -24,7 +23,12 @@ from promptmad_jax.models.reconstruction.detector import Detector, Frozen
 from promptmad_jax.models.reconstruction.memory import memory_shapes
 from promptmad_jax.prompts.config import TextConfig
 from promptmad_jax.prompts.phrase_vectors import read_vectors
-from promptmad_jax.runtime.mesh import batch_sharding, partition_rules, replicated
+from promptmad_jax.runtime.mesh import (
+    batch_sharding,
+    partition_rules,
+    placed_shapes,
+    replicated,
+)
 from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.reconstruction_step import Clean, make_train_step
 from promptmad_jax.training.state import TrainState, state_shapes
@@ -57,16 +61,15 @@ class AbstractReconstruction:
         rows = lambda tree: jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), tree
         )
-        arrays = TrainArrays(
-            *rows((batch.images, batch.textures, batch.class_ids)), self.cached_features(count)
-        )
+        cached = _cached(self.config, self.detector, self.frozen, count)
+        arrays = TrainArrays(*rows((batch.images, batch.textures, batch.class_ids)), cached)
         return trace_cut(arrays, len(batch.class_ids), self.mesh)
 
     def trace_inference(self) -> jax.stages.Traced:
         """Maps of a batch of `eval.batch_size` images, as evaluation and prediction make them."""
         size, shape = self.detector.image_size, jax.ShapeDtypeStruct
         whole, split = replicated(self.mesh), batch_sharding(self.mesh)
-        place = functools.partial(_placed, sharding=whole)
+        place = functools.partial(placed_shapes, sharding=whole)
         weights = place((self.state.params, self.state.stats)), place(self.frozen)
         prompts = shape((CLASSES, size, size, 3), jnp.uint8)
         bank = place(jax.eval_shape(self.detector.bank, *weights[0], weights[1], prompts))
@@ -78,14 +81,6 @@ class AbstractReconstruction:
             out_shardings=whole,
         )
         return maps.trace(*weights[0], weights[1], bank, images, ids, ids)
-
-    def cached_features(self, count: int) -> Clean:
-        """Shapes of what is cached of `count` clean images."""
-        return _cached(self.config, self.detector, self.frozen, count)
-
-
-def _placed(tree: Any, sharding: Sharding) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def abstract_training(

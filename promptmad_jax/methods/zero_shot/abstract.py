@@ -22,7 +22,7 @@ from promptmad_jax.models.zero_shot.detector import FrozenClip, TrainableParts, 
 from promptmad_jax.models.zero_shot.parameters import TableMoments
 from promptmad_jax.models.zero_shot.prompts import PromptTokens
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.runtime.mesh import partition_rules, replicated
+from promptmad_jax.runtime.mesh import partition_rules, placed_shapes, replicated
 from promptmad_jax.training.optimizer import make_optimizer
 from promptmad_jax.training.state import TrainState, state_shapes
 from promptmad_jax.training.update import StepFunction
@@ -56,7 +56,7 @@ class AbstractZeroShot:
 
     def trace_inference(self) -> jax.stages.Traced:
         """Maps and scores of a batch of `eval.batch_size` images."""
-        place = functools.partial(_placed, self.mesh)
+        place = functools.partial(placed_shapes, sharding=replicated(self.mesh))
         count, size = divisible(self.config.eval.batch_size, self.mesh), self.config.dapo.image_size
         width = self.detector.clip.text.projection
         shape = jax.ShapeDtypeStruct
@@ -68,16 +68,6 @@ class AbstractZeroShot:
             place(shape((TYPES + 1,), jnp.bool)),
             shape((count, size, size, 3), jnp.uint8),
         )
-
-    def cached_features(self, count: int) -> Any:
-        """Shapes of what is resident of `count` training images."""
-        rows = lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
-        return jax.tree.map(rows, self.batch)
-
-
-def _placed(mesh: Mesh | AbstractMesh, tree: Any) -> Any:
-    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh))
-    return jax.tree.map(place, tree)
 
 
 def abstract_training(config: Config, mesh: Mesh | AbstractMesh, platform: str) -> AbstractZeroShot:

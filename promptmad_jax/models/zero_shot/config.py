@@ -40,7 +40,7 @@ class DapoConfig:
             padding counts; it is id 0 up to the full context), and pooling as if no deep prompts
             came before the end token.
         remat: recompute the towers' layers in the backward pass; less memory, more time.
-        dtype: of the image tower; the text tower and all trained parameters stay float32.
+        dtype: that both towers compute in; the text tower's and all trained parameters are float32.
 
     Raises:
         ValueError: values that do not fit together.
