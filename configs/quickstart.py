@@ -33,8 +33,6 @@ def get_config(arg=None):
     if not arg.onenip:
         common.use_memory(config)
         config.memory.update(levels=(2, 4, 8), stride=4)
-        # The drawn defects resemble the pseudo-anomalies: here the segmentor may have its way.
-        config.segmentor.correction = 6.0
         config.train.steps = 500
     if arg.smoke:
         common.shrink(config)

@@ -30,11 +30,13 @@ class Correction(NamedTuple):
             return self.delta
         return self.scale * (self.distance + self.delta) + self.offset
 
-    def corrected(self, logit: jax.Array, limit: float) -> jax.Array | None:
-        """The memory's distance with the correction that a logit makes, at most `limit`.
+    def corrected(self, logit: jax.Array, knee: float) -> jax.Array | None:
+        """The memory's distance d with the change x that a logit makes, softened beyond the knee k.
 
-        Pseudo-anomalies teach the correction what they look like: it is allowed to tip the scales,
-        not to overrule a distance.
+            d + sign(x) k log(1 + |x| / k)
+
+        Pseudo-anomalies teach the change what they look like: it may tip the scales and not
+        overrule a distance. The logarithm, unlike a bound, keeps the order of large changes.
 
         Returns:
             [B, 4h, 4w] in standard deviations of normal patches, or None without a memory.
@@ -42,7 +44,7 @@ class Correction(NamedTuple):
         if self.distance is None:
             return None
         change = (logit - self.offset) / self.scale - self.distance
-        return self.distance + jnp.clip(change, -limit, limit)
+        return self.distance + jnp.sign(change) * knee * jnp.log1p(jnp.abs(change) / knee)
 
     def plus(self, delta: jax.Array) -> "Correction":
         """The correction with more added to it."""

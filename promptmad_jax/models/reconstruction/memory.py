@@ -42,7 +42,7 @@ class MemoryConfig:
     levels: tuple[PositiveInt, ...] = (4, 8, 16)
     stride: PositiveInt = 8
     projection: Width = 64
-    pool: Annotated[int, Range(1, 100_000_000)] = 40_000
+    pool: Annotated[int, Range(1, 100_000_000)] = 100_000
     dtype: Literal["float16", "float32"] = "float16"
     seed: Seed = 0
 

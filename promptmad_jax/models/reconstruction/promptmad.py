@@ -75,13 +75,13 @@ class PromptMAD(nnx.Module):
     ) -> Outputs:
         """Inference: features of B images, prompt tokens [B, N, D], text [B, T, d] or None."""
         reconstruction, coarse, condition = self._predict_coarse(features, prompt, text, match)
-        logit, limit = coarse.logit(), self.segmentor.config.correction
+        logit, knee = coarse.logit(), self.segmentor.config.correction
         if condition is None:
-            return Outputs(reconstruction, logit, None, corrected=coarse.corrected(logit, limit))
+            return Outputs(reconstruction, logit, None, corrected=coarse.corrected(logit, knee))
         prior, starts = self._chains(logit)
         refined = diffusion.refine(self._denoise(condition), prior, starts, self.diffusion)
         refined = unfold(refined)
-        return Outputs(reconstruction, logit, refined, corrected=coarse.corrected(refined, limit))
+        return Outputs(reconstruction, logit, refined, corrected=coarse.corrected(refined, knee))
 
     def diffusion_steps(
         self, features: Features, prompt: jax.Array, text: Text | None, match: Match | None = None

@@ -37,8 +37,9 @@ class SegmentorConfig:
         denoiser_width: channels of the denoiser's fine level.
         denoiser_deep_width: channels of the denoiser's coarse level.
         residual: the denoiser predicts a correction of the coarse logit (objective "x0" only).
-        correction: with a memory, the largest correction of its distance in the final map, in
-            standard deviations of normal patches; the loss sees all of it.
+        correction: with a memory, standard deviations of normal patches up to which a change of
+            its distance counts nearly in full in the final map; beyond, its logarithm does. The
+            loss sees all of it.
     """
 
     width: Width = 128
@@ -52,7 +53,7 @@ class SegmentorConfig:
     denoiser_width: Annotated[int, Range(8, 16_384, multiple=8)] = 8
     denoiser_deep_width: Annotated[int, Range(8, 16_384, multiple=8)] = 16
     residual: bool = True
-    correction: PositiveFloat = 1.5
+    correction: PositiveFloat = 1.0
 
     def __post_init__(self):
         if self.attention_layers and self.width % self.heads:
