@@ -51,9 +51,14 @@ def _server():
 
 
 def environment():
-    cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
-    own = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
+    own = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": compiled_programs().name}
     return os.environ | xla_environment(1) | own
+
+
+@functools.cache
+def compiled_programs():
+    """The folder in which commands keep what they compile; it goes when the tests end."""
+    return tempfile.TemporaryDirectory(prefix="promptmad_jax-tests-")
 
 
 def wait_for(process, condition):

@@ -5,9 +5,9 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 
 from tests.compiling import xla_environment
+from tests.running import compiled_programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 280
@@ -20,11 +20,10 @@ def free_port():
 
 
 def environment(devices):
-    cache = os.path.join(tempfile.gettempdir(), f"promptmad_jax-tests-{os.getuid()}-{os.getpid()}")
     own = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
-        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_COMPILATION_CACHE_DIR": compiled_programs().name,
         "PYTHONPATH": str(ROOT),
     }
     return os.environ | xla_environment(devices) | own
