@@ -98,7 +98,7 @@ def use_memory(config: ConfigDict) -> None:
     Reconstruction, diffusion, Transformer and text are left out: together they cost four fifths of
     a training step and made the quickstart's pixels worse (docs/results.md).
     """
-    config.memory.patches = 4096
+    config.memory.patches = 8192
     config.reconstructor.enabled = False
     config.diffusion.steps = 0
     config.segmentor.update(width=64, laterals=False, attention_layers=0, text=False)

@@ -16,7 +16,7 @@ from promptmad_jax.runtime.errors import UserError
 _BASES = {"folder": promptmad_folder, "quickstart": quickstart}
 
 _WHOLE = {
-    "memory.patches": 4096,
+    "memory.patches": 8192,
     "eval.fusion": "weighted",
     "reconstructor.enabled": True,
     "reconstructor.standardize": False,
@@ -73,6 +73,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "patches_1024": {"memory.patches": 1024},
     "patches_2048": {"memory.patches": 2048},
     "patches_4096": {"memory.patches": 4096},
+    "pool_40000": {"memory.pool": 40_000},
     "px_224": {"data.image_size": 224},
     "px_320": {"data.image_size": 320},
     "plain": _PLAIN,

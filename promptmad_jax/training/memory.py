@@ -14,6 +14,7 @@ from promptmad_jax.models.reconstruction.memory import (
     search,
 )
 from promptmad_jax.runtime.console import track
+from promptmad_jax.runtime.cpu.chunking import PATCHES
 from promptmad_jax.runtime.errors import UserError
 from promptmad_jax.training.feature_cache import channel_moments
 
@@ -128,10 +129,15 @@ def k_centre(points: jax.Array, count: int) -> jax.Array:
         points: float32 [n, d].
     """
 
+    norms, places = jnp.square(points).sum(-1), jnp.arange(len(points), dtype=jnp.int32)
+
     def take(state, _):
         distance, place = state
-        distance = jnp.minimum(distance, jnp.square(points - points[place][None]).sum(-1))
-        return (distance, jnp.argmax(distance).astype(jnp.int32)), place
+        # A product reads the points once; XLA's argmax is slow on a CPU.
+        products = jnp.dot(points, points[place], precision=jax.lax.Precision.HIGHEST)
+        distance = jnp.minimum(distance, norms - 2 * products + norms[place])
+        farthest = jnp.where(distance == distance.max(), places, len(points) - 1).min()
+        return (distance, farthest), place
 
     start = jnp.full(len(points), jnp.inf), jnp.zeros((), jnp.int32)
     return jax.lax.scan(take, start, length=count)[1]
@@ -142,7 +148,7 @@ def _compare(memory: Memory, patches: np.ndarray, class_ids: np.ndarray):
 
     @jax.jit
     def compare(memory, *images):
-        nearest = search(memory, *images, limit=1)
+        nearest = search(memory, *images, limit=PATCHES)
         return nearest, distances(memory, images[0], images[1], nearest)
 
     on_device, parts = jax.device_put(memory), []

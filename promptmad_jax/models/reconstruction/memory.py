@@ -168,26 +168,39 @@ def search(
     Args:
         image_ids: int32 [B], rows of the training set whose own patches do not count; -1 for
             images that are not of it.
-        limit: images at once; 0 for the whole batch.
+        limit: patches of a memory that one image is compared with at once; 0 for all patches and
+            images at once.
     """
     queries = standardize(memory, patches, class_ids)
 
     def of_chunk(*arrays):
-        return jax.vmap(lambda *image: _nearest(memory, *image))(*arrays)
+        return jax.vmap(lambda *image: _nearest(memory, *image, limit))(*arrays)
 
-    return map_chunks(of_chunk, limit, queries, class_ids, image_ids)
+    return map_chunks(of_chunk, min(limit, 1), queries, class_ids, image_ids)
 
 
-def _nearest(memory: Memory, query: jax.Array, class_id: jax.Array, image_id: jax.Array):
-    height, width, channels = query.shape
-    stored = memory.patches[class_id].astype(jnp.float32)
-    # Of |q - m|^2 the part that depends on m, with the memory along the first axis: reducing over
-    # the last one is several times slower on a CPU, and so is XLA's argmin.
-    products = jnp.einsum(
-        "mc,nc->mn", stored, query.reshape(-1, channels), precision=jax.lax.Precision.HIGHEST
-    )
-    cost = jnp.square(stored).sum(-1)[:, None] - 2 * products
-    cost = jnp.where((memory.images[class_id] == image_id)[:, None], jnp.inf, cost)
-    places = jnp.arange(len(stored), dtype=jnp.int32)[:, None]
-    lowest = cost == cost.min(0)[None]
-    return jnp.where(lowest, places, len(stored) - 1).min(0).reshape(height, width)
+def _nearest(memory: Memory, query: jax.Array, class_id: jax.Array, image_id: jax.Array, limit):
+    query, shape = query.reshape(-1, query.shape[-1]), query.shape[:2]
+    stored, images = memory.patches[class_id], memory.images[class_id]
+    size = min(limit or len(stored), len(stored))
+    # Copies of the last patch fill the last block: of equals the first is taken.
+    fill = -len(stored) % size
+    stored = jnp.pad(stored, ((0, fill), (0, 0)), "edge").reshape(-1, size, stored.shape[-1])
+    images = jnp.pad(images, (0, fill), "edge").reshape(-1, size)
+    places = jnp.arange(size, dtype=jnp.int32)[:, None]
+
+    def compare(nearest, block):
+        (lowest, place), (first, patches, images) = nearest, block
+        patches = patches.astype(jnp.float32)
+        # Of |q - m|^2 the part that depends on m, with the memory along the first axis: reducing
+        # over the last one is several times slower on a CPU, and so is XLA's argmin.
+        products = jnp.einsum("mc,nc->mn", patches, query, precision=jax.lax.Precision.HIGHEST)
+        cost = jnp.square(patches).sum(-1)[:, None] - 2 * products
+        cost = jnp.where((images == image_id)[:, None], jnp.inf, cost)
+        here = cost.min(0)
+        found = first + jnp.where(cost == here[None], places, size - 1).min(0)
+        return (jnp.minimum(lowest, here), jnp.where(here < lowest, found, place)), None
+
+    firsts = size * jnp.arange(len(images), dtype=jnp.int32)
+    start = jnp.full(len(query), jnp.inf), jnp.zeros(len(query), jnp.int32)
+    return jax.lax.scan(compare, start, (firsts, stored, images))[0][1].reshape(shape)

@@ -69,7 +69,7 @@ def random_memory(rng, classes=2, patches=5, width=3):
     )
 
 
-@pytest.mark.parametrize("limit", [0, 1])
+@pytest.mark.parametrize("limit", [0, 1, 3, 9])
 def test_search_and_match_equal_a_loop(limit):
     rng = np.random.default_rng(0)
     stored, patches = random_memory(rng), rng.normal(size=(3, 2, 2, 3)).astype(np.float32)
