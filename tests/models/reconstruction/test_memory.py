@@ -69,8 +69,9 @@ def random_memory(rng, classes=2, patches=5, width=3):
     )
 
 
-@pytest.mark.parametrize("limit", [0, 1, 3, 9])
-def test_search_and_match_equal_a_loop(limit):
+@pytest.mark.parametrize(("limit", "block"), [(0, 9), (0, 2), (1, 9), (3, 9), (9, 9)])
+def test_search_and_match_equal_a_loop(limit, block, monkeypatch):
+    monkeypatch.setattr(memory, "_BLOCK", block)
     rng = np.random.default_rng(0)
     stored, patches = random_memory(rng), rng.normal(size=(3, 2, 2, 3)).astype(np.float32)
     class_ids, image_ids = np.array([0, 1, 1]), np.array([-1, 2, -1])

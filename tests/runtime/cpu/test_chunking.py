@@ -34,7 +34,7 @@ def test_maps():
     def maps(chunks):
         return jax.jit(replace(made.detector, chunking=chunks).maps)(*arguments)
 
-    whole, parts = maps(WHOLE_BATCH), maps(Chunking(backbone=1, maps=2, search=1))
+    whole, parts = maps(WHOLE_BATCH), maps(Chunking(backbone=1, maps=2, search=24))
     for name, values in whole.items():
         tolerance = 1e-5 * np.abs(values).max()
         np.testing.assert_allclose(parts[name], values, rtol=0, atol=tolerance, err_msg=name)
@@ -45,7 +45,7 @@ def test_maps():
 def test_a_larger_cache_takes_more_images(monkeypatch, mebibytes, images):
     monkeypatch.setattr(processor, "largest_cache", lambda: mebibytes * 2**20)
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
-    expected = Chunking(images, 8, images * 8 * 196**2, 1)
+    expected = Chunking(images, 8, images * 8 * 196**2, 512)
     assert chunking.chunking_for(mesh, 224) == expected
 
 
