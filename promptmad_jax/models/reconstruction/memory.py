@@ -187,10 +187,11 @@ def _nearest(memory: Memory, query: jax.Array, class_id: jax.Array, image_id: ja
     query, shape = query.reshape(-1, query.shape[-1]), query.shape[:2]
     stored, images = memory.patches[class_id], memory.images[class_id]
     size = min(limit or _BLOCK, len(stored))
-    # Copies of the last patch fill the last block: of equals the first is taken.
-    fill = -len(stored) % size
-    stored = jnp.pad(stored, ((0, fill), (0, 0)), "edge").reshape(-1, size, stored.shape[-1])
-    images = jnp.pad(images, (0, fill), "edge").reshape(-1, size)
+    if fill := -len(stored) % size:
+        # Copies of the last patch fill the last block: of equals the first is taken.
+        stored = jnp.pad(stored, ((0, fill), (0, 0)), "edge")
+        images = jnp.pad(images, (0, fill), "edge")
+    stored, images = stored.reshape(-1, size, stored.shape[-1]), images.reshape(-1, size)
     places = jnp.arange(size, dtype=jnp.int32)[:, None]
 
     def compare(nearest, block):
