@@ -27,7 +27,22 @@ from tests.object_store import bucket  # noqa: E402, F401
 from tests.reporting.browser import browser  # noqa: E402, F401
 
 # These begin first: a worker takes a file at a time, and a long one must not be the last.
-_LONG = ("test_end_to_end", "test_lowering", "test_topologies", "test_kills", "zero_shot")
+_LONG = (
+    "test_end_to_end",
+    "test_lowering",
+    "test_topologies",
+    "test_kills",
+    "zero_shot",
+    "test_step",
+    "test_fuzz",
+    "test_promptmad",
+    "test_enroll",
+    "benchmarking",
+    "test_memory",
+    "test_accelerators",
+    "tests/tools",
+    "reporting",
+)
 
 
 def pytest_collection_modifyitems(items):
