@@ -26,7 +26,7 @@ def main(workdir: str) -> None:
 
 
 def separation(one) -> float:
-    """How far the best-found defect stands above the class's normal images."""
+    """Highest peak of a defective image less the mean peak of the class's normal ones."""
     peaks = one.maps["final"].max((1, 2))
     return float(peaks[one.labels == 1].max() - peaks[one.labels == 0].mean())
 

@@ -32,7 +32,7 @@ def elements(tree) -> int:
 
 
 class Chip(NamedTuple):
-    """What its vendor states.
+    """Figures of a chip, as its vendor states them.
 
     Attributes:
         peak: operations a second in the format that float32 products take by default.
@@ -76,7 +76,7 @@ class Sums:
 
 
 def summed_elements(config: Config, run: AbstractReconstruction) -> Sums:
-    """What a step with a replicated state sums over the devices, by counting.
+    """Counts the elements that a step with a replicated state sums over the devices.
 
     A gradient is summed where it arises. So what is used in several places is summed for each of
     them, where XLA does not add up first: tests/distributed/test_lowering.py compares.

@@ -1,9 +1,9 @@
-"""One device and several processes train to the same losses and the same metrics.
+"""One device, eight, and several processes train to the same losses and the same metrics.
 
-The command itself runs on 2 x 2 (processes x devices), a worker that keeps nothing on 1 x 1 and,
-with `-m full`, on 1 x 8 and 4 x 1. 2 x 2 has caches of its own, so that nothing is handed on but
-the data set; 4 x 1 is given them. Metrics are compared here for 2 x 2, and in docs/pods.md for all.
-tests/training/test_step.py compares eight devices of one process with one.
+The command itself runs on 2 x 2 (processes x devices), a worker that keeps nothing on 1 x 1, 1 x 8
+and, with `-m full`, 4 x 1. The first two have caches of their own, so that nothing is handed on but
+the data set; 4 x 1 is given those of 2 x 2. Metrics are compared here for 2 x 2, and in
+docs/pods.md for all.
 """
 
 import json
@@ -89,13 +89,11 @@ def compare(found, expected):
 
 @pytest.mark.parametrize("model", ["uniad", pytest.param("promptmad", marks=pytest.mark.full)])
 def test_topologies_agree(data, tmp_path, model):
-    others = [train(data, tmp_path, model)]
-    meshes = (1, 8) if model == "promptmad" else (1,)
-    devices = [f"--devices={count}" for count in meshes]
-    single, *eight = work(data, tmp_path, model, 1, max(meshes), *devices)
+    two_by_two = train(data, tmp_path, model)
+    single, eight = work(data, tmp_path, model, 1, 8, "--devices=1", "--devices=8")
     losses = [row["loss"] for row in single["losses"]]
     assert np.isfinite(losses).all() and np.ptp(losses) > 100 * FIRST
-    others += eight
+    others = [two_by_two, eight]
     if model == "promptmad":
         # Sums as 2 x 2 does, over four devices: not worth its processes but on demand.
         others += work(tmp_path / "data2x2", tmp_path, model, 4, 1, "--evaluated=0")

@@ -28,7 +28,7 @@ _PRELOADED = (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a command did: exit status (None after a timeout), its outputs as text, seconds."""
+    """Result of a command: exit status (None after a timeout), its outputs as text, seconds."""
 
     status: int | None
     out: str
