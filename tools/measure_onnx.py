@@ -5,19 +5,21 @@ python -m tools.measure_onnx ARTIFACT CLASS_NAME IMAGE...
 
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from promptmad_jax.serving.artifact import Artifact
-from promptmad_jax.serving.onnx_detect import Detector
 from promptmad_jax.serving.result import make_result
 
 
 def main(folder: str, class_name: str, *files: str) -> None:
     """Prints the errors relative to the maps' highest values, the verdicts and the times."""
-    artifact, detector = Artifact(folder).predictor(), Detector(Path(folder))
+    artifact = Artifact(folder).predictor()
+    sys.path.insert(0, str(Path(folder, "onnx")))
+    detector = import_module("detect").Detector(Path(folder))
     rows = []
     for file in files:
         image = Image.open(file).convert("RGB")

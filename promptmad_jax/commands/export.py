@@ -21,7 +21,8 @@ from promptmad_jax.runs.workdir import Workdir
 from promptmad_jax.runtime import outputs
 from promptmad_jax.runtime.console import say
 from promptmad_jax.runtime.errors import UserError
-from promptmad_jax.serving import artifact_files, compiled, onnx_program
+from promptmad_jax.serving import artifact_files, compiled
+from promptmad_jax.serving.onnx import program as onnx_program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _README = """\
@@ -155,12 +156,13 @@ def _onnx(exportable: Exportable) -> dict[str, bytes]:
     """The program in ONNX, and what computes a verdict with it."""
     if exportable.fusion != "weighted":
         raise UserError(f"--onnx knows eval.fusion=weighted, and the run has {exportable.fusion}")
-    detect = resources.files("promptmad_jax.serving") / "onnx_detect.py"
     function = exportable.function("onnx")
     model = onnx_program.convert(function, exportable.arrays, exportable.image_size)
     say(f"{artifact_files.ONNX}detector.onnx: {len(model) / 1e6:.1f} MB")
-    names = f"{artifact_files.ONNX}detector.onnx", f"{artifact_files.ONNX}detect.py"
-    return dict(zip(names, (model, detect.read_bytes()), strict=True))
+    sources = resources.files("promptmad_jax.serving.onnx")
+    scripts = {name: (sources / name).read_bytes() for name in ("detect.py", "postprocess.py")}
+    files = {"detector.onnx": model, **scripts}
+    return {f"{artifact_files.ONNX}{name}": content for name, content in files.items()}
 
 
 def batch_sizes(given: Sequence[str]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@
     programs/PLATFORM-bN-DTYPE.bin   StableHLO of a batch of N images, serialized by `jax.export`
     compiled/MACHINE/bN-DTYPE.bin   the same, compiled for machines of that name, if asked for
     calibration.json, normal_images.npz   as in a run
-    onnx/detector.onnx, onnx/detect.py   the same for a machine without JAX, if asked for
+    onnx/detector.onnx, detect.py, postprocess.py   the same for machines without JAX, if asked for
     README.md            how to use it
 
 A program takes (arrays, images uint8 [N, S, S, 3], class ids int32 [N]) and returns the maps,

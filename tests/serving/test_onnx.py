@@ -15,7 +15,7 @@ from promptmad_jax.evaluation.fusion import final_map as fused  # noqa: E402
 from promptmad_jax.evaluation.metrics.metrics import image_scores  # noqa: E402
 from promptmad_jax.evaluation.novelty import ClassGallery  # noqa: E402
 from promptmad_jax.runtime.errors import UserError  # noqa: E402
-from promptmad_jax.serving import onnx_detect, onnx_program  # noqa: E402
+from promptmad_jax.serving.onnx import postprocess, program  # noqa: E402
 
 
 def function(factor, arrays, images, class_ids):
@@ -28,13 +28,13 @@ def function(factor, arrays, images, class_ids):
 
 def test_conversion():
     arrays = {"rows": np.arange(24, dtype=np.float16).reshape(3, 4, 2)}
-    model = onnx_program.convert(functools.partial(function, 1), arrays, 8)
+    model = program.convert(functools.partial(function, 1), arrays, 8)
     session = onnxruntime.InferenceSession(model)
     inputs = {"images": np.full((1, 8, 8, 3), 3, np.uint8), "class_ids": np.int32([2])}
     maps, description = session.run(["memory", "description"], inputs)
     assert maps.shape == (1, 8, 8) and (maps == 3 * 19.5).all() and (description == 58.5).all()
     with pytest.raises(UserError, match="with errors of"):
-        onnx_program.convert(functools.partial(function, 2), arrays, 8)
+        program.convert(functools.partial(function, 2), arrays, 8)
 
 
 def test_verdict():
@@ -43,10 +43,10 @@ def test_verdict():
     normal = NormalMaps(None, Moments(0.1, 2.0), Moments(0.5, 0.3))
     weights = {"memory": 0.7, "segmentation": 0.3}
     expected = fused(maps, "weighted", 0, [normal], weights)
-    got = onnx_detect.final_map({n: x[0] for n, x in maps.items()}, normal._asdict(), weights)
+    got = postprocess.final_map({n: x[0] for n, x in maps.items()}, normal._asdict(), weights)
     np.testing.assert_allclose(got, expected[0], rtol=1e-5, atol=1e-6)
-    assert onnx_detect.image_score(got, 16) == pytest.approx(image_scores(got[None])[0])
+    assert postprocess.image_score(got, 16) == pytest.approx(image_scores(got[None])[0])
     gallery = ClassGallery(rng.random((9, 7)).astype(np.float32))
     description = rng.random(7).astype(np.float32)
     expected = gallery.novelty(description[None])[0]
-    assert onnx_detect.novelty(description, gallery.descriptions) == pytest.approx(expected, 1e-4)
+    assert postprocess.novelty(description, gallery.descriptions) == pytest.approx(expected, 1e-4)
