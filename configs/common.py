@@ -1,5 +1,6 @@
 """Defaults, argument parser and smoke test that the configurations share."""
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -24,6 +25,7 @@ BACKBONES = {
         for size, plus in (("s", ""), ("s", "plus"), ("b", ""), ("l", ""))
     },
 }
+MVTEC_IMAGES = 3629  # for training, of all 15 classes
 _TOKENS = 32  # along a side, for backbones with a single grid
 
 
@@ -106,6 +108,25 @@ def use_memory(config: ConfigDict) -> None:
         learning_rate=1e-3, schedule="cosine", decay_factor=0.01, warmup_steps=20, clip_norm=5.0
     )
     config.eval.fusion = "weighted"
+
+
+def use_batch(config: ConfigDict, size: int) -> None:
+    """Trains and evaluates MVTec-AD in batches for larger devices; 0 leaves them as they are.
+
+    The learning rate grows with the square root of the size, as Adam's steps ask for (Malladi et
+    al., 2022), and rises to it over the first five epochs.
+
+    Raises:
+        UserError: the size is negative.
+    """
+    if size < 0:
+        raise UserError(f"config argument batch={size}: it must be at least 1")
+    if not size:
+        return
+    factor = math.sqrt(size / config.train.batch_size)
+    config.optimizer.learning_rate *= factor
+    config.optimizer.warmup_steps = 5 * math.ceil(MVTEC_IMAGES / size)
+    config.train.batch_size = config.eval.batch_size = size
 
 
 def shrink(config: ConfigDict) -> None:

@@ -12,13 +12,14 @@ from promptmad_jax.configs import common
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, backbone="")
+    arg = common.parse_arg(arg, backbone="", batch=0)
     config = common.defaults()
     config.name = "onenip_mvtec"
     config.model = "onenip"
     config.data.dataset = "mvtec_ad"
     common.use_backbone(config, arg.backbone or "efficientnet_b4")
     config.loss.focal = 0.0
+    common.use_batch(config, arg.batch)
     config.train.seed = arg.seed
     if arg.smoke:
         common.shrink(config)

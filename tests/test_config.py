@@ -37,6 +37,18 @@ def test_a_row_of_the_study_differs_from_its_base_as_stated(base, row):
     assert smoke.train.steps == (0 if row == "memory" else 4)
 
 
+def test_another_batch_size_by_one_word():
+    """Its learning rate grows with its square root and rises over five epochs of 3,629 images."""
+    parsed = parse(load_config("promptmad_mvtec.py:batch=256"))
+    assert (parsed.train.batch_size, parsed.eval.batch_size) == (256, 256)
+    assert parsed.optimizer.learning_rate == pytest.approx(1e-4 * 32**0.5)
+    assert parsed.optimizer.warmup_steps == 75
+    parsed = parse(load_config("promptmad_mvtec.py:batch=32,memory"))
+    assert parsed.optimizer.learning_rate == pytest.approx(2e-3)
+    with pytest.raises(UserError, match="argument batch=-1: it must be at least 1"):
+        load_config("onenip_mvtec.py:batch=-1")
+
+
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_another_backbone_by_one_word(name):
     """The fitting sizes come with it; what its levels do not have is refused."""
