@@ -1,36 +1,32 @@
-"""Makes the miniature backbone's weights from the project's own procedural pictures.
+"""Makes the miniature backbone's weights: it learns a large network's features of drawn pictures.
+
+    python -m tools.pretrain_nano --teacher=WEIGHTS --output=nano.npz
 
 The offline quickstart needs features that tell parts from defects, and no downloaded weights.
-Random ones do not. So the miniature network is trained end to end to find pseudo-anomalies on
-procedurally rendered *normal* parts, drawn from another seed than the data set's, with a small
-head that is thrown away. No defect of the synthetic data set is seen. At the end the levels are
-brought to one scale, for a reconstruction error that hears all of them.
+Random ones do not. So the miniature network learns to compute those of EfficientNetV2-B0 at the
+same strides (knowledge distillation), on procedurally rendered *normal* parts, drawn from another
+seed than the data set's, most of them with pseudo-anomalies. No defect of the synthetic data set is
+seen. The teacher has more channels, so its principal components are what is learned.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
-from flax import nnx
 
 from promptmad_jax.data.preprocess import normalize, resize_image
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.data.synthetic.scenes import CLASS_NAMES, GOOD, render_sample
-from promptmad_jax.losses.segmentation import dice_loss, focal_loss, per_positive
-from promptmad_jax.models.backbone.efficientnet import Architecture, Block
 from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone
-from promptmad_jax.models.functional import Network, Params
-from promptmad_jax.models.layers.basic import conv, linear
-from promptmad_jax.models.layers.resize import resize_align_corners
+from promptmad_jax.models.functional import Params
 from promptmad_jax.runtime import cli
 from promptmad_jax.runtime.errors import UserError
 
@@ -42,54 +38,49 @@ class PretrainingConfig:
     """Attributes:
     image_size: S in training, pixels. per_class: pictures a class.
     picture_seed: of the pictures; the data set's default is 0.
-    clean: unchanged images in a batch, beside `batch_size` pseudo-anomalous ones.
-    width: channels of the head.
+    clean: images of a batch that get no pseudo-anomaly.
+    component_batches: batches whose features the principal components are computed from.
     """
 
     image_size: int = 128
     per_class: int = 300
     picture_seed: int = 1000
-    batch_size: int = 12
+    batch_size: int = 16
     clean: int = 4
-    steps: int = 4000
-    learning_rate: float = 1.5e-3
-    width: int = 48
+    component_batches: int = 24
+    steps: int = 8000
+    learning_rate: float = 3e-3
     seed: int = 0
 
 
-class Head(nnx.Module):
-    """Sums 1x1 projections of all levels at stride 4, one 3x3 convolution, a logit; and classes."""
+class Teacher(NamedTuple):
+    """A backbone with its parameters."""
 
-    def __init__(self, channels: tuple[int, ...], width: int, rngs: nnx.Rngs):
-        self.laterals = nnx.Dict(
-            {f"level_{i}": linear(c, width, rngs) for i, c in enumerate(channels)}
-        )
-        self.conv, self.predictor = conv(width, width, rngs), linear(width, 1, rngs)
-        self.predictor.bias[...] = jnp.full(1, -3.0, jnp.float32)
-        self.classifier = linear(channels[-1], len(CLASS_NAMES), rngs)
-
-    def __call__(self, levels: tuple[jax.Array, ...], size: int) -> tuple[jax.Array, jax.Array]:
-        """Returns the logit [B, size, size] and class logits [B, K]."""
-        grid = size // 4
-        x = sum(
-            resize_align_corners(self.laterals[f"level_{i}"](x), grid, grid)
-            for i, x in enumerate(levels)
-        )
-        x = jax.nn.relu(self.conv(jax.nn.relu(x)))
-        logit = resize_align_corners(self.predictor(x)[..., 0], size, size)
-        return logit, self.classifier(levels[-1].mean((1, 2)))
+    backbone: EfficientNetBackbone
+    params: Params
 
 
-def render_pictures(config: PretrainingConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Normal pictures uint8 [N, S, S, 3] of all synthetic classes, and class ids int32 [N]."""
+class Components(NamedTuple):
+    """Of one level of the teacher, C channels, for a student's level of D.
+
+    Attributes:
+        axes: [C, D]. mean: [1, 1, 1, D], of the features along them. variance: of all D together.
+    """
+
+    axes: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def render_pictures(config: PretrainingConfig) -> np.ndarray:
+    """Normal pictures uint8 [N, S, S, 3] of all synthetic classes."""
     jobs = [
         (config.picture_seed, name, index, config.image_size)
         for name in CLASS_NAMES
         for index in range(config.per_class)
     ]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        pictures = np.stack(list(pool.map(_render, jobs, chunksize=16)))
-    return pictures, np.repeat(np.arange(len(CLASS_NAMES), dtype=np.int32), config.per_class)
+        return np.stack(list(pool.map(_render, jobs, chunksize=16)))
 
 
 def _render(job: tuple[int, str, int, int]) -> np.ndarray:
@@ -100,150 +91,149 @@ def _render(job: tuple[int, str, int, int]) -> np.ndarray:
 def pretrain(
     backbone: EfficientNetBackbone,
     params: Params,
+    teacher: Teacher,
     pictures: np.ndarray,
-    class_ids: np.ndarray,
     config: PretrainingConfig,
-    report: Callable[[int, dict[str, float]], None],
+    report: Callable[[int, list[float]], None],
 ) -> Params:
-    """Trains `params` of the backbone and returns them, levels balanced.
+    """Trains `params` of the backbone and returns them.
+
+    Its levels become the teacher's, divided by one number, so that channels of the second vary by 1
+    in the mean. The first ends in an activation, as the teacher's does, and is learned as it is.
 
     Args:
-        pictures, class_ids: as `render_pictures` returns them.
-        report: gets the number of the step and the means of the last 100 steps.
+        pictures: uint8 [N, S, S, 3].
+        report: gets the number of the step and, for each level, the error's share of the variance,
+            the mean of the last 100 steps.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    head = Network.create(lambda rngs: Head(backbone.channels, config.width, rngs))
-    weights = {"backbone": params, "head": head.init(jax.random.key(config.seed))[0]}
-    weights = jax.tree.map(jnp.copy, weights)  # a step donates them
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        min(200, config.steps // 4),
-        config.steps,
-        config.learning_rate / 100,
-    )
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4))
-    step = jax.jit(_make_step(backbone, head, tx, config), donate_argnums=(0, 1))
+    components = principal_components(backbone.channels, teacher, pictures, config)
+    weights = jax.tree.map(jnp.copy, params)  # a step donates them
+    warmup, rate = min(200, config.steps // 4), config.learning_rate
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, config.steps, rate / 100)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-5))
+    step = jax.jit(_make_step(backbone, teacher, components, tx, config), donate_argnums=(0, 1))
     opt_state, window = tx.init(weights), []
-    for number, (rows, textures) in enumerate(_draws(len(pictures), config), 1):
-        key = jax.random.fold_in(jax.random.key(config.seed), number)
-        weights, opt_state, terms = step(
-            weights, opt_state, pictures[rows], pictures[textures], class_ids[rows], key
-        )
-        window.append(terms)
+    for number, batch in enumerate(_batches(pictures, config, config.steps), 1):
+        weights, opt_state, errors = step(weights, opt_state, teacher.params, *batch)
+        window.append(errors)
         if number % 100 == 0 or number == config.steps:
-            rows_of_terms, window = jax.device_get(window), []
-            means = {name: float(np.mean([row[name] for row in rows_of_terms])) for name in terms}
-            if not np.isfinite(sum(means.values())):
+            means, window = np.mean(jax.device_get(window), 0), []
+            if not np.isfinite(means).all():
                 raise FloatingPointError(f"pretraining: the loss is not finite at step {number}")
-            report(number, means)
-    deviations = _deviations(backbone, weights["backbone"], pictures)
-    return balance_levels(backbone.architecture, weights["backbone"], deviations)
+            report(number, means.tolist())
+    return weights
 
 
-def _deviations(
-    backbone: EfficientNetBackbone, params: Params, pictures: np.ndarray
-) -> list[np.ndarray]:
-    """Standard deviation of every channel of the levels on up to 128 of the pictures."""
-    shown = pictures[:: -(-len(pictures) // 128)]
-    levels = jax.jit(lambda params, x: backbone(params, normalize(x)))(params, shown)
-    found = [np.asarray(level.std((0, 1, 2))) for level in levels]
-    # A dead channel is not to be divided by zero.
-    return [np.maximum(std, 1e-3 * std.max()) for std in found]
-
-
-def _draws(count: int, config: PretrainingConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    pictures: np.ndarray, config: PretrainingConfig, number: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, jax.Array]]:
+    """Pictures, textures for their pseudo-anomalies, and a key."""
     rng = np.random.default_rng(config.seed)
-    for _ in range(config.steps):
+    for index in range(number):
+        rows, textures = rng.integers(len(pictures), size=(2, config.batch_size))
         yield (
-            rng.integers(count, size=config.batch_size),
-            rng.integers(count, size=config.batch_size),
+            pictures[rows],
+            pictures[textures],
+            jax.random.fold_in(jax.random.key(config.seed), index),
         )
+
+
+def _altered(
+    images: jax.Array, textures: jax.Array, key: jax.Array, config: PretrainingConfig
+) -> jax.Array:
+    """Turned and tinted images, most with a pseudo-anomaly, normalized for a backbone."""
+    keys = jax.random.split(key, 2 * len(images))
+    images = jax.vmap(_augment)(keys[: len(images)], images)
+    clean = config.clean
+    damaged, _ = synthesize(
+        keys[len(images) + clean :], images[clean:], textures[clean:], PseudoAnomalyConfig()
+    )
+    return normalize(jnp.concatenate([images[:clean], damaged]))
+
+
+def _augment(key: jax.Array, image: jax.Array) -> jax.Array:
+    flip, turn, tint, gain, lift = jax.random.split(key, 5)
+    image = image.astype(jnp.float32)
+    image = jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
+    image = jnp.where(jax.random.bernoulli(turn), image.transpose(1, 0, 2), image)
+    gains = jax.random.uniform(tint, (1, 1, 3), minval=-0.15, maxval=0.15)
+    gains += jax.random.uniform(gain, minval=-0.25, maxval=0.25)
+    lifted = image * jnp.exp(gains) + jax.random.uniform(lift, minval=-15, maxval=15)
+    return jnp.clip(lifted, 0, 255)
+
+
+def principal_components(
+    channels: tuple[int, ...], teacher: Teacher, pictures: np.ndarray, config: PretrainingConfig
+) -> list[Components]:
+    """The teacher's levels along as many principal components as a student has channels.
+
+    The first level's axes are its channels, as many as the student's.
+    """
+
+    @jax.jit
+    def moments(params, images, textures, key):
+        levels = teacher.backbone(params, _altered(images, textures, key, config))
+        rows = [level.reshape(-1, level.shape[-1]) for level in levels]
+        return [(x.mean(0), x.T @ x / len(x)) for x in rows]
+
+    batches = _batches(pictures, config, config.component_batches)
+    sums = [jax.device_get(moments(teacher.params, *batch)) for batch in batches]
+    found = []
+    for level, count in enumerate(channels):
+        mean, square = (np.mean([s[level][i] for s in sums], 0, np.float64) for i in range(2))
+        variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
+        if level == 0:
+            axes, mean = np.eye(len(mean))[:, ::-1], np.zeros_like(mean)
+        axes = axes[:, ::-1][:, :count]
+        along = (mean @ axes).reshape(1, 1, 1, -1)
+        found.append(Components(axes, along, variances[::-1][:count].sum()))
+    scale = np.sqrt(channels[1] / found[1].variance)
+    return [
+        Components(*map(np.float32, (scale * axes, scale * mean, scale**2 * variance)))
+        for axes, mean, variance in found
+    ]
 
 
 def _make_step(
     backbone: EfficientNetBackbone,
-    head: Network,
+    teacher: Teacher,
+    components: list[Components],
     tx: optax.GradientTransformation,
     config: PretrainingConfig,
 ) -> Callable[..., Any]:
-    pseudo = PseudoAnomalyConfig()
+    def loss_fn(weights, images, targets):
+        levels = backbone(weights, images)
+        errors = jnp.stack(
+            [
+                jnp.square(level - target).sum(-1).mean() / component.variance
+                for level, target, component in zip(levels, targets, components, strict=True)
+            ]
+        )
+        return errors.sum(), errors
 
-    def loss_fn(weights, images, masks, class_ids):
-        levels = backbone(weights["backbone"], normalize(images))
-        logit, classes = head.bind(weights["head"], {})(levels, config.image_size)
-        terms = {
-            "focal": per_positive(focal_loss(logit, masks, 0.25, 2.0), masks),
-            "dice": dice_loss(logit, masks, factor=2.0).mean(),
-            "class": optax.softmax_cross_entropy_with_integer_labels(classes, class_ids).mean(),
-        }
-        return terms["focal"] + 0.5 * terms["dice"] + 0.1 * terms["class"], terms
-
-    def step(weights, opt_state, images, textures, class_ids, key):
-        damaged, masks = synthesize(jax.random.split(key, len(images)), images, textures, pseudo)
-        first = slice(config.clean)
-        images = jnp.concatenate([images[first].astype(jnp.float32), damaged])
-        masks = jnp.concatenate([jnp.zeros_like(masks[first]), masks])
-        class_ids = jnp.concatenate([class_ids[first], class_ids])
-        grads, terms = jax.grad(loss_fn, has_aux=True)(weights, images, masks, class_ids)
+    def step(weights, opt_state, params, images, textures, key):
+        images = _altered(images, textures, key, config)
+        levels = teacher.backbone(params, images)
+        targets = [x @ axes - mean for x, (axes, mean, _) in zip(levels, components, strict=True)]
+        grads, errors = jax.grad(loss_fn, has_aux=True)(weights, images, targets)
         updates, opt_state = tx.update(grads, opt_state, weights)
-        return optax.apply_updates(weights, updates), opt_state, terms
+        return optax.apply_updates(weights, updates), opt_state, errors
 
     return step
 
 
-def balance_levels(
-    architecture: Architecture, params: Params, deviations: Sequence[np.ndarray]
-) -> Params:
-    """Divides the channels of the taps by `deviations`.
-
-    An error of reconstruction adds up the channels of all levels, so a level of large values
-    silences the others. A stage ends in a linear projection; dividing its channels, and multiplying
-    the weights of what reads them, leaves every later activation as it was. A stage that ends in an
-    activation (`plain`) cannot be divided so and stays as it is.
-
-    Args:
-        params: of the backbone, BatchNorm folded.
-        deviations: [C] for each tap, all positive.
-
-    Raises:
-        ValueError: a block reads its input without an expansion, as EfficientNet-B4's first do.
-    """
-    for block in architecture.blocks:
-        if block.kind == "mbconv" and block.expanded == block.inputs:
-            raise ValueError(f"{architecture.name}: {block.name} does not expand its input")
-    params = jax.tree.map(np.asarray, params)
-    remaining = iter(deviations)
-    for stage, following in _stages(architecture):
-        if not stage[-1].tapped:
-            continue
-        deviation = np.asarray(next(remaining))
-        if stage[0].kind == "plain":
-            continue
-        for block in stage:
-            project = params[block.name]["project"]
-            project["kernel"] = project["kernel"] / deviation
-            project["bias"] = project["bias"] / deviation
-        for reader in (*stage[1:], *following[:1]):
-            expand = params[reader.name]["expand"]
-            expand["kernel"] = expand["kernel"] * deviation[:, None]
-    return params
-
-
-def _stages(architecture: Architecture) -> Iterator[tuple[list[Block], list[Block]]]:
-    """Each stage's blocks, and those of the next one."""
-    stages = [
-        list(blocks) for _, blocks in groupby(architecture.blocks, lambda block: block.name[:-1])
-    ]
-    yield from zip(stages, [*stages[1:], []], strict=True)
+_TEACHER = flags.DEFINE_string(
+    "teacher", "timm/tf_efficientnetv2_b0.in1k", "EfficientNetV2-B0's weights, see docs/weights.md"
+)
 
 
 _OUTPUT = flags.DEFINE_string("output", None, "the .npz file to write")
 
 
-_STEPS = flags.DEFINE_integer("steps", 4000, "training steps", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 8000, "training steps", lower_bound=1)
 
 
 _PER_CLASS = flags.DEFINE_integer("per_class", 300, "pictures a class", lower_bound=2)
@@ -258,9 +248,10 @@ def main(argv: list[str]) -> None:
 
     del argv
     config = PretrainingConfig(steps=_STEPS.value, per_class=_PER_CLASS.value)
+    teacher = Teacher(*load_backbone(BackboneConfig("efficientnetv2_b0", _TEACHER.value)))
     backbone, params = load_backbone(BackboneConfig("efficientnetv2_nano", "random"))
-    show = lambda step, terms: print(step, {k: round(v, 4) for k, v in terms.items()}, flush=True)
-    params = pretrain(backbone, params, *render_pictures(config), config, show)
+    show = lambda step, errors: print(step, np.round(errors, 3), flush=True)
+    params = pretrain(backbone, params, teacher, render_pictures(config), config, show)
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x, np.float16)
         for path, x in jax.tree_util.tree_leaves_with_path(params)
