@@ -10,11 +10,12 @@ from promptmad_jax.models.backbone.backbone import BackboneConfig, build_backbon
 from promptmad_jax.runtime.dataclass_parser import to_dict
 from promptmad_jax.runtime.errors import UserError
 
-# Repositories of the Hugging Face hub; docs/weights.md has their licences.
+# Repositories of the Hugging Face hub, or weights that ship; docs/weights.md has their licences.
 _SIZES = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 BACKBONES = {
     "efficientnet_b4": "timm/tf_efficientnet_b4.aa_in1k",
     "efficientnetv2_b0": "timm/tf_efficientnetv2_b0.in1k",
+    "efficientnetv2_nano": "shipped",
     **{f"dinov2_vit{s}14": f"facebook/dinov2-{size}" for s, size in _SIZES.items()},
     **{
         f"dinov2_vit{s}14_reg": f"facebook/dinov2-with-registers-{size}"

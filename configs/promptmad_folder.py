@@ -6,7 +6,7 @@
 
 PromptMAD starts from a memory of normal patches and reads no words; docs/your_data.md says how to
 add them. `--config.train.steps=0` leaves the memory alone. `:backbone=dinov2_vitb14` takes DINOv2's
-features, which are a download, at 448 px.
+features, which are a download, at 448 px; `:backbone=efficientnetv2_nano` needs no download.
 """
 
 from promptmad_jax.configs import common

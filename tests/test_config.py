@@ -57,6 +57,7 @@ def test_another_backbone_by_one_word(name):
     assert (parsed.data.image_size, parsed.memory.stride) == (448, 14)
     assert parsed.backbone.weights == "facebook/dinov2-base"
     assert parse(load_config(f"{name}.py:backbone=dinov3_vits16,smoke")).data.image_size == 64
+    assert load_config(f"{name}.py:backbone=efficientnetv2_nano").backbone.weights == "shipped"
     config.data.image_size = 449
     with pytest.raises(UserError, match="dinov2_vitb14 takes multiples of 14, at least 28: 448 or"):
         parse(config)
