@@ -99,7 +99,7 @@ def use_memory(config: ConfigDict) -> None:
     """Starts PromptMAD from a memory of normal patches, which the segmentor corrects.
 
     Reconstruction, diffusion, Transformer and text are left out: together they cost four fifths of
-    a training step and made the quickstart's pixels worse (docs/results.md).
+    a training step, and what they bring is not seen (docs/results.md).
     """
     config.memory.patches = 8192
     config.reconstructor.enabled = False
@@ -112,16 +112,17 @@ def use_memory(config: ConfigDict) -> None:
 
 
 def use_batch(config: ConfigDict, size: int) -> None:
-    """Trains and evaluates MVTec-AD in batches for larger devices; 0 leaves them as they are.
+    """Sets the batch size of training and evaluation on MVTec-AD; 0 leaves all as it is.
 
-    The learning rate grows with the square root of the size, as Adam's steps ask for (Malladi et
-    al., 2022), and rises to it over the first five epochs.
+    The learning rate is multiplied by the square root of the ratio of the sizes, which is what the
+    rule of Malladi et al. for Adam (2022) says of it (its betas and epsilon stay), and rises to it
+    over the first five epochs.
 
     Raises:
         UserError: the size is negative.
     """
     if size < 0:
-        raise UserError(f"config argument batch={size}: it must be at least 1")
+        raise UserError(f"config argument batch={size}: it must not be negative")
     if not size:
         return
     factor = math.sqrt(size / config.train.batch_size)
@@ -139,6 +140,7 @@ def shrink(config: ConfigDict) -> None:
     if len(set(backbone.strides)) == 1:
         config.backbone.groups = ((0,), (1,))
     config.text.source = "random"
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 20)
     config.reconstructor.update(width=32, heads=4, encoder_layers=1, decoder_layers=1, mlp_width=64)
     config.memory.patches = min(config.memory.patches, 64)
     config.refiner.width = 16

@@ -45,7 +45,7 @@ def test_another_batch_size_by_one_word():
     assert parsed.optimizer.warmup_steps == 75
     parsed = parse(load_config("promptmad_mvtec.py:batch=32,memory"))
     assert parsed.optimizer.learning_rate == pytest.approx(2e-3)
-    with pytest.raises(UserError, match="argument batch=-1: it must be at least 1"):
+    with pytest.raises(UserError, match="argument batch=-1: it must not be negative"):
         load_config("onenip_mvtec.py:batch=-1")
 
 

@@ -25,6 +25,7 @@ from promptmad_jax.data.preprocess import normalize, resize_image
 from promptmad_jax.data.pseudo_anomaly.config import PseudoAnomalyConfig
 from promptmad_jax.data.pseudo_anomaly.synthesis import synthesize
 from promptmad_jax.data.synthetic.scenes import CLASS_NAMES, GOOD, render_sample
+from promptmad_jax.models.backbone.backbone import BackboneConfig, load_backbone
 from promptmad_jax.models.backbone.efficientnet_backbone import EfficientNetBackbone
 from promptmad_jax.models.functional import Params
 from promptmad_jax.runtime import cli
@@ -36,7 +37,7 @@ _RENDERED_SIZE = 256
 @dataclass(frozen=True)
 class PretrainingConfig:
     """Attributes:
-    image_size: S in training, pixels. per_class: pictures a class.
+    image_size: S in training, pixels. per_class: pictures per class.
     picture_seed: of the pictures; the data set's default is 0.
     clean: images of a batch that get no pseudo-anomaly.
     component_batches: batches whose features the principal components are computed from.
@@ -61,7 +62,7 @@ class Teacher(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Of one level of the teacher, C channels, for a student's level of D.
+    """Principal components of one of the teacher's levels, C channels, for a student's of D.
 
     Attributes:
         axes: [C, D]. mean: [1, 1, 1, D], of the features along them. variance: of all D together.
@@ -98,10 +99,12 @@ def pretrain(
 ) -> Params:
     """Trains `params` of the backbone and returns them.
 
-    Its levels become the teacher's, divided by one number, so that channels of the second vary by 1
-    in the mean. The first ends in an activation, as the teacher's does, and is learned as it is.
+    Its levels become the teacher's principal components, all divided by one number, so that the
+    channels of the second level vary by 1 in the mean. The first level ends in an activation, as
+    the teacher's does, and becomes its channels.
 
     Args:
+        params: of the backbone, at the start.
         pictures: uint8 [N, S, S, 3].
         report: gets the number of the step and, for each level, the error's share of the variance,
             the mean of the last 100 steps.
@@ -109,7 +112,7 @@ def pretrain(
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    components = principal_components(backbone.channels, teacher, pictures, config)
+    components = _components(backbone.channels, teacher, pictures, config)
     weights = jax.tree.map(jnp.copy, params)  # a step donates them
     warmup, rate = min(200, config.steps // 4), config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, config.steps, rate / 100)
@@ -131,14 +134,10 @@ def _batches(
     pictures: np.ndarray, config: PretrainingConfig, number: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, jax.Array]]:
     """Pictures, textures for their pseudo-anomalies, and a key."""
-    rng = np.random.default_rng(config.seed)
+    rng, key = np.random.default_rng(config.seed), jax.random.key(config.seed)
     for index in range(number):
         rows, textures = rng.integers(len(pictures), size=(2, config.batch_size))
-        yield (
-            pictures[rows],
-            pictures[textures],
-            jax.random.fold_in(jax.random.key(config.seed), index),
-        )
+        yield pictures[rows], pictures[textures], jax.random.fold_in(key, index)
 
 
 def _altered(
@@ -162,16 +161,24 @@ def _augment(key: jax.Array, image: jax.Array) -> jax.Array:
     gains = jax.random.uniform(tint, (1, 1, 3), minval=-0.15, maxval=0.15)
     gains += jax.random.uniform(gain, minval=-0.25, maxval=0.25)
     lifted = image * jnp.exp(gains) + jax.random.uniform(lift, minval=-15, maxval=15)
-    return jnp.clip(lifted, 0, 255)
+    return jnp.round(jnp.clip(lifted, 0, 255)).astype(jnp.uint8)
 
 
-def principal_components(
+def principal_components(mean: np.ndarray, square: np.ndarray, count: int) -> Components:
+    """The `count` components that explain the most variance.
+
+    Args:
+        mean, square: of rows x [C], the means of x and of its outer product with itself, [C, C].
+    """
+    variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
+    axes, variances = axes[:, ::-1][:, :count], variances[::-1][:count]
+    return Components(axes, (mean @ axes).reshape(1, 1, 1, -1), variances.sum())
+
+
+def _components(
     channels: tuple[int, ...], teacher: Teacher, pictures: np.ndarray, config: PretrainingConfig
 ) -> list[Components]:
-    """The teacher's levels along as many principal components as a student has channels.
-
-    The first level's axes are its channels, as many as the student's.
-    """
+    """Of the teacher's levels, as many as a student has channels, and of one scale."""
 
     @jax.jit
     def moments(params, images, textures, key):
@@ -181,15 +188,15 @@ def principal_components(
 
     batches = _batches(pictures, config, config.component_batches)
     sums = [jax.device_get(moments(teacher.params, *batch)) for batch in batches]
-    found = []
-    for level, count in enumerate(channels):
-        mean, square = (np.mean([s[level][i] for s in sums], 0, np.float64) for i in range(2))
-        variances, axes = np.linalg.eigh(square - np.outer(mean, mean))
-        if level == 0:
-            axes, mean = np.eye(len(mean))[:, ::-1], np.zeros_like(mean)
-        axes = axes[:, ::-1][:, :count]
-        along = (mean @ axes).reshape(1, 1, 1, -1)
-        found.append(Components(axes, along, variances[::-1][:count].sum()))
+    means = [
+        [np.mean(x, 0, np.float64) for x in zip(*level, strict=True)]
+        for level in zip(*sums, strict=True)
+    ]
+    found = [principal_components(*m, d) for m, d in zip(means, channels, strict=True)]
+    # The first level is positive, for the most part, and is learned channel by channel.
+    mean, square = means[0]
+    variance = (np.diag(square) - mean**2)[: channels[0]].sum()
+    found[0] = Components(np.eye(len(mean), channels[0]), np.zeros((1, 1, 1, 1)), variance)
     scale = np.sqrt(channels[1] / found[1].variance)
     return [
         Components(*map(np.float32, (scale * axes, scale * mean, scale**2 * variance)))
@@ -228,24 +235,13 @@ def _make_step(
 _TEACHER = flags.DEFINE_string(
     "teacher", "timm/tf_efficientnetv2_b0.in1k", "EfficientNetV2-B0's weights, see docs/weights.md"
 )
-
-
 _OUTPUT = flags.DEFINE_string("output", None, "the .npz file to write")
-
-
 _STEPS = flags.DEFINE_integer("steps", 8000, "training steps", lower_bound=1)
-
-
 _PER_CLASS = flags.DEFINE_integer("per_class", 300, "pictures a class", lower_bound=2)
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags, then trains and writes the file."""
-    import jax
-    import numpy as np
-
-    from promptmad_jax.models.backbone.backbone import BackboneConfig, load_backbone
-
     del argv
     config = PretrainingConfig(steps=_STEPS.value, per_class=_PER_CLASS.value)
     teacher = Teacher(*load_backbone(BackboneConfig("efficientnetv2_b0", _TEACHER.value)))

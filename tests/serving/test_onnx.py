@@ -1,21 +1,20 @@
 """The ONNX form of a program, and verdicts from its outputs by NumPy alone."""
 
+import base64
 import functools
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("jax2onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-
-from promptmad_jax.evaluation.fusion import Moments, NormalMaps  # noqa: E402
-from promptmad_jax.evaluation.fusion import final_map as fused  # noqa: E402
-from promptmad_jax.evaluation.metrics.metrics import image_scores  # noqa: E402
-from promptmad_jax.evaluation.novelty import ClassGallery  # noqa: E402
-from promptmad_jax.runtime.errors import UserError  # noqa: E402
-from promptmad_jax.serving.onnx import postprocess, program  # noqa: E402
+from promptmad_jax.evaluation.fusion import Moments, NormalMaps
+from promptmad_jax.evaluation.fusion import final_map as fused
+from promptmad_jax.evaluation.metrics.metrics import image_scores
+from promptmad_jax.evaluation.novelty import ClassGallery
+from promptmad_jax.runtime.errors import UserError
+from promptmad_jax.serving.onnx import postprocess, program
 
 
 def function(factor, arrays, images, class_ids):
@@ -27,6 +26,8 @@ def function(factor, arrays, images, class_ids):
 
 
 def test_conversion():
+    pytest.importorskip("jax2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
     arrays = {"rows": np.arange(24, dtype=np.float16).reshape(3, 4, 2)}
     model = program.convert(functools.partial(function, 1), arrays, 8)
     session = onnxruntime.InferenceSession(model)
@@ -37,7 +38,7 @@ def test_conversion():
         program.convert(functools.partial(function, 2), arrays, 8)
 
 
-def test_verdict():
+def test_the_arithmetic_is_that_of_the_package():
     rng = np.random.default_rng(0)
     maps = {name: rng.random((1, 24, 24)).astype(np.float32) for name in ("memory", "coarse")}
     normal = NormalMaps(None, Moments(0.1, 2.0), Moments(0.5, 0.3))
@@ -50,3 +51,27 @@ def test_verdict():
     description = rng.random(7).astype(np.float32)
     expected = gallery.novelty(description[None])[0]
     assert postprocess.novelty(description, gallery.descriptions) == pytest.approx(expected, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "novelty", "expected"),
+    [(99.0, None, "normal"), (-99.0, None, "defective"), (-99.0, 1e-6, "unknown")],
+)
+def test_verdict(limit, novelty, expected):
+    rng = np.random.default_rng(0)
+    outputs = {"memory": rng.random((24, 24), np.float32), "description": rng.random(7)}
+    ignored = np.arange(24 * 24).reshape(24, 24) < 70
+    bits = base64.b85encode(zlib.compress(np.packbits(ignored).tobytes())).decode()
+    constants = {
+        "weights": {"memory": 1.0},
+        "normal": {"bolt": [None, None, [0.5, 2.0]]},
+        "thresholds": {"bolt": {"image": limit, "novelty": novelty}},
+        "ignored": {"bolt": [24, bits]},
+        "score_range": {"bolt": [-9.0, 1.0]},
+    }
+    gallery = rng.random((9, 7))
+    found, score, values = postprocess.verdict(outputs, gallery, "bolt", constants, 16)
+    assert found == expected and (values[ignored] == -9).all()
+    wanted = (outputs["memory"][~ignored] - 0.5) / 2
+    np.testing.assert_allclose(values[~ignored], wanted, rtol=1e-6)
+    assert score == pytest.approx(image_scores(values[None])[0])

@@ -19,7 +19,11 @@ from postprocess import verdict
 
 
 class Detector:
-    """The detector of an artifact's folder."""
+    """The detector of an artifact's folder.
+
+    Raises:
+        ValueError: a file's checksum differs.
+    """
 
     def __init__(self, folder: Path):
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -35,9 +39,13 @@ class Detector:
         return content
 
     def __call__(self, image: Image.Image, class_name: str) -> tuple[str, float, np.ndarray]:
-        """Verdict, score and anomaly map [S, S] of an image."""
+        """Verdict, score and anomaly map [S, S] of an image.
+
+        Raises:
+            ValueError: the image has more than 8 bits, or the class is unknown.
+        """
         if image.mode[0] in "IF":
-            raise ValueError("this way takes images of 8 bits")
+            raise ValueError(f"the image's mode is {image.mode}; it must have 8 bits")
         size, k = self.manifest["image_size"], self.manifest["class_names"].index(class_name)
         upright = ImageOps.exif_transpose(image).convert("RGB")
         images = np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))[None]

@@ -1,7 +1,4 @@
-"""From the outputs of `detector.onnx` to a verdict: plain arithmetic, to be copied or translated.
-
-It needs NumPy and what `calibration.json` and `normal_images.npz` of the artifact say of the class.
-"""
+"""From the outputs of `detector.onnx` to a verdict: arithmetic, to be copied or translated."""
 
 import base64
 import zlib
@@ -27,7 +24,7 @@ def image_score(values: np.ndarray, pool: int) -> float:
 
 
 def novelty(description: np.ndarray, gallery: np.ndarray) -> float:
-    """Distance [D] from the nearest normal image [n, D], in the class's standard deviations."""
+    """Distance of a description [D] from the nearest of [n, D], in the class's deviations."""
     deviation = gallery.std(0)
     scale = deviation + 0.05 * np.median(deviation) + 1e-6
     return float(np.sqrt((((gallery - description) / scale) ** 2).mean(1).min()))
@@ -38,8 +35,12 @@ def verdict(
 ) -> tuple[str, float, np.ndarray]:
     """Verdict, score and anomaly map [S, S] of one image of the class `name`.
 
-    `outputs` are the program's, without the axis of the batch, `constants` calibration.json.
     Regions of defects are where the map is above `thresholds[name]["region"]`.
+
+    Args:
+        outputs: the program's maps [S, S] by name, and `description` [D].
+        gallery: descriptions [n, D] of the class's normal images.
+        constants, pool: calibration.json; `image_pool` of manifest.json.
     """
     maps, limits = dict(outputs), constants["thresholds"][name]
     unlike = novelty(maps.pop("description"), gallery)
