@@ -99,7 +99,7 @@ def use_memory(config: ConfigDict) -> None:
     """Starts PromptMAD from a memory of normal patches, which the segmentor corrects.
 
     Reconstruction, diffusion, Transformer and text are left out: together they cost four fifths of
-    a training step, and what they bring is not seen (docs/results.md).
+    a training step of full size, and bring little (docs/results.md).
     """
     config.memory.patches = 8192
     config.reconstructor.enabled = False
