@@ -26,7 +26,7 @@ BACKBONES = {
         for size, plus in (("s", ""), ("s", "plus"), ("b", ""), ("l", ""))
     },
 }
-MVTEC_IMAGES = 3629  # for training, of all 15 classes
+_MVTEC_IMAGES = 3629  # for training, of all 15 classes
 _TOKENS = 32  # along a side, for backbones with a single grid
 
 
@@ -127,7 +127,7 @@ def use_batch(config: ConfigDict, size: int) -> None:
         return
     factor = math.sqrt(size / config.train.batch_size)
     config.optimizer.learning_rate *= factor
-    config.optimizer.warmup_steps = 5 * math.ceil(MVTEC_IMAGES / size)
+    config.optimizer.warmup_steps = 5 * math.ceil(_MVTEC_IMAGES / size)
     config.train.batch_size = config.eval.batch_size = size
 
 

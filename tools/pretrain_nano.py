@@ -237,7 +237,7 @@ _TEACHER = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "the .npz file to write")
 _STEPS = flags.DEFINE_integer("steps", 8000, "training steps", lower_bound=1)
-_PER_CLASS = flags.DEFINE_integer("per_class", 300, "pictures a class", lower_bound=2)
+_PER_CLASS = flags.DEFINE_integer("per_class", 300, "pictures per class", lower_bound=2)
 
 
 def main(argv: list[str]) -> None:

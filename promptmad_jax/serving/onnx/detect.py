@@ -46,12 +46,15 @@ class Detector:
         """
         if image.mode[0] in "IF":
             raise ValueError(f"the image's mode is {image.mode}; it must have 8 bits")
-        size, k = self.manifest["image_size"], self.manifest["class_names"].index(class_name)
+        names, size = self.manifest["class_names"], self.manifest["image_size"]
+        if class_name not in names:
+            raise ValueError(f"there is no class {class_name}; known are {', '.join(names)}")
         upright = ImageOps.exif_transpose(image).convert("RGB")
         images = np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))[None]
-        results = self.session.run(None, {"images": images, "class_ids": np.int32([k])})
-        names = [output.name for output in self.session.get_outputs()]
-        outputs = {name: result[0] for name, result in zip(names, results, strict=True)}
+        class_ids = np.int32([names.index(class_name)])
+        results = self.session.run(None, {"images": images, "class_ids": class_ids})
+        found = zip(self.session.get_outputs(), results, strict=True)
+        outputs = {output.name: result[0] for output, result in found}
         place = list(self.gallery["class_names"]).index(class_name)
         gallery, pool = self.gallery[str(place)], self.manifest["image_pool"]
         return verdict(outputs, gallery, class_name, self.constants, pool)
@@ -60,5 +63,8 @@ class Detector:
 if __name__ == "__main__":
     detector = Detector(Path(__file__).resolve().parent.parent)
     for file in sys.argv[2:]:
-        found, score, _ = detector(Image.open(file), sys.argv[1])
+        try:
+            found, score, _ = detector(Image.open(file), sys.argv[1])
+        except (OSError, ValueError) as error:
+            sys.exit(f"{file}: {error}")
         print(f"{file}: {found} {score:.4g}")
