@@ -24,7 +24,7 @@ _BACKBONE_WEIGHTS = define_path(
 _DATASET = flags.DEFINE_string(
     "dataset",
     "",
-    "another prepared data set: for zero-shot runs, and for runs whose classes were enrolled alone",
+    "another prepared data set, of whose test images those of the run's classes are taken",
 )
 _TAXONOMY = define_path(
     "taxonomy", "zero-shot runs: replaces data.taxonomy, or says where it has moved"

@@ -146,6 +146,24 @@ def test_a_new_class_leaves_the_others_as_they_are(run, trained, tmp_path, capsy
     assert set(run.read_calibration().gallery) == {"bolt", "tile"}
 
 
+def test_an_enrolled_class_is_measured_on_another_data_set(run, tmp_path):
+    enrolled(run, "nut", parts(tmp_path / "nuts", 150, 5))
+    before, source = run.read_calibration(), tmp_path / "source" / "nut"
+    for split, level in (("train/good", 150), ("test/good", 150), ("test/torn", 60)):
+        parts(source / split, level, 3)
+    for i in range(3):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[20:44, 20:44] = 255
+        write_image(source / "ground_truth" / "torn" / f"{i}_mask.png", mask)
+    prepare("anomaly_folder", str(tmp_path / "data"), str(source.parent))
+    output = Workdir(tmp_path / "out")
+    request = EvaluationRequest(output, dataset="anomaly_folder", data_dir=str(tmp_path / "data"))
+    metrics = evaluate_run(str(run.path), request)
+    assert metrics["classes"]["nut"]["image_auroc"] == 1
+    assert metrics["undefined"]["bolt"]["image_auroc"] == "no test image"
+    assert run.read_calibration().thresholds == before.thresholds
+
+
 def test_reviewed_images_of_a_trained_class(run, trained, tmp_path):
     before = run.read_calibration()
     images = sorted(parts(tmp_path / "new", 110, 4).iterdir())

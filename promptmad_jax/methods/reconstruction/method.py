@@ -59,14 +59,10 @@ class Reconstruction:
         return ReconstructionTraining(self.config, files)
 
     def evaluate(self, files: Workdir, request: EvaluationRequest) -> dict:
-        without_data = not (self.config.data.dataset or self.config.data.added)
-        if request.taxonomy or (request.dataset and not without_data):
-            raise UserError(
-                "--taxonomy is for zero-shot runs, and --dataset for those and for runs whose "
-                "classes were enrolled; others know one data set"
-            )
+        if request.taxonomy:
+            raise UserError("--taxonomy is for zero-shot runs, and this is none; leave it out")
         if request.dataset:
-            return self._evaluate_enrolled(files, request)
+            return self._evaluate_elsewhere(files, request)
         config = relocated(self.config, request.data_dir)
         splits = load_splits(config, files)
         _check_levels(files.levels(), splits.test.levels)
@@ -75,14 +71,19 @@ class Reconstruction:
         splits = splits._replace(enrolled=enrolled_images(files, names))
         return finish(detector, splits, files, request.output, request.prompts)
 
-    def _evaluate_enrolled(self, files: Workdir, request: EvaluationRequest) -> dict:
-        """Evaluates a run without a data set on the test images of one, with its own constants."""
-        places = {"dataset": request.dataset, "data_dir": request.data_dir or "data"}
-        data = dataclasses.replace(self.config.data, **places)
+    def _evaluate_elsewhere(self, files: Workdir, request: EvaluationRequest) -> dict:
+        """Evaluates a run on the test images of another data set, with the run's constants."""
+        data = dataclasses.replace(
+            self.config.data,
+            dataset=request.dataset,
+            data_dir=request.data_dir or "data",
+            classes=(),
+        )
         config = dataclasses.replace(self.config, data=data)
         calibration = files.read_calibration()
         detector = _restore(config, files, calibration.step)
         test = of_classes(load_test_images(config, files), detector.assembly.class_names)
+        _check_levels(files.levels(), test.levels)
         if not len(test):
             raise UserError(
                 f"--dataset={request.dataset} has no test image of "
