@@ -48,8 +48,13 @@ def estimate(program: CompiledProgram, chip: Chip) -> Estimate:
 
 def _tpu_seconds(program: CompiledProgram, instruction: Instruction, chip: Chip) -> float:
     del program
+    return estimated_cycles(instruction) / chip.clock
+
+
+def estimated_cycles(instruction: Instruction) -> int:
+    """The cycles that TPU's compiler estimates for an instruction; 0 where it has none."""
     cycles = re.search(r'estimated_cycles":"(\d+)"', instruction.text)
-    return int(cycles[1]) / chip.clock if cycles else 0.0
+    return int(cycles[1]) if cycles else 0
 
 
 def _gpu_seconds(program: CompiledProgram, instruction: Instruction, chip: Chip) -> float:

@@ -57,7 +57,7 @@ def compile_program(
     if name == "inference":
         images = divisible(config.eval.batch_size, run.mesh)
     start = time.perf_counter()
-    compiled = _trace(name, config, run).lower().compile()
+    compiled = trace_program(name, config, run).lower().compile()
     seconds, text = time.perf_counter() - start, compiled.as_text()
     memory = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -73,7 +73,8 @@ def compile_program(
     )
 
 
-def _trace(name: str, config: Config, run: AbstractTraining) -> jax.stages.Traced:
+def trace_program(name: str, config: Config, run: AbstractTraining) -> jax.stages.Traced:
+    """Traces one of `PROGRAMS`."""
     match name:
         case "batch":
             return run.trace_batch(image_count(config) or ASSUMED_IMAGES)
