@@ -43,6 +43,7 @@ _FILE = re.compile(r"\d+-(.*)-\d+-final_bundles\.txt")
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s*([A-Z]{2})?\s*:\s*(>*)\s*\{(.*)", re.MULTILINE)
 _BOUND = re.compile(r"%(p\d+_p\d+) = scmp\.ge\.s32\.totalorder %s\S+ (\d+)")
 _BACK = re.compile(r"sbr\.rel \(!%(p\d+_p\d+)\)")
+_PARAMETER = re.compile(r" parameter\((\d+)\)")
 _ARRAY = re.compile(r"\w+\[[\d,]*\](?:\{[^}]*\})?")
 # Arrays with this mark lie in the chip's vector memory.
 _ON_CHIP = "S(1)"
@@ -102,29 +103,28 @@ def read_schedule(text: str) -> Schedule:
 
 def moved_bytes(program: CompiledProgram, instruction: Instruction) -> int:
     """Bytes between the device's memory and the chip; of an array that is cut, only the part."""
-    body = _body(program, instruction)
-    total = _off_chip(instruction.result)
-    for place, name in enumerate(instruction.operands):
-        shape = program.shape_of(instruction, name)
-        part = _part_read(program, body, _parameter(body, place)) if body else None
-        if part is not None and _off_chip(shape):
-            total += part
-            continue
-        total += _off_chip(shape)
-    return total - sum(_kept(body, one) for one in _results(body))
+    body, names = _body(program, instruction)
+    total = _off_chip(instruction.result) - _kept(program, body)
+    for operand, name in zip(instruction.operands, names, strict=True):
+        shape = program.shape_of(instruction, operand)
+        part = _part_read(program, body, name) if _off_chip(shape) else 0
+        total += _off_chip(shape) if part is None else part
+    return total
 
 
-def _body(program: CompiledProgram, instruction: Instruction) -> dict[str, Instruction]:
-    fused = instruction.opcode == "fusion"
-    return program.computations[instruction.called[0]] if fused else {}
+def _body(
+    program: CompiledProgram, instruction: Instruction
+) -> tuple[dict[str, Instruction], list[str]]:
+    """The instructions that a fusion consists of, or itself, and their names of its operands."""
+    if instruction.opcode != "fusion":
+        return {instruction.name: instruction}, list(instruction.operands)
+    body = program.computations[instruction.called[0]]
+    places = {int(m[1]): name for name, one in body.items() if (m := _PARAMETER.search(one.text))}
+    return body, [places[place] for place in range(len(instruction.operands))]
 
 
 def _off_chip(shape: str) -> int:
     return sum(nbytes(array) for array in _ARRAY.findall(shape) if _ON_CHIP not in array)
-
-
-def _parameter(body: dict[str, Instruction], place: int) -> str:
-    return next(one.name for one in body.values() if f" parameter({place})" in one.text)
 
 
 def _part_read(program: CompiledProgram, body: dict[str, Instruction], name: str) -> int | None:
@@ -140,8 +140,8 @@ def _part_read(program: CompiledProgram, body: dict[str, Instruction], name: str
         elif user.opcode in _VIEWS:
             part = _part_read(program, body, user.name)
         elif user.opcode == "fusion":
-            inner = _body(program, user)
-            part = _part_read(program, inner, _parameter(inner, user.operands.index(name)))
+            inner, names = _body(program, user)
+            part = _part_read(program, inner, names[user.operands.index(name)])
         else:
             part = None
         if part is None:
@@ -150,18 +150,16 @@ def _part_read(program: CompiledProgram, body: dict[str, Instruction], name: str
     return total
 
 
-def _results(body: dict[str, Instruction]) -> list[Instruction]:
-    roots = [one for one in body.values() if one.text.lstrip().startswith("ROOT")]
-    if roots and roots[0].opcode == "tuple":
-        roots = [body[name] for name in roots[0].operands]
-    return [body[one.operands[0]] if one.opcode == "bitcast" else one for one in roots]
-
-
-def _kept(body: dict[str, Instruction], result: Instruction) -> int:
-    """Bytes of a result that stay as they are, since only a part of it is written."""
-    if result.opcode != "dynamic-update-slice" or not _off_chip(result.result):
-        return 0
-    return nbytes(result.result) - nbytes(body[result.operands[1]].result)
+def _kept(program: CompiledProgram, body: dict[str, Instruction]) -> int:
+    """Bytes of the results that stay as they are, where only a part is written."""
+    *_, root = body.values()
+    results = [body[name] for name in root.operands] if root.opcode == "tuple" else [root]
+    results = [body[one.operands[0]] if one.opcode == "bitcast" else one for one in results]
+    return sum(
+        nbytes(one.result) - nbytes(program.shape_of(one, one.operands[1]))
+        for one in results
+        if one.opcode == "dynamic-update-slice" and _off_chip(one.result)
+    )
 
 
 @dataclass(frozen=True)
