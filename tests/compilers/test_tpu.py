@@ -1,6 +1,9 @@
 """Programs compiled for TPUs that are not there: what they send, copy and round."""
 
 import importlib.util
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +43,13 @@ def test_a_step_on_a_slice_sums_gradients_and_gathers_nothing():
     compiled = compile_program("step", config, run, chip)
     assert {one.kind for one in compiled.collectives} == {"all-reduce"}
     assert not any(one.in_loop for one in compiled.collectives)
+
+
+def test_the_code_of_a_program_is_counted():
+    command = ("-m", "tools.count_bundles", "--config=quickstart.py:smoke", "--program=inference")
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    counted = re.search(r"([\d.]+) ms, the longer of code", result.stdout)
+    assert float(counted[1]) > 0, result.stdout
 
 
 @pytest.mark.full
