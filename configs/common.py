@@ -101,7 +101,7 @@ def use_memory(config: ConfigDict) -> None:
     Reconstruction, diffusion, Transformer and text are left out: together they cost four fifths of
     a training step of full size, and bring little (docs/results.md).
     """
-    config.memory.patches = 8192
+    config.memory.patches = 12_288
     config.reconstructor.enabled = False
     config.diffusion.steps = 0
     config.segmentor.update(width=64, laterals=False, attention_layers=0, text=False)

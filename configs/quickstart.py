@@ -32,7 +32,7 @@ def get_config(arg=None):
     config.eval.update(batch_size=16, fusion="standardized")
     if not arg.onenip:
         common.use_memory(config)
-        config.memory.update(levels=(2, 4, 8), stride=4)
+        config.memory.update(patches=8192, levels=(2, 4, 8), stride=4)
         config.train.steps = 500
     if arg.smoke:
         common.shrink(config)

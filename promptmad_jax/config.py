@@ -173,7 +173,7 @@ def _check_memory(config: Config) -> None:
     if config.eval.fusion == "weighted" and not config.memory.patches:
         raise UserError(
             "config.eval.fusion is 'weighted', which weighs the memory's map, but memory.patches "
-            "is 0: set it (8192 is usual), or set eval.fusion to 'calibrated'"
+            "is 0: set it (12288 is usual), or set eval.fusion to 'calibrated'"
         )
     if not config.reconstructor.enabled:
         if not config.memory.patches:

@@ -16,7 +16,6 @@ from promptmad_jax.runtime.errors import UserError
 _BASES = {"folder": promptmad_folder, "quickstart": quickstart}
 
 _WHOLE = {
-    "memory.patches": 8192,
     "eval.fusion": "weighted",
     "reconstructor.enabled": True,
     "reconstructor.standardize": False,
