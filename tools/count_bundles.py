@@ -213,6 +213,8 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIBTPU_INIT_ARGS"] = _FLAGS.format(folder)
         target, config = find_target(_TARGET.value), parse(_CONFIG.value)
+        if target.chip is None or target.chip.platform != "tpu":
+            raise app.UsageError(f"--compile_for={_TARGET.value}: it must be a TPU slice")
         mesh = make_mesh(config.mesh, target.devices)
         run = open_method(config).abstract_training(mesh, "tpu")
         compiled = trace_program(_PROGRAM.value, config, run).lower().compile()

@@ -156,8 +156,10 @@ def test_an_enrolled_class_is_measured_on_another_data_set(run, tmp_path):
         mask[20:44, 20:44] = 255
         write_image(source / "ground_truth" / "torn" / f"{i}_mask.png", mask)
     prepare("anomaly_folder", str(tmp_path / "data"), str(source.parent))
-    output = Workdir(tmp_path / "out")
-    request = EvaluationRequest(output, dataset="anomaly_folder", data_dir=str(tmp_path / "data"))
+    places = {"dataset": "anomaly_folder", "data_dir": str(tmp_path / "data")}
+    with pytest.raises(UserError, match=r"would replace what .* give --output"):
+        evaluate_run(str(run.path), EvaluationRequest(run, **places))
+    request = EvaluationRequest(Workdir(tmp_path / "out"), **places)
     metrics = evaluate_run(str(run.path), request)
     assert metrics["classes"]["nut"]["image_auroc"] == 1
     assert metrics["undefined"]["bolt"]["image_auroc"] == "no test image"

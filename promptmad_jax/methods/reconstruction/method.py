@@ -73,6 +73,12 @@ class Reconstruction:
 
     def _evaluate_elsewhere(self, files: Workdir, request: EvaluationRequest) -> dict:
         """Evaluates a run on the test images of another data set, with the run's constants."""
+        own = self.config.data.dataset or self.config.data.added
+        if own and request.output.path == files.path:
+            raise UserError(
+                f"--dataset={request.dataset} would replace what {files.path} holds of its own "
+                "data set: give --output, a folder for these results"
+            )
         data = dataclasses.replace(
             self.config.data,
             dataset=request.dataset,
