@@ -36,7 +36,8 @@ _NO_TEXT = {
 }
 _NO_RECONSTRUCTION = {"reconstructor.enabled": False}
 
-_TRANSFORMER = _WHOLE | _NO_RECONSTRUCTION | _NO_TEXT
+_TEXT = _WHOLE | _NO_RECONSTRUCTION
+_TRANSFORMER = _TEXT | _NO_TEXT
 _DIFFUSION = _TRANSFORMER | _NO_TRANSFORMER
 _SEGMENTOR = _DIFFUSION | _NO_DIFFUSION
 
@@ -54,7 +55,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "segmentor": _SEGMENTOR,
     "diffusion": _DIFFUSION,
     "transformer": _TRANSFORMER,
-    "text": _WHOLE | _NO_RECONSTRUCTION,
+    "text": _TEXT,
     "reconstruction": _WHOLE,
     # The whole without a part. The other parts need the segmentor.
     "whole": _WHOLE,
@@ -62,9 +63,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "no_diffusion": _WHOLE | _NO_DIFFUSION,
     "no_transformer": _WHOLE | _NO_TRANSFORMER,
     "no_text": _WHOLE | _NO_TEXT,
-    "no_reconstruction": _WHOLE | _NO_RECONSTRUCTION,
-    # The whole with other words, or another scale of the reconstructed features.
-    "shuffled_text": _WHOLE | {"text.control": "shuffled"},
+    "no_reconstruction": _TEXT,
+    # `text` with the words of other classes; the whole with another scale of what is reconstructed.
+    "shuffled_text": _TEXT | {"text.control": "shuffled"},
     "standardized": _WHOLE | {"reconstructor.standardize": True},
     "standardized_no_memory": _WHOLE | _NO_MEMORY | {"reconstructor.standardize": True},
     # The default configuration with another loss (Dice remains), memory, size or pseudo-anomaly.
