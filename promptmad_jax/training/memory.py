@@ -20,6 +20,7 @@ from promptmad_jax.training.feature_cache import channel_moments
 
 _IMAGES_AT_ONCE = 16
 _LEAST_DEVIATION = 1e-6
+_GROUP, _CHOICES = 1024, 128  # of `k_centre`: the farthest points, and those taken of them at once
 
 
 class TrainMemory(NamedTuple):
@@ -122,25 +123,50 @@ def _moments_of(distances: np.ndarray) -> np.ndarray:
 def k_centre(points: jax.Array, count: int) -> jax.Array:
     """Greedy k-centre: places int32 [count] of the first point, then of the farthest, and so on.
 
+    Choices are made within a group of the farthest points. While the farthest of the group is no
+    nearer than any point outside was before, it is the farthest of all; then one product brings the
+    distances of all points up to date.
+
     Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
     Approach" (ICLR 2018). With fewer than `count` distinct points some come several times.
 
     Args:
         points: float32 [n, d].
     """
+    norms = jnp.square(points).sum(-1)
 
-    norms, places = jnp.square(points).sum(-1), jnp.arange(len(points), dtype=jnp.int32)
+    def choose_some(state):
+        distance, chosen, done = state
+        bounds, group = jax.lax.top_k(distance, min(_GROUP, len(points)))
+        members = points[group]
+        between = _squared_distances(members, members, norms[group], norms[group])
 
-    def take(state, _):
-        distance, place = state
-        # A product reads the points once; XLA's argmax is slow on a CPU.
-        products = jnp.dot(points, points[place], precision=jax.lax.Precision.HIGHEST)
-        distance = jnp.minimum(distance, norms - 2 * products + norms[place])
-        farthest = jnp.where(distance == distance.max(), places, len(points) - 1).min()
-        return (distance, farthest), place
+        def holds(choice):
+            left, _, taken = choice
+            return (left.max() >= bounds[-1]) & (taken < _CHOICES) & (done + taken < count)
 
-    start = jnp.full(len(points), jnp.inf), jnp.zeros((), jnp.int32)
-    return jax.lax.scan(take, start, length=count)[1]
+        def take(choice):
+            left, places, taken = choice
+            farthest = jnp.argmax(left)
+            return jnp.minimum(left, between[farthest]), places.at[taken].set(farthest), taken + 1
+
+        none = jnp.zeros(_CHOICES, jnp.int32)
+        _, places, taken = jax.lax.while_loop(holds, take, (bounds, none, 0))
+        places = group[places]
+        new = _squared_distances(points, points[places], norms, norms[places])
+        nearest = jnp.where((jnp.arange(_CHOICES) < taken)[None], new, jnp.inf).min(1)
+        # What follows the taken ones is overwritten by the next.
+        chosen = jax.lax.dynamic_update_slice(chosen, places, (done,))
+        return jnp.minimum(distance, nearest), chosen, done + taken
+
+    start = jnp.full(len(points), jnp.inf), jnp.zeros(count + _CHOICES, jnp.int32), 0
+    return jax.lax.while_loop(lambda state: state[2] < count, choose_some, start)[1][:count]
+
+
+def _squared_distances(a, b, norms_a, norms_b):
+    """Between [n, d] and [m, d] with these squared norms: [n, m]."""
+    products = jnp.dot(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    return norms_a[:, None] - 2 * products + norms_b[None]
 
 
 def _compare(memory: Memory, patches: np.ndarray, class_ids: np.ndarray):

@@ -24,6 +24,15 @@ def test_k_centre_takes_the_farthest_point_each_time():
     assert k_centre(points[:1], 3).tolist() == [0, 0, 0]
 
 
+def test_k_centre_of_many_points_takes_the_farthest_of_all():
+    """More points than one group; whole numbers, so that the distances are exact."""
+    points = np.random.default_rng(0).integers(0, 1000, (3000, 3)).astype(np.float32)
+    distance = np.full(len(points), np.inf)
+    for place in k_centre(points, 400):
+        assert distance[place] == distance.max()
+        distance = np.minimum(distance, np.square(points - points[place]).sum(1))
+
+
 def test_memory_holds_standardised_patches_of_the_classes_images():
     features, ids = patches(np.random.default_rng(0))
     memory, nearest = make_memory(features, ids, CLASSES, CONFIG)
