@@ -143,7 +143,8 @@ def k_centre(points: jax.Array, count: int) -> jax.Array:
 
         def holds(choice):
             left, _, taken = choice
-            return (left.max() >= bounds[-1]) & (taken < _CHOICES) & (done + taken < count)
+            # NaN is not below anything, so that points with NaN end too.
+            return ~(left.max() < bounds[-1]) & (taken < _CHOICES) & (done + taken < count)
 
         def take(choice):
             left, places, taken = choice

@@ -33,6 +33,11 @@ def test_k_centre_of_many_points_takes_the_farthest_of_all():
         distance = np.minimum(distance, np.square(points - points[place]).sum(1))
 
 
+def test_k_centre_ends_with_nan():
+    points = np.array([[0.0, 0], [np.nan, 1], [2, 2]], np.float32)
+    assert set(k_centre(points, 200).tolist()) <= {0, 1, 2}
+
+
 def test_memory_holds_standardised_patches_of_the_classes_images():
     features, ids = patches(np.random.default_rng(0))
     memory, nearest = make_memory(features, ids, CLASSES, CONFIG)
